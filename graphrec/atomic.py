@@ -1,0 +1,151 @@
+"""Files and folders that appear whole or not at all.
+
+Everything graphrec writes goes to a temporary sibling first and is renamed into place, so that a killed process, a
+full disk or two processes writing one folder never leave half a result.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from graphrec.errors import GraphrecError
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str], error: type[GraphrecError] = GraphrecError) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it and rename it to `path`, on failure remove it.
+
+    Raises:
+        error: the disk is full or the folder cannot be written; what stood at `path` before is untouched.
+    """
+    target = Path(path)
+    with _readable_os_errors(target, error):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=f".tmp{target.suffix}", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            _sync(temporary)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(
+    path: str | os.PathLike[str],
+    error: type[GraphrecError] = GraphrecError,
+    *,
+    overwrite: bool = False,
+    marker: str | None = None,
+) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success rename it to `path`, on failure remove it.
+
+    A lock beside `path` keeps two processes from writing the same folder at once. Leftovers of killed processes are
+    removed by the next writer.
+
+    Args:
+        path: the folder to create.
+        error: the exception class for what a user can cause.
+        overwrite: replace a folder that is already there.
+        marker: a file that the old folder must hold for `overwrite` to replace it (`"manifest.json"`), so that a
+            mistyped path never deletes somebody's other files.
+
+    Raises:
+        error: the folder exists and `overwrite` is false, or it is not one of ours, another process is writing it, or the
+            disk is full.
+    """
+    target = Path(path)
+    with _readable_os_errors(target, error):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(target, error):
+            _check_free(target, error, overwrite, marker)
+            _remove_leftovers(target)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+            try:
+                yield temporary
+                temporary.chmod(0o777 & ~_umask())
+                for file in temporary.rglob("*"):
+                    if file.is_file():
+                        _sync(file)
+                _swap(temporary, target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_free(target: Path, error: type[GraphrecError], overwrite: bool, marker: str | None) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not overwrite:
+        raise error(f"{target} already exists; choose another folder or ask to overwrite it")
+    if marker is not None and not (target / marker).is_file():
+        raise error(f"{target} exists and holds no {marker}, so it is not overwritten; choose another folder")
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        os.replace(target, old / "old")
+        os.replace(temporary, target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(temporary, target)
+
+
+def _remove_leftovers(target: Path) -> None:
+    # The lock is held, so nobody is using these. A kill between the two renames of _swap leaves the old folder inside.
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        if (leftover / "old").is_dir() and not target.exists():
+            os.replace(leftover / "old", target)
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _lock(target: Path, error: type[GraphrecError]) -> Iterator[None]:
+    lock = target.parent / f".{target.name}.lock"
+    with open(lock, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise error(f"another process is writing {target} right now; wait for it or choose another folder") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _readable_os_errors(target: Path, error: type[GraphrecError]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        if isinstance(problem, GraphrecError):
+            raise
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise error(f"the disk is full while writing {target}; free some space and run again (nothing was changed)") from problem
+        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise error(f"cannot write {target}: {problem.strerror}; choose a folder you can write") from problem
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

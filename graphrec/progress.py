@@ -1,0 +1,81 @@
+"""Progress reporting: long steps take a `Reporter`; the command line passes a live one, the library a silent one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Task:
+    """One long step in progress."""
+
+    def advance(self, amount: float = 1) -> None:
+        """Count `amount` more units as done."""
+
+    def show(self, **fields: Any) -> None:
+        """Show named values beside the bar, such as `loss=0.31`."""
+
+
+class Reporter:
+    """Receives progress. This base class is silent; subclass it to draw elsewhere."""
+
+    @contextmanager
+    def task(self, description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+        """Open a step of `total` units (None: unknown) and yield its `Task`."""
+        yield Task()
+
+    def note(self, message: str) -> None:
+        """Show one line that stays on the screen."""
+
+
+SILENT = Reporter()
+
+
+class ConsoleReporter(Reporter):
+    """Draws live bars with rate and time left on standard error, through rich."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def task(self, description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn(unit + " {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+        )
+        with Progress(*columns, console=self._console, transient=False) as progress:
+            handle = progress.add_task(description, total=total, rate="", values="")
+            yield _ConsoleTask(progress, handle)
+
+    def note(self, message: str) -> None:
+        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+class _ConsoleTask(Task):
+    def __init__(self, progress: Any, handle: Any) -> None:
+        self._progress, self._handle = progress, handle
+
+    def advance(self, amount: float = 1) -> None:
+        self._progress.advance(self._handle, amount)
+        speed = self._progress.tasks[self._handle].speed
+        if speed is not None:
+            self._progress.update(self._handle, rate=f"({speed:,.1f}/s)")
+
+    def show(self, **fields: Any) -> None:
+        text = " ".join(f"{name}={_short(value)}" for name, value in fields.items())
+        self._progress.update(self._handle, values=text)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,57 @@
+"""The base class of every configuration model, and the one place where pydantic errors become readable ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from graphrec.errors import ConfigError, nearest
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
+
+
+class Settings(BaseModel):
+    """An immutable configuration model that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def parse(model: type[SettingsT], values: Mapping[str, Any], where: str) -> SettingsT:
+    """Validate `values` against `model`.
+
+    Args:
+        model: a `Settings` subclass.
+        values: the raw values, as read from TOML, JSON or keyword arguments.
+        where: what to call the place in messages, for example `"graphrec.toml [train]"`.
+
+    Raises:
+        ConfigError: one line per problem, each naming the key, the rule, the value received and, for an unknown
+            key, the nearest known one.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [_describe(model, problem) for problem in error.errors()]
+    raise ConfigError("\n".join(f"{where} {problem}" for problem in problems))
+
+
+def _describe(model: type[BaseModel], problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "(whole section)"
+    if problem["type"] == "extra_forbidden":
+        known = sorted(_fields_at(model, problem["loc"][:-1]))
+        return f"{key}: unknown key; the keys are {', '.join(known)}{nearest(problem['loc'][-1], known)}"
+    if problem["type"] == "missing":
+        return f"{key}: required but missing"
+    rule = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {rule[0].lower()}{rule[1:]}, got {problem['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            break
+        model = field.annotation
+    return list(model.model_fields)
