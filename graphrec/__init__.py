@@ -1,0 +1,43 @@
+"""graphrec: from interaction logs to graphs, embeddings and recommendations.
+
+The public names below are imported when they are first used, so that `import graphrec` and `graphrec --help` stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "InteractionLog": "graphrec.logs.table",
+    "read_log": "graphrec.logs.read",
+    "GraphStore": "graphrec.graph.store",
+    "build": "graphrec.graph.build",
+    "Recommender": "graphrec.models.base",
+    "train": "graphrec.training.train",
+    "Run": "graphrec.training.run",
+    "load": "graphrec.training.run",
+    "evaluate": "graphrec.evaluation.evaluate",
+    "compare": "graphrec.evaluation.compare",
+    "recommend": "graphrec.retrieval.answer",
+    "similar": "graphrec.retrieval.answer",
+    "export": "graphrec.retrieval.export",
+    "load_config": "graphrec.config",
+    "RunConfig": "graphrec.config",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'graphrec' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
