@@ -1,0 +1,46 @@
+"""The registry of recommenders: one line per model, imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphrec.registry import resolve
+
+if TYPE_CHECKING:
+    import os
+
+    from graphrec.models.base import Recommender
+    from graphrec.settings import Settings
+
+MODELS: dict[str, str] = {
+    "popularity": "graphrec.models.popularity:Popularity",
+    "item-knn": "graphrec.models.knn:ItemKNN",
+    "user-knn": "graphrec.models.knn:UserKNN",
+    "graph-filter": "graphrec.models.graph_filter:GraphFilter",
+}
+
+
+def create(name: str, settings: Settings | Mapping[str, Any] | None = None, **overrides: Any) -> Recommender:
+    """Make the recommender registered as `name`, not yet fitted.
+
+    Args:
+        name: a key of `MODELS`.
+        settings: its settings, as its own `Settings` class or as a plain mapping; None takes the defaults.
+        overrides: single settings that win over `settings`.
+
+    Raises:
+        ConfigError: the name is unknown, or a setting is unknown or out of range.
+    """
+    return resolve("model", MODELS, name)(settings, **overrides)
+
+
+def load_model(folder: str | os.PathLike[str]) -> Recommender:
+    """Read back a model saved with `Recommender.save`, whichever registered model it is.
+
+    Raises:
+        RunError: the folder holds no model, or a damaged one, or one from a newer graphrec.
+    """
+    from graphrec.models.base import Recommender
+
+    return Recommender.load(folder)

@@ -1,0 +1,264 @@
+"""What every recommender can do: score, recommend, find similar items, give embeddings, save and load.
+
+A new model is one subclass in its own file plus one line in `graphrec.models.MODELS`. A closed-form model fills in
+`_fit`, `_score`, `_state` and `_restore`; where it has them, `embeddings` or `_item_scores` too. A model that learns by
+gradient steps derives from `graphrec.models.trained.TrainedRecommender` instead.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import polars as pl
+import torch
+
+from graphrec import models
+from graphrec.errors import ConfigError, RunError, UnsupportedError
+from graphrec.models import saved
+from graphrec.models.listing import ranked_frame
+from graphrec.progress import SILENT, Reporter
+from graphrec.registry import resolve
+from graphrec.settings import Settings, parse
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from graphrec.graph.catalogue import Catalogue
+    from graphrec.graph.store import GraphStore
+
+_BLOCK_SCORES = 32_000_000  # 128 MB of float32 scores at a time
+
+
+class Recommender(ABC):
+    """Ranks all items of a catalogue for its users.
+
+    Args:
+        settings: an instance of the class's own `Settings`, a mapping of values, or None for the defaults.
+        overrides: single settings that win over `settings`.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, settings: Settings | Mapping[str, Any] | None = None, **overrides: Any) -> None:
+        values = settings.model_dump() if isinstance(settings, Settings) else dict(settings or {})
+        self.settings = parse(self.Settings, {**values, **overrides}, f"model {self.name}")
+        self._catalogue: Catalogue | None = None
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The users, items, titles and seen items that the model was fitted on.
+
+        Raises:
+            RunError: the model has not been fitted, trained or loaded yet.
+        """
+        if self._catalogue is None:
+            raise RunError(
+                f"this {self.name} model has not learned anything yet; "
+                f"train it with graphrec.train(store, {self.name!r}) or read a saved one with graphrec.load(folder)"
+            )
+        return self._catalogue
+
+    @catalogue.setter
+    def catalogue(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def fit(self, store: GraphStore, *, seed: int = 0, progress: Reporter = SILENT) -> Self:
+        """Learn from the training part of `store` and return the model itself.
+
+        Args:
+            store: the graph store.
+            seed: fixes every random choice; the same seed gives the same weights bit for bit on CPU.
+            progress: receives the long steps.
+
+        Raises:
+            UnsupportedError: the model learns by gradient steps; `graphrec.train` runs its loop.
+        """
+        self._catalogue = None  # a failed fit leaves no half-new model behind
+        self._fit(store, seed, progress)
+        self._catalogue = store.catalogue()
+        return self
+
+    def score(self, users: np.ndarray) -> torch.Tensor:
+        """Score all items for some users.
+
+        Args:
+            users: int64 (B,), dense user indices in 0..U-1.
+
+        Returns:
+            float32 (B, I); higher is better; items the user has seen are not masked.
+
+        Raises:
+            RunError: the model has not been fitted, trained or loaded.
+            IndexError: an index lies outside 0..U-1.
+        """
+        num_users = self.catalogue.num_users
+        users = np.asarray(users, dtype=np.int64).reshape(-1)
+        if users.size and (users.min() < 0 or users.max() >= num_users):
+            raise IndexError(f"score: user indices must lie in 0..{num_users - 1}, got {users.min()}..{users.max()}")
+        return self._score(users)
+
+    def recommend(self, users: Iterable[Any], k: int = 10, *, exclude_seen: bool = True) -> pl.DataFrame:
+        """Return the `k` best items for each user, by original id.
+
+        Args:
+            users: original user ids; a single id counts as a list of one.
+            k: list length, 1..I.
+            exclude_seen: leave out the items of the user's training history.
+
+        Returns:
+            A frame with user_id, rank (1 is best), item_id, score and, where the catalogue has titles, title. Users come
+            in the order given; a user who has seen nearly everything gets fewer than `k` rows. Ties break to the lower
+            item index.
+
+        Raises:
+            UnknownIdError: a user does not occur in the training data.
+            ConfigError: `k` is below 1 or above the number of items.
+            RunError: the model has not been fitted, trained or loaded.
+        """
+        catalogue = self.catalogue
+        _check_list_length(k, catalogue.num_items, "items")
+        user_index = catalogue.users.index_of(_as_ids(users))
+        frames = [_user_frame(catalogue, user_index[:0], *_no_lists(k))]
+        for block in blocks(user_index, catalogue.num_items):
+            seen = catalogue.seen(block) if exclude_seen else (None, None)
+            values, indices = _select(self.score(block), k, *seen)
+            frames.append(_user_frame(catalogue, block, indices, values))
+        return pl.concat(frames)
+
+    def similar(self, items: Iterable[Any], k: int = 10) -> pl.DataFrame:
+        """Return the `k` items most similar to each given item, never the item itself.
+
+        Args:
+            items: original item ids; a single id counts as a list of one.
+            k: list length, 1..I-1.
+
+        Returns:
+            A frame with item_id, rank, similar_item_id, score and, where the catalogue has titles, title (of the similar
+            item). An item with fewer than `k` neighbours gets fewer rows.
+
+        Raises:
+            UnknownIdError: an item does not occur in the training data.
+            ConfigError: `k` is below 1 or above the number of other items.
+            UnsupportedError: the model knows no similarity between items.
+        """
+        catalogue = self.catalogue
+        _check_list_length(k, catalogue.num_items - 1, "other items")
+        item_index = catalogue.items.index_of(_as_ids(items))
+        frames = [_item_frame(catalogue, item_index[:0], *_no_lists(k))]
+        for block in blocks(item_index, catalogue.num_items):
+            itself = np.arange(len(block) + 1, dtype=np.int64), block.astype(np.int32)
+            values, indices = _select(self._item_scores(block), k, *itself)
+            frames.append(_item_frame(catalogue, block, indices, values))
+        return pl.concat(frames)
+
+    def embeddings(self) -> dict[str, np.ndarray] | None:
+        """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, or None where the model has none.
+
+        The dot product of a user's and an item's row ranks as `score` does, unless the model's page says otherwise.
+        """
+        return None
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model as `model.json`, `model.safetensors` and `catalogue/`; the folder appears whole or not at all.
+
+        Raises:
+            RunError: nothing has been learned yet, the folder exists and `overwrite` is false, or the disk is full.
+        """
+        saved.write(folder, self.name, self.settings, self._state(), self.catalogue, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a saved model; called on `Recommender` itself, it finds the class by the saved name.
+
+        Raises:
+            RunError: the folder holds no model, another model, a truncated or edited one, or one from a newer graphrec.
+        """
+        folder = Path(folder)
+        header, state, catalogue = saved.read(folder)
+        own_name = getattr(cls, "name", header.name)
+        if own_name != header.name:
+            raise RunError(f"{folder} holds a {header.name} model, not {own_name}; use graphrec.models.load_model(folder)")
+        try:
+            kind = cls if hasattr(cls, "name") else resolve("model", models.MODELS, header.name)
+            model = kind(header.settings)
+        except ConfigError as problem:
+            raise RunError(f"{folder / saved.HEADER}: {problem}; the model was saved by another graphrec") from problem
+        model._catalogue = catalogue
+        try:
+            model._restore(state)
+        except (KeyError, ValueError, RuntimeError) as problem:
+            raise RunError(f"{folder / saved.WEIGHTS} does not fit the model {header.name}: {problem}") from problem
+        return model
+
+    def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
+        raise UnsupportedError(
+            f"{self.name} is trained step by step, not fitted in closed form; use graphrec.train(store, {self.name!r})"
+        )
+
+    @abstractmethod
+    def _score(self, users: np.ndarray) -> torch.Tensor:
+        """Score all items for checked user indices: float32 (B, I)."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
+        """The learned arrays, by name; `_restore` gets them back as tensors."""
+
+    @abstractmethod
+    def _restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over the arrays of `_state`; `self.catalogue` is already set."""
+
+    def _item_scores(self, items: np.ndarray) -> torch.Tensor:
+        """Similarity of item indices (B,) to all items: float32 (B, I), -inf where there is none; cosine by default."""
+        embeddings = self.embeddings()
+        if embeddings is None:
+            raise UnsupportedError(f"{self.name} knows no similarity between items; use item-knn or a model with embeddings")
+        unit = torch.nn.functional.normalize(torch.from_numpy(embeddings["item"]), dim=1)
+        return unit[torch.from_numpy(items)] @ unit.T
+
+
+def blocks(rows: np.ndarray, num_columns: int) -> Iterable[np.ndarray]:
+    """Cut `rows` into consecutive parts whose dense float32 scores against `num_columns` fit in 128 MB."""
+    step = max(1, min(4096, _BLOCK_SCORES // max(1, num_columns)))
+    return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
+def _select(
+    scores: torch.Tensor, k: int, indptr: np.ndarray | None, indices: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run `ops.select_topk` on numpy seen lists and return numpy (values, indices)."""
+    from graphrec import ops
+
+    seen = (None, None) if indptr is None else (torch.from_numpy(indptr), torch.from_numpy(indices))
+    values, best = ops.select_topk(scores, k, *seen)
+    values, best = values.cpu().numpy(), best.cpu().numpy()
+    return values, np.where(np.isneginf(values), -1, best)
+
+
+def _check_list_length(k: int, available: int, what: str) -> None:
+    if not 1 <= k <= available:
+        raise ConfigError(f"k must lie in 1..{available}, the number of {what} in the catalogue, got {k}")
+
+
+def _as_ids(ids: Iterable[Any]) -> list[Any]:
+    return [ids] if isinstance(ids, (str, int, np.integer)) else list(ids)
+
+
+def _no_lists(k: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.empty((0, k), np.int64), np.empty((0, k), np.float32)
+
+
+def _user_frame(catalogue: Catalogue, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
+    return ranked_frame("user_id", catalogue.users.ids_of(users), "item_id", items, scores, catalogue)
+
+
+def _item_frame(catalogue: Catalogue, queries: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
+    return ranked_frame("item_id", catalogue.items.ids_of(queries), "similar_item_id", items, scores, catalogue)

@@ -1,0 +1,41 @@
+"""Popularity: every user gets the same list, the items with the most training interactions first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from graphrec import settings
+from graphrec.models.base import Recommender
+from graphrec.progress import Reporter
+
+if TYPE_CHECKING:
+    from graphrec.graph.store import GraphStore
+
+
+class PopularitySettings(settings.Settings):
+    """Popularity has nothing to set."""
+
+
+class Popularity(Recommender):
+    """Ranks items by their number of training interactions; the baseline every other model must beat.
+
+    score(u, i) = number of training interactions of item i.
+    """
+
+    name = "popularity"
+    Settings = PopularitySettings
+
+    def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
+        self._counts = torch.from_numpy(store.catalogue().item_counts.astype(np.float32))
+
+    def _score(self, users: np.ndarray) -> torch.Tensor:
+        return self._counts.repeat(len(users), 1)
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {"counts": self._counts}
+
+    def _restore(self, state: dict[str, torch.Tensor]) -> None:
+        self._counts = state["counts"]

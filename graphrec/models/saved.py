@@ -1,0 +1,160 @@
+"""The saved form of a model: a JSON header, safetensors weights and the catalogue, each checked when read back.
+
+    <folder>/model.json            Header: schema version, model name, settings, size and sha256 of every other file
+    <folder>/model.safetensors     the learned arrays
+    <folder>/catalogue/            ids, seen items and titles (`graphrec.graph.catalogue`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from graphrec.atomic import atomic_folder
+from graphrec.errors import GraphrecError, RunError
+from graphrec.settings import Settings
+
+if TYPE_CHECKING:
+    from graphrec.graph.catalogue import Catalogue
+
+SCHEMA_VERSION = 1
+HEADER = "model.json"
+WEIGHTS = "model.safetensors"
+CATALOGUE = "catalogue"
+
+
+class FileCheck(BaseModel):
+    """Size in bytes and sha256 of one file as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+class Header(BaseModel):
+    """The content of `model.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int
+    name: str
+    settings: dict[str, Any]
+    files: dict[str, FileCheck]
+
+
+def write(
+    folder: str | os.PathLike[str],
+    name: str,
+    settings: Settings,
+    state: dict[str, torch.Tensor | np.ndarray],
+    catalogue: Catalogue,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder, whole or not at all.
+
+    Args:
+        folder: where to.
+        name: the registered model name.
+        settings: the model's settings.
+        state: name to array; any dtype that safetensors holds.
+        catalogue: the users and items the model was fitted on.
+        overwrite: replace a model that is already there.
+
+    Raises:
+        RunError: the folder exists and `overwrite` is false, or it cannot be written.
+    """
+    with atomic_folder(folder, RunError, overwrite=overwrite, marker=HEADER) as temporary:
+        save_file({key: _as_tensor(array) for key, array in state.items()}, temporary / WEIGHTS)
+        catalogue.save(temporary / CATALOGUE)
+        files = {str(path.relative_to(temporary)): _check_of(path) for path in _files(temporary)}
+        header = Header(
+            schema_version=SCHEMA_VERSION, name=name, settings=settings.model_dump(mode="json"), files=files
+        )
+        (temporary / HEADER).write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> tuple[Header, dict[str, torch.Tensor], Catalogue]:
+    """Read and verify a model folder.
+
+    Returns:
+        The header, the arrays as CPU tensors, and the catalogue.
+
+    Raises:
+        RunError: a file is missing, truncated or edited, or the folder was written by a newer graphrec.
+    """
+    from graphrec.graph.catalogue import Catalogue
+
+    header = read_header(folder)
+    for relative, expected in header.files.items():
+        _verify(folder / relative, expected)
+    try:
+        state = load_file(folder / WEIGHTS)
+        catalogue = Catalogue.load(folder / CATALOGUE)
+    except (OSError, SafetensorError, GraphrecError) as problem:
+        raise RunError(f"{folder} cannot be read as a model: {problem}; train and save it again") from problem
+    return header, state, catalogue
+
+
+def read_header(folder: Path) -> Header:
+    """Read and check `model.json` alone.
+
+    Raises:
+        RunError: the folder holds no model, its header is damaged, or it was written by a newer graphrec.
+    """
+    path = folder / HEADER
+    if not path.is_file():
+        raise RunError(f"{folder} holds no model ({HEADER} is missing); give a folder written by save or train")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = int(values["schema_version"])
+    except (ValueError, KeyError, TypeError) as problem:
+        raise RunError(f"{path} is damaged ({problem}); train and save the model again") from problem
+    if version > SCHEMA_VERSION:
+        raise RunError(
+            f"{path} has schema version {version}, this graphrec reads up to {SCHEMA_VERSION}; upgrade graphrec"
+        )
+    try:
+        return Header.model_validate(values)
+    except ValidationError as problem:
+        fields = ", ".join(".".join(map(str, error["loc"])) for error in problem.errors())
+        raise RunError(f"{path} is damaged (wrong: {fields}); train and save the model again") from problem
+
+
+def _verify(path: Path, expected: FileCheck) -> None:
+    if not path.is_file():
+        raise RunError(f"{path} is missing; train and save the model again")
+    size = path.stat().st_size
+    if size != expected.bytes:
+        raise RunError(f"{path} holds {size} bytes, {expected.bytes} were written; copy or save the model again")
+    if _sha256(path) != expected.sha256:
+        raise RunError(f"{path} was changed after it was written (sha256 differs); copy or save the model again")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _check_of(path: Path) -> FileCheck:
+    return FileCheck(bytes=path.stat().st_size, sha256=_sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _as_tensor(array: torch.Tensor | np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+    return tensor.detach().cpu().contiguous()
