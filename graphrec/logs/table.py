@@ -1,0 +1,145 @@
+"""The canonical schema of interaction logs: what every reader ends in and the graph builder starts from."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from graphrec.logs.source import ColumnMap, LogSettings, MediaTable, SideTable
+
+__all__ = [
+    "ColumnMap", "EVENT_TYPES", "InteractionLog", "LogSettings", "Media", "MediaTable", "RejectReport", "SPLITS", "SideTable"
+]  # fmt: skip
+
+TIME = pl.Datetime("us", "UTC")
+SPLITS = ("train", "valid", "test")
+ID_TYPES = (pl.Int64, pl.String)
+EVENT_TYPES: dict[str, tuple[type[pl.DataType] | pl.DataType, ...]] = {
+    "user_id": ID_TYPES,
+    "item_id": ID_TYPES,
+    "behavior": (pl.String,),
+    "timestamp": (TIME,),
+    "weight": (pl.Float32,),
+}
+"""The columns of `InteractionLog.events` in order, with the types each may have; a log with a given split has
+a sixth column `split` (String, one of `SPLITS`)."""
+
+EDGE_TABLES: dict[str, tuple[str, ...]] = {
+    "social": ("src", "dst", "weight"),
+    "triples": ("head", "relation", "tail"),
+    "item_relations": ("src", "relation", "dst"),
+}
+"""The columns of the side tables that hold links."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """Vectors of items (of an image, a sound, a text), aligned by original item id.
+
+    Args:
+        ids: (n,) item ids, Int64 or String, without repetition.
+        vectors: (n, F) float32.
+    """
+
+    ids: pl.Series
+    vectors: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or self.vectors.dtype != np.float32 or len(self.ids) != len(self.vectors):
+            raise ValueError(
+                f"Media: vectors must be float32 of shape (n, F) with n = {len(self.ids)} ids, "
+                f"got {self.vectors.dtype} {self.vectors.shape}"
+            )
+
+
+@dataclass(frozen=True)
+class RejectReport:
+    """The rows that were not used, and why.
+
+    Args:
+        total: rows read, good and bad.
+        counts: rejected rows per reason.
+        path: `rejected.parquet` with the columns file, line, reason, raw; None when nothing was rejected.
+    """
+
+    total: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def rejected(self) -> int:
+        """Number of rejected rows."""
+        return sum(self.counts.values())
+
+    @property
+    def share(self) -> float:
+        """Rejected rows among all rows read, 0 for an empty log."""
+        return self.rejected / self.total if self.total else 0.0
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.counts.items()))
+        return f"{self.rejected:,} of {self.total:,} rows rejected" + (f" ({reasons})" if reasons else "")
+
+
+@dataclass(frozen=True)
+class InteractionLog:
+    """Clean interaction events and the side tables that came with them.
+
+    Rows of one user stand in source order; the (user, item, behaviour) triple occurs once unless the duplicates
+    policy was `keep`. The events lie in a temporary folder that is removed with this object, so keep the log while a query
+    made from `events` is unfinished.
+
+    Args:
+        events: columns as in `EVENT_TYPES`, and `split` when the source gives a split.
+        users: attributes of users as read; the first column is `user_id`.
+        items: attributes of items as read; the first column is `item_id`.
+        social: user to user links: src, dst (user ids), weight (Float32).
+        triples: knowledge triples: head, relation, tail; head and tail are item ids or entity ids.
+        item_relations: item to item relations: src, relation, dst (item ids).
+        media: name to vectors.
+        source: where the log came from, for people.
+        rejected: the rows that were not used.
+        settings: how it was read; None for a log made in memory.
+    """
+
+    events: pl.LazyFrame
+    users: pl.DataFrame | None = None
+    items: pl.DataFrame | None = None
+    social: pl.DataFrame | None = None
+    triples: pl.DataFrame | None = None
+    item_relations: pl.DataFrame | None = None
+    media: dict[str, Media] = field(default_factory=dict)
+    source: str = "memory"
+    rejected: RejectReport = field(default_factory=RejectReport)
+    settings: LogSettings | None = None
+    cache: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        schema = self.events.collect_schema()
+        for name, types in EVENT_TYPES.items():
+            if schema.get(name) not in types:
+                choices = " or ".join(str(dtype) for dtype in types)
+                raise ValueError(f"InteractionLog: events.{name} must be {choices}, got {schema.get(name, 'no such column')}")
+        for name, key in (("users", "user_id"), ("items", "item_id")):
+            table = getattr(self, name)
+            if table is not None and table.columns[:1] != [key]:
+                raise ValueError(f"InteractionLog: the first column of {name} must be {key}, got {table.columns}")
+        for name, columns in EDGE_TABLES.items():
+            table = getattr(self, name)
+            if table is not None and tuple(table.columns) != columns:
+                raise ValueError(f"InteractionLog: {name} must have the columns {columns}, got {table.columns}")
+
+    @property
+    def has_split(self) -> bool:
+        """Whether the source gave a split: `events` then has a column `split` with "train", "valid" or "test"."""
+        return "split" in self.events.collect_schema()
+
+    @property
+    def behaviors(self) -> list[str]:
+        """The behaviours that occur, most frequent first, ties by name."""
+        counts = self.events.group_by("behavior").len().sort(["len", "behavior"], descending=[True, False])
+        return counts.collect(engine="streaming")["behavior"].to_list()
