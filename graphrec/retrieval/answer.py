@@ -1,0 +1,140 @@
+"""Recommendations and similar items by original id, from a run folder in a fresh process.
+
+Ids may arrive in the wrong type: the command line and web requests only know text. They are converted to the type the
+store keeps them in, whole numbers or text, before they are looked up.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from graphrec.atomic import atomic_file
+from graphrec.errors import ConfigError, RunError, UnknownIdError
+from graphrec.models.base import blocks
+from graphrec.progress import SILENT, Reporter
+from graphrec.retrieval.source import Source, open_model
+
+if TYPE_CHECKING:
+    from graphrec.graph.ids import IdMap
+
+
+def recommend(source: Source, users: Any, k: int = 10, exclude_seen: bool = True) -> pl.DataFrame:
+    """Return the `k` best items for each user.
+
+    Args:
+        source: a run, a model, or the folder of either.
+        users: original user ids, or a single one; text is converted where the store's ids are whole numbers.
+        k: list length, 1..I.
+        exclude_seen: leave out the items of the user's training history.
+
+    Returns:
+        A frame with user_id, rank (1 is best), item_id, score and, where the store has titles, title; users in the
+        order given. Ties break to the lower item index.
+
+    Raises:
+        UnknownIdError: a user does not occur in the training data.
+        ConfigError: no user is given, or `k` is out of range.
+        RunError: the folder holds no readable run or model.
+    """
+    model = open_model(source)
+    return model.recommend(store_ids(users, model.catalogue.users, "user"), k, exclude_seen=exclude_seen)
+
+
+def similar(source: Source, items: Any, k: int = 10) -> pl.DataFrame:
+    """Return the `k` items most similar to each item, never the item itself.
+
+    Args:
+        source: a run, a model, or the folder of either.
+        items: original item ids, or a single one; text is converted where the store's ids are whole numbers.
+        k: list length, 1..I-1.
+
+    Returns:
+        A frame with item_id, rank, similar_item_id, score and, where the store has titles, title.
+
+    Raises:
+        UnknownIdError: an item does not occur in the training data.
+        UnsupportedError: the model knows no similarity between items (popularity).
+        ConfigError: no item is given, or `k` is out of range.
+        RunError: the folder holds no readable run or model.
+    """
+    model = open_model(source)
+    return model.similar(store_ids(items, model.catalogue.items, "item"), k)
+
+
+def recommend_all(
+    source: Source,
+    path: str | os.PathLike[str],
+    k: int = 10,
+    exclude_seen: bool = True,
+    *,
+    overwrite: bool = False,
+    progress: Reporter = SILENT,
+) -> int:
+    """Write the `k` best items of every user to a Parquet file, block by block in bounded memory.
+
+    The columns are those of `recommend`; the users come in the order of the store.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        ConfigError: `k` is out of range.
+        RunError: the folder holds no readable run or model, `path` exists and `overwrite` is false, or the disk is full.
+    """
+    import pyarrow.parquet as pq
+
+    target = Path(path)
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise RunError(f"{target} already exists; choose another file or ask to overwrite it")
+    model = open_model(source)
+    catalogue = model.catalogue
+    rows = 0
+    with atomic_file(target, RunError) as temporary, progress.task("recommend", catalogue.num_users, "users") as task:
+        writer = None
+        try:
+            for block in blocks(np.arange(catalogue.num_users, dtype=np.int64), catalogue.num_items):
+                table = model.recommend(catalogue.users.ids_of(block).tolist(), k, exclude_seen=exclude_seen).to_arrow()
+                writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+                writer.write_table(table)
+                rows += table.num_rows
+                task.advance(len(block))
+        finally:
+            if writer is not None:
+                writer.close()
+    return rows
+
+
+def store_ids(ids: Any, known: IdMap, kind: str) -> list[Any]:
+    """Return `ids` in the type in which the store keeps the ids of `kind`.
+
+    Args:
+        ids: one id or several: text or whole numbers.
+        known: the id map they will be looked up in.
+        kind: "user" or "item", for messages.
+
+    Raises:
+        ConfigError: no id is given.
+        UnknownIdError: the store's ids are whole numbers and one of `ids` is not.
+    """
+    values = [ids] if isinstance(ids, (str, int, np.integer)) else list(ids)
+    if not values:
+        raise ConfigError(f"no {kind} id is given; give at least one")
+    sample = known.ids_of(np.arange(min(1, len(known)), dtype=np.int64))
+    if not np.issubdtype(sample.dtype, np.integer):
+        return [str(value) for value in values]
+    return [_whole_number(value, sample, kind) for value in values]
+
+
+def _whole_number(value: Any, sample: np.ndarray, kind: str) -> int:
+    is_text_of_one = isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value)
+    is_number = isinstance(value, (int, np.integer)) or (isinstance(value, (float, np.floating)) and value.is_integer())
+    if (is_text_of_one or is_number) and -(2**63) <= int(value) < 2**63:
+        return int(value)
+    example = f", such as {sample[0]}" if len(sample) else ""
+    raise UnknownIdError(f"unknown {kind} id {value!r}: the {kind} ids of this store are whole numbers{example}")

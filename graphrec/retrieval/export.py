@@ -1,0 +1,194 @@
+"""Write a model's vectors with their original ids, in every format a retrieval service may want.
+
+    <folder>/manifest.json      model, settings, counts, metric, per format its parameters, per file bytes and sha256
+    <folder>/README.txt         how to read each format, as Python that runs in the folder
+    <folder>/<format>/...       one folder per format, complete in itself
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphrec.atomic import atomic_folder
+from graphrec.errors import RunError, UnsupportedError
+from graphrec.models.base import Recommender
+from graphrec.progress import SILENT, Reporter
+from graphrec.registry import resolve
+from graphrec.retrieval import EXPORTERS
+from graphrec.retrieval.source import Source, open_model
+from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable
+from graphrec.settings import parse
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export: its folder and the content of its `manifest.json`."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of all formats, as paths."""
+        return [self.folder / name for name in self.manifest["files"]]
+
+
+def export(
+    source: Source,
+    folder: str | os.PathLike[str],
+    formats: Sequence[str] | str | None = None,
+    index: str | None = None,
+    *,
+    settings: ExportSettings | None = None,
+    overwrite: bool = False,
+    progress: Reporter = SILENT,
+    **overrides: Any,
+) -> Export:
+    """Write the user and item vectors of a trained model, each with its original id.
+
+    The metric is the inner product: for one user, `item_vectors @ user_vector` orders the items as the model's own
+    scores do. The graph filter is the exception by design: it exports its low-rank factors, which are its ideal
+    low-pass part without the item-item part.
+
+    Args:
+        source: a run, a model, or the folder of either.
+        folder: where to; it appears whole or not at all.
+        formats: names from `EXPORTERS`; None: those of `settings`, by default all.
+        index: FAISS index of the items, "flat", "hnsw" or "ivf"; None: that of `settings`.
+        settings: the `[export]` section; None: the defaults.
+        overwrite: replace an export that is already there.
+        progress: receives the steps.
+        overrides: single settings that win over `settings`, such as `ivf_lists=256`.
+
+    Returns:
+        The folder and its manifest.
+
+    Raises:
+        ConfigError: a format, index or setting is unknown or out of range.
+        UnsupportedError: the model has no vectors (popularity, user-knn, item-knn).
+        RunError: the run cannot be read, its vectors are not finite, or the folder cannot be written.
+    """
+    settings = _settled(settings, formats, index, overrides)
+    model = open_model(source)
+    tables = vector_tables(model)
+    with atomic_folder(folder, RunError, overwrite=overwrite, marker=MANIFEST) as temporary:
+        parameters, notes = {}, []
+        for name in settings.formats:
+            exporter: Exporter = resolve("export format", EXPORTERS, name)
+            (temporary / name).mkdir()
+            written = exporter.write(tables, temporary / name, settings, progress)
+            parameters[name] = written.parameters
+            notes += written.notes
+        manifest = _manifest(model, tables, parameters, notes)
+        (temporary / "README.txt").write_text(_readme(manifest, settings.formats), encoding="utf-8")
+        manifest["files"] = _checksums(temporary)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    for note in notes:
+        progress.note(note)
+    return Export(Path(folder), manifest)
+
+
+def vector_tables(model: Recommender) -> list[VectorTable]:
+    """Return the vectors of `model` per node type, users first.
+
+    Raises:
+        UnsupportedError: the model has no vectors.
+        RunError: a vector holds NaN or infinity.
+    """
+    embeddings = model.embeddings()
+    if embeddings is None:
+        raise UnsupportedError(
+            f"{model.name} has no embeddings to export: it scores items from counts or neighbours, not from vectors; "
+            f"write its lists instead (graphrec recommend RUN --all --out lists.parquet), or train a model with "
+            f"vectors (lightgcn, bpr-mf, graph-filter)"
+        )
+    id_maps = {"user": model.catalogue.users, "item": model.catalogue.items}
+    tables = []
+    for ntype in ("user", "item"):
+        vectors = np.ascontiguousarray(embeddings[ntype], dtype=np.float32)
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        ids = id_maps[ntype].ids_of(np.arange(len(vectors), dtype=np.int64))
+        if len(bad):
+            raise RunError(
+                f"{len(bad):,} of {len(vectors):,} {ntype} vectors of {model.name} hold NaN or infinity, the first is "
+                f"that of {ntype} {ids[bad[0]]!s}; training diverged: train again with a lower learning_rate"
+            )
+        tables.append(VectorTable(ntype, ids, vectors))
+    return tables
+
+
+def _settled(
+    settings: ExportSettings | None, formats: Sequence[str] | str | None, index: str | None, overrides: dict[str, Any]
+) -> ExportSettings:
+    values = settings.model_dump() if settings is not None else {}
+    if formats is not None:
+        values["formats"] = (formats,) if isinstance(formats, str) else tuple(formats)
+    if index is not None:
+        values["index"] = index
+    return parse(ExportSettings, {**values, **overrides}, "export")
+
+
+def _manifest(
+    model: Recommender, tables: list[VectorTable], parameters: dict[str, Any], notes: list[str]
+) -> dict[str, Any]:
+    from graphrec import __version__
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "graphrec": __version__,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "model": model.name,
+        "model_settings": model.settings.model_dump(mode="json"),
+        "metric": "inner_product",
+        "dim": tables[0].vectors.shape[1],
+        "dtype": "float32",
+        "counts": {table.ntype: len(table.ids) for table in tables},
+        "id_types": {
+            table.ntype: "int64" if np.issubdtype(table.ids.dtype, np.integer) else "string" for table in tables
+        },
+        "formats": parameters,
+        "notes": notes,
+        "read_with": "README.txt",
+    }
+
+
+def _readme(manifest: dict[str, Any], formats: Sequence[str]) -> str:
+    counts = ", ".join(f"{count:,} {ntype} vectors" for ntype, count in manifest["counts"].items())
+    lines = [
+        f"Vectors of the model {manifest['model']}: {counts} of {manifest['dim']} float32 values, with original ids.",
+        "Metric: inner product. A higher product of a user's and an item's vector means a better match.",
+        "Items the user already knows are not left out here; graphrec recommend does that.",
+        "Each example runs in this folder and prints the 10 best items of the first user.",
+        "",
+    ]
+    for name in formats:
+        exporter: Exporter = resolve("export format", EXPORTERS, name)
+        lines += [f"{name}/: {exporter.summary}", ""]
+        lines += [f"    {line}" for line in exporter.example.splitlines()]
+        lines += ["    print(top_items)", ""]
+    if manifest["notes"]:
+        lines += ["Notes:", *(f"- {note}" for note in manifest["notes"]), ""]
+    return "\n".join(lines)
+
+
+def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest = hashlib.sha256()
+        with open(path, "rb") as handle:
+            while chunk := handle.read(1 << 20):
+                digest.update(chunk)
+        found[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return found
