@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from graphrec import models
+from graphrec import models, ops
 from graphrec.errors import ConfigError, RunError, UnsupportedError
 from graphrec.models import saved
 from graphrec.models.listing import ranked_frame
@@ -130,8 +130,7 @@ class Recommender(ABC):
         frames = [_user_frame(catalogue, user_index[:0], *_no_lists(k))]
         for block in blocks(user_index, catalogue.num_items):
             seen = catalogue.seen(block) if exclude_seen else (None, None)
-            values, indices = _select(self.score(block), k, *seen)
-            frames.append(_user_frame(catalogue, block, indices, values))
+            frames.append(_user_frame(catalogue, block, *_select(self.score(block), k, seen)))
         return pl.concat(frames)
 
     def similar(self, items: Iterable[Any], k: int = 10) -> pl.DataFrame:
@@ -156,8 +155,7 @@ class Recommender(ABC):
         frames = [_item_frame(catalogue, item_index[:0], *_no_lists(k))]
         for block in blocks(item_index, catalogue.num_items):
             itself = np.arange(len(block) + 1, dtype=np.int64), block.astype(np.int32)
-            values, indices = _select(self._item_scores(block), k, *itself)
-            frames.append(_item_frame(catalogue, block, indices, values))
+            frames.append(_item_frame(catalogue, block, *_select(self._item_scores(block), k, itself)))
         return pl.concat(frames)
 
     def embeddings(self) -> dict[str, np.ndarray] | None:
@@ -186,7 +184,9 @@ class Recommender(ABC):
         header, state, catalogue = saved.read(folder)
         own_name = getattr(cls, "name", header.name)
         if own_name != header.name:
-            raise RunError(f"{folder} holds a {header.name} model, not {own_name}; use graphrec.models.load_model(folder)")
+            raise RunError(
+                f"{folder} holds a {header.name} model, not {own_name}; use graphrec.models.load_model(folder)"
+            )
         try:
             kind = cls if hasattr(cls, "name") else resolve("model", models.MODELS, header.name)
             model = kind(header.settings)
@@ -220,7 +220,9 @@ class Recommender(ABC):
         """Similarity of item indices (B,) to all items: float32 (B, I), -inf where there is none; cosine by default."""
         embeddings = self.embeddings()
         if embeddings is None:
-            raise UnsupportedError(f"{self.name} knows no similarity between items; use item-knn or a model with embeddings")
+            raise UnsupportedError(
+                f"{self.name} knows no similarity between items; use item-knn or a model with embeddings"
+            )
         unit = torch.nn.functional.normalize(torch.from_numpy(embeddings["item"]), dim=1)
         return unit[torch.from_numpy(items)] @ unit.T
 
@@ -232,15 +234,11 @@ def blocks(rows: np.ndarray, num_columns: int) -> Iterable[np.ndarray]:
 
 
 def _select(
-    scores: torch.Tensor, k: int, indptr: np.ndarray | None, indices: np.ndarray | None
+    scores: torch.Tensor, k: int, excluded: tuple[np.ndarray, np.ndarray] | tuple[None, None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run `ops.select_topk` on numpy seen lists and return numpy (values, indices)."""
-    from graphrec import ops
-
-    seen = (None, None) if indptr is None else (torch.from_numpy(indptr), torch.from_numpy(indices))
-    values, best = ops.select_topk(scores, k, *seen)
-    values, best = values.cpu().numpy(), best.cpu().numpy()
-    return values, np.where(np.isneginf(values), -1, best)
+    """The best `k` items (B, k) and their scores (B, k), without the excluded ones of each row."""
+    values, items = ops.select_topk(scores, k, *excluded)
+    return items.numpy(), values.numpy()
 
 
 def _check_list_length(k: int, available: int, what: str) -> None:

@@ -1,0 +1,124 @@
+"""Neighbourhood models: item-kNN and user-kNN over the training interactions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from pydantic import Field, model_validator
+
+from graphrec import settings
+from graphrec.models.base import Recommender
+from graphrec.models.neighbours import nearest_rows
+from graphrec.progress import Reporter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from graphrec.graph.store import GraphStore
+
+
+class KNNSettings(settings.Settings):
+    """Settings of both neighbourhood models.
+
+    Attributes:
+        measure: how two items (or users) are compared; the formulas are at `neighbours.nearest_rows`.
+        neighbours: how many nearest items (or users) each one keeps.
+        shrinkage: in common users (or items); the larger, the less a similarity built on few of them counts.
+        asymmetry: exponent of the own norm in the cosine, 0..1; 0.5 is the plain cosine.
+    """
+
+    measure: Literal["cosine", "jaccard", "bm25"] = "cosine"
+    neighbours: int = Field(100, ge=1)
+    shrinkage: float = Field(0.0, ge=0)
+    asymmetry: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _asymmetry_needs_cosine(self) -> Self:
+        if self.measure != "cosine" and self.asymmetry != 0.5:
+            raise ValueError(
+                f"asymmetry applies to the cosine only; leave it out or set measure = 'cosine', not {self.measure!r}"
+            )
+        return self
+
+
+class _KNN(Recommender):
+    Settings = KNNSettings
+
+    def _nearest(self, matrix: sp.csr_matrix, progress: Reporter) -> sp.csr_matrix:
+        chosen = self.settings
+        return nearest_rows(
+            matrix,
+            chosen.measure,
+            chosen.neighbours,
+            shrinkage=chosen.shrinkage,
+            asymmetry=chosen.asymmetry,
+            progress=progress,
+            description=f"{self.name} similarities",
+        )
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {**_csr_arrays("train", self._train), **_csr_arrays("similarity", self._similarity)}
+
+    def _restore(self, state: dict[str, torch.Tensor]) -> None:
+        self._train = _csr_from(state, "train", self.catalogue.num_items)
+        self._similarity = _csr_from(state, "similarity", len(state["similarity.indptr"]) - 1)
+
+
+class ItemKNN(_KNN):
+    """Recommends what is similar to what the user has already.
+
+    score(u, j) = sum over items i in the history of u: r_ui s_ij, where s_ij is kept only for the nearest j of each i.
+
+    Source: Deshpande and Karypis (2004), "Item-based top-N recommendation algorithms", section 4.
+    """
+
+    name = "item-knn"
+
+    def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
+        self._train = store.train_matrix()
+        self._similarity = self._nearest(self._train.T.tocsr(), progress)
+
+    def _score(self, users: np.ndarray) -> torch.Tensor:
+        return _dense(self._train[users] @ self._similarity)
+
+    def _item_scores(self, items: np.ndarray) -> torch.Tensor:
+        scores = _dense(self._similarity[items])
+        return torch.where(scores > 0, scores, -torch.inf)
+
+
+class UserKNN(_KNN):
+    """Recommends what similar users have.
+
+    score(u, j) = sum over the nearest users v of u: s_uv r_vj
+
+    Source: Resnick et al. (1994), "GroupLens", in the form for implicit feedback, without the rating average.
+    """
+
+    name = "user-knn"
+
+    def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
+        self._train = store.train_matrix()
+        self._similarity = self._nearest(self._train, progress)
+
+    def _score(self, users: np.ndarray) -> torch.Tensor:
+        return _dense(self._similarity[users] @ self._train)
+
+
+def _dense(matrix: sp.csr_matrix) -> torch.Tensor:
+    return torch.from_numpy(matrix.toarray().astype(np.float32, copy=False))
+
+
+def _csr_arrays(name: str, matrix: sp.csr_matrix) -> dict[str, np.ndarray]:
+    return {
+        f"{name}.indptr": matrix.indptr.astype(np.int64),
+        f"{name}.indices": matrix.indices.astype(np.int32),
+        f"{name}.data": matrix.data.astype(np.float32),
+    }
+
+
+def _csr_from(state: dict[str, torch.Tensor], name: str, num_columns: int) -> sp.csr_matrix:
+    data, indices, indptr = (state[f"{name}.{part}"].numpy() for part in ("data", "indices", "indptr"))
+    return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, num_columns))
