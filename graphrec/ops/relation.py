@@ -1,0 +1,122 @@
+"""`Relation`: one edge type in the form that the operators read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Relation:
+    """One edge type as CSR by destination (rows) and CSR by source (columns).
+
+    Attributes:
+        indptr, indices: int64 (U + 1,) and int32 (E,): the sources of each destination, ascending.
+        t_indptr, t_indices: int64 (I + 1,) and int32 (E,): the destinations of each source, ascending.
+        num_dst, num_src: U and I.
+    """
+
+    indptr: torch.Tensor
+    indices: torch.Tensor
+    t_indptr: torch.Tensor
+    t_indices: torch.Tensor
+    num_dst: int
+    num_src: int
+    _scales: dict[Any, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> Relation:
+        """Build from the non-zero pattern of a SciPy sparse matrix (U, I); duplicates merge, values are ignored.
+
+        Raises:
+            ValueError: a side has more than 2^31 - 1 nodes.
+        """
+        if max(matrix.shape) >= 2**31:
+            raise ValueError(f"Relation: node indices are int32, got shape {matrix.shape}")
+        by_dst = scipy.sparse.csr_matrix(matrix)
+        if not by_dst.has_canonical_format:
+            by_dst = by_dst.copy()
+            by_dst.sum_duplicates()
+        by_src = by_dst.T.tocsr()
+        by_src.sort_indices()
+        return cls(*_csr_tensors(by_dst), *_csr_tensors(by_src), *by_dst.shape)
+
+    @classmethod
+    def from_coo(cls, dst: Any, src: Any, num_dst: int, num_src: int) -> Relation:
+        """Build from edge lists: `dst` and `src` int (E,), as arrays or tensors.
+
+        Raises:
+            ValueError: the lists differ in length or an index is out of range.
+        """
+        dst, src = np.asarray(dst), np.asarray(src)
+        if dst.shape != src.shape or dst.ndim != 1:
+            raise ValueError(f"Relation.from_coo: dst and src must be 1-d of equal length, got {dst.shape} and {src.shape}")
+        for name, index, size in (("dst", dst, num_dst), ("src", src, num_src)):
+            if index.size and (index.min() < 0 or index.max() >= size):
+                raise ValueError(f"Relation.from_coo: {name} must be in 0..{size - 1}, got {index.min()}..{index.max()}")
+        ones = np.ones(len(dst), dtype=np.float32)
+        return cls.from_scipy(scipy.sparse.coo_matrix((ones, (dst, src)), shape=(num_dst, num_src)))
+
+    @classmethod
+    def from_dgl(cls, graph: Any, etype: Any) -> Relation:
+        """Build from one edge type of a DGL graph, with the graph's source nodes as rows.
+
+        For `(user, view, item)` the rows are users and the columns items, so that `spmm` of the relation carries
+        item features to users, and its `transpose()` the other way.
+        """
+        left, _, right = graph.to_canonical_etype(etype)
+        src, dst = graph.edges(etype=etype)
+        return cls.from_coo(src.numpy(), dst.numpy(), graph.num_nodes(left), graph.num_nodes(right))
+
+    @property
+    def num_edges(self) -> int:
+        """E."""
+        return self.indices.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the index lives."""
+        return self.indices.device
+
+    @property
+    def degree_dst(self) -> torch.Tensor:
+        """Edges of each row, int64 (U,)."""
+        return self.indptr.diff()
+
+    @property
+    def degree_src(self) -> torch.Tensor:
+        """Edges of each column, int64 (I,)."""
+        return self.t_indptr.diff()
+
+    def transpose(self) -> Relation:
+        """The same edges with rows and columns exchanged; shares memory."""
+        return Relation(self.t_indptr, self.t_indices, self.indptr, self.indices, self.num_src, self.num_dst)
+
+    def to(self, device: torch.device | str) -> Relation:
+        """Copy to a device."""
+        parts = (self.indptr, self.indices, self.t_indptr, self.t_indices)
+        return Relation(*(part.to(device) for part in parts), self.num_dst, self.num_src)
+
+    def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """degree_dst ** exponent (U,), with 0 for isolated rows; kept after the first call."""
+        return self._scale("dst", self.degree_dst, exponent, dtype)
+
+    def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """degree_src ** exponent (I,), with 0 for isolated columns; kept after the first call."""
+        return self._scale("src", self.degree_src, exponent, dtype)
+
+    def _scale(self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype) -> torch.Tensor:
+        key = (side, exponent, dtype)
+        if key not in self._scales:
+            power = degree.to(torch.float64).pow(exponent)
+            self._scales[key] = torch.where(degree > 0, power, torch.zeros_like(power)).to(dtype)
+        return self._scales[key]
+
+
+def _csr_tensors(matrix: scipy.sparse.csr_matrix) -> tuple[torch.Tensor, torch.Tensor]:
+    indptr = torch.from_numpy(matrix.indptr.astype(np.int64))
+    return indptr, torch.from_numpy(matrix.indices.astype(np.int32))
