@@ -47,7 +47,9 @@ def recommend(
         users = list(dict.fromkeys(users))
         lists = recommend_to(run, users, k, not include_seen).partition_by("user_id", maintain_order=True)
         if len(lists) < len(users):
-            io.note(f"{len(users) - len(lists)} of these users already know every item; --include-seen lists them again")
+            io.note(
+                f"{len(users) - len(lists)} of these users already know every item; --include-seen lists them again"
+            )
         for part in lists:
             shown = part.drop("user_id")
             io.table(f"user {part['user_id'][0]}", shown.columns, shown.rows())

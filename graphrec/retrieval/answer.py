@@ -1,27 +1,23 @@
 """Recommendations and similar items by original id, from a run folder in a fresh process.
 
-Ids may arrive in the wrong type: the command line and web requests only know text. They are converted to the type the
-store keeps them in, whole numbers or text, before they are looked up.
+Ids may arrive as text where the store keeps whole numbers: the command line and web requests know nothing else. The
+id maps (`graphrec.graph.ids`) convert them when they are looked up.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from graphrec.atomic import atomic_file
-from graphrec.errors import ConfigError, RunError, UnknownIdError
+from graphrec.errors import ConfigError, RunError
 from graphrec.models.base import blocks
 from graphrec.progress import SILENT, Reporter
 from graphrec.retrieval.source import Source, open_model
-
-if TYPE_CHECKING:
-    from graphrec.graph.ids import IdMap
 
 
 def recommend(source: Source, users: Any, k: int = 10, exclude_seen: bool = True) -> pl.DataFrame:
@@ -43,7 +39,7 @@ def recommend(source: Source, users: Any, k: int = 10, exclude_seen: bool = True
         RunError: the folder holds no readable run or model.
     """
     model = open_model(source)
-    return model.recommend(store_ids(users, model.catalogue.users, "user"), k, exclude_seen=exclude_seen)
+    return model.recommend(_given(users, "user"), k, exclude_seen=exclude_seen)
 
 
 def similar(source: Source, items: Any, k: int = 10) -> pl.DataFrame:
@@ -64,7 +60,7 @@ def similar(source: Source, items: Any, k: int = 10) -> pl.DataFrame:
         RunError: the folder holds no readable run or model.
     """
     model = open_model(source)
-    return model.similar(store_ids(items, model.catalogue.items, "item"), k)
+    return model.similar(_given(items, "item"), k)
 
 
 def recommend_all(
@@ -99,7 +95,7 @@ def recommend_all(
         writer = None
         try:
             for block in blocks(np.arange(catalogue.num_users, dtype=np.int64), catalogue.num_items):
-                table = model.recommend(catalogue.users.ids_of(block).tolist(), k, exclude_seen=exclude_seen).to_arrow()
+                table = model.recommend(catalogue.users.gather(block), k, exclude_seen=exclude_seen).to_arrow()
                 writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
                 writer.write_table(table)
                 rows += table.num_rows
@@ -110,31 +106,8 @@ def recommend_all(
     return rows
 
 
-def store_ids(ids: Any, known: IdMap, kind: str) -> list[Any]:
-    """Return `ids` in the type in which the store keeps the ids of `kind`.
-
-    Args:
-        ids: one id or several: text or whole numbers.
-        known: the id map they will be looked up in.
-        kind: "user" or "item", for messages.
-
-    Raises:
-        ConfigError: no id is given.
-        UnknownIdError: the store's ids are whole numbers and one of `ids` is not.
-    """
+def _given(ids: Any, kind: str) -> list[Any]:
     values = [ids] if isinstance(ids, (str, int, np.integer)) else list(ids)
     if not values:
         raise ConfigError(f"no {kind} id is given; give at least one")
-    sample = known.ids_of(np.arange(min(1, len(known)), dtype=np.int64))
-    if not np.issubdtype(sample.dtype, np.integer):
-        return [str(value) for value in values]
-    return [_whole_number(value, sample, kind) for value in values]
-
-
-def _whole_number(value: Any, sample: np.ndarray, kind: str) -> int:
-    is_text_of_one = isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value)
-    is_number = isinstance(value, (int, np.integer)) or (isinstance(value, (float, np.floating)) and value.is_integer())
-    if (is_text_of_one or is_number) and -(2**63) <= int(value) < 2**63:
-        return int(value)
-    example = f", such as {sample[0]}" if len(sample) else ""
-    raise UnknownIdError(f"unknown {kind} id {value!r}: the {kind} ids of this store are whole numbers{example}")
+    return values

@@ -1,8 +1,8 @@
 """Write a model's vectors with their original ids, in every format a retrieval service may want.
 
-    <folder>/manifest.json      model, settings, counts, metric, per format its parameters, per file bytes and sha256
-    <folder>/README.txt         how to read each format, as Python that runs in the folder
-    <folder>/<format>/...       one folder per format, complete in itself
+- `manifest.json`: model, settings, counts, metric; per format its parameters, per file its size and sha256.
+- `README.txt`: how to read each format, as Python that runs in the folder.
+- `<format>/`: one folder per format, complete in itself.
 """
 
 from __future__ import annotations
@@ -119,11 +119,11 @@ def vector_tables(model: Recommender) -> list[VectorTable]:
     for ntype in ("user", "item"):
         vectors = np.ascontiguousarray(embeddings[ntype], dtype=np.float32)
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        ids = id_maps[ntype].ids_of(np.arange(len(vectors), dtype=np.int64))
+        ids = id_maps[ntype].series
         if len(bad):
             raise RunError(
                 f"{len(bad):,} of {len(vectors):,} {ntype} vectors of {model.name} hold NaN or infinity, the first is "
-                f"that of {ntype} {ids[bad[0]]!s}; training diverged: train again with a lower learning_rate"
+                f"that of {ntype} {ids[int(bad[0])]}; training diverged: train again with a lower learning_rate"
             )
         tables.append(VectorTable(ntype, ids, vectors))
     return tables
@@ -155,9 +155,7 @@ def _manifest(
         "dim": tables[0].vectors.shape[1],
         "dtype": "float32",
         "counts": {table.ntype: len(table.ids) for table in tables},
-        "id_types": {
-            table.ntype: "int64" if np.issubdtype(table.ids.dtype, np.integer) else "string" for table in tables
-        },
+        "id_types": {table.ntype: table.id_type for table in tables},
         "formats": parameters,
         "notes": notes,
         "read_with": "README.txt",

@@ -15,8 +15,7 @@ def write(tables: list[VectorTable], folder: Path, settings: ExportSettings, pro
     """Write `<ntype>.npy` (n, D) float32, `<ntype>_ids.npy` (n,) and `embeddings.json`; nothing is pickled."""
     described = {}
     for table in tables:
-        is_integer = np.issubdtype(table.ids.dtype, np.integer)
-        ids = table.ids.astype(np.int64) if is_integer else np.asarray(table.ids, dtype=np.str_)
+        ids = table.ids.to_numpy().astype(np.int64 if table.id_type == "int64" else np.str_)
         np.save(folder / f"{table.ntype}.npy", table.vectors, allow_pickle=False)
         np.save(folder / f"{table.ntype}_ids.npy", ids, allow_pickle=False)
         described[table.ntype] = {
@@ -25,7 +24,7 @@ def write(tables: list[VectorTable], folder: Path, settings: ExportSettings, pro
             "rows": len(ids),
             "dim": table.vectors.shape[1],
             "dtype": "float32",
-            "id_dtype": "int64" if is_integer else "string",
+            "id_dtype": table.id_type,
         }
     (folder / "embeddings.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return Written({"described_in": "npy/embeddings.json"})

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from graphrec.progress import Reporter
-from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable, Written, id_values
+from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable, Written
 
 _ROWS_PER_GROUP = 65_536  # bounds the memory of the conversion and lets readers skip
 
@@ -18,7 +18,7 @@ def write(tables: list[VectorTable], folder: Path, settings: ExportSettings, pro
     import pyarrow.parquet as pq
 
     for table in tables:
-        id_type = pa.int64() if np.issubdtype(table.ids.dtype, np.integer) else pa.string()
+        id_type = pa.int64() if table.id_type == "int64" else pa.string()
         schema = pa.schema([(f"{table.ntype}_id", id_type), ("vector", pa.list_(pa.float32()))])
         dim = table.vectors.shape[1]
         with (
@@ -26,11 +26,10 @@ def write(tables: list[VectorTable], folder: Path, settings: ExportSettings, pro
             progress.task(f"parquet {table.ntype}", len(table.ids), "rows") as task,
         ):
             for start in range(0, len(table.ids), _ROWS_PER_GROUP):
-                block = slice(start, start + _ROWS_PER_GROUP)
-                vectors = table.vectors[block]
+                vectors = table.vectors[start : start + _ROWS_PER_GROUP]
                 offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * dim)
                 lists = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
-                ids = pa.array(id_values(table.ids[block]), type=id_type)
+                ids = table.ids.slice(start, len(vectors)).to_arrow().cast(id_type)
                 writer.write_table(pa.table([ids, lists], schema=schema))
                 task.advance(len(vectors))
     return Written({"columns": {table.ntype: [f"{table.ntype}_id", "vector"] for table in tables}})

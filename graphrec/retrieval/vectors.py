@@ -23,18 +23,23 @@ class VectorTable:
 
     Attributes:
         ntype: node type, "user" or "item"; formats use it in file and column names.
-        ids: original ids, (n,), int64 or text, in the order of the dense index.
+        ids: original ids, n values, Int64 or String, in the order of the dense index.
         vectors: (n, D) float32, C-contiguous, finite.
     """
 
     ntype: str
-    ids: np.ndarray
+    ids: pl.Series
     vectors: np.ndarray
 
     def id_frame(self) -> pl.DataFrame:
         """Return the columns `row` and `<ntype>_id`, one line per vector in row order, ids in the source's type."""
         rows = pl.Series("row", np.arange(len(self.ids), dtype=np.int64))
-        return pl.DataFrame([rows, pl.Series(f"{self.ntype}_id", id_values(self.ids))])
+        return pl.DataFrame([rows, self.ids.rename(f"{self.ntype}_id")])
+
+    @property
+    def id_type(self) -> str:
+        """The type of the ids in the source: "int64" or "string"."""
+        return "string" if self.ids.dtype == pl.String else "int64"
 
 
 class ExportSettings(Settings):
@@ -87,8 +92,3 @@ class Exporter:
     summary: str
     write: Callable[[list[VectorTable], Path, ExportSettings, Reporter], Written]
     example: str
-
-
-def id_values(ids: np.ndarray) -> np.ndarray | list[str]:
-    """Return original ids as something that becomes an Int64 or a String column: int64 array or list of text."""
-    return ids.astype(np.int64) if np.issubdtype(ids.dtype, np.integer) else [str(value) for value in ids.tolist()]

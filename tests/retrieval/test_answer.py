@@ -1,0 +1,86 @@
+"""Recommendations and similar items by original id."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from graphrec.errors import ConfigError, RunError, UnknownIdError, UnsupportedError
+from graphrec.retrieval.answer import recommend, recommend_all, similar
+
+
+def test_recommend_gives_the_best_unseen_items_by_original_id(model):
+    user = model.catalogue.users.series[2]
+    frame = recommend(model, [user], k=39)
+    scores = model.score(np.array([2]))[0].numpy()
+    order = [item for item in np.argsort(-scores, kind="stable") if item != 2]  # user 2 has seen item 2
+    assert frame["item_id"].to_list() == model.catalogue.items.ids_of(np.array(order)).tolist()
+    assert frame["rank"].to_list() == list(range(1, 40))
+    assert frame["title"][0] == f"Title {order[0]}"
+    assert recommend(model, user, k=40, exclude_seen=False).height == 40
+
+
+def test_ids_that_arrive_as_text_are_converted(factors):
+    model = factors(text_ids=False)
+    assert recommend(model, ["25"], k=3).equals(recommend(model, [25], k=3))
+    assert similar(model, "15", k=3).equals(similar(model, 15, k=3))
+    with pytest.raises(UnknownIdError, match="u25"):
+        recommend(model, ["u25"])
+
+
+def test_unknown_ids_and_lengths_are_named(model):
+    with pytest.raises(UnknownIdError, match="user id .*99.* is not among the 6 known users"):
+        recommend(model, ["99"])
+    with pytest.raises(ConfigError, match=r"k must lie in 1\.\.40.*got 41"):
+        recommend(model, [model.catalogue.users.series[0]], k=41)
+    with pytest.raises(ConfigError, match="no user id is given"):
+        recommend(model, [])
+    with pytest.raises(ConfigError, match="no item id is given"):
+        similar(model, [])
+
+
+def test_similar_leaves_out_the_item_itself(model):
+    item = model.catalogue.items.series[4]
+    frame = similar(model, [item], k=39)
+    assert item not in frame["similar_item_id"].to_list()
+    unit = model.item / np.linalg.norm(model.item, axis=1, keepdims=True)
+    order = np.argsort(-(unit @ unit[4]), kind="stable")[1:4]
+    assert frame["similar_item_id"].to_list()[:3] == model.catalogue.items.ids_of(order).tolist()
+
+
+def test_similar_of_a_model_without_similarity(popularity):
+    with pytest.raises(UnsupportedError, match="popularity knows no similarity"):
+        similar(popularity, ["i00001"])
+
+
+def test_recommend_from_a_saved_model_folder(popularity, tmp_path):
+    popularity.save(tmp_path / "model")
+    frame = recommend(tmp_path / "model", ["u00000"], k=2)
+    assert frame["item_id"].to_list() == ["i00039", "i00038"]
+
+
+def test_recommend_all_streams_every_user(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphrec.models.base._BLOCK_SCORES", 80)  # two users of 40 items per block
+    rows = recommend_all(model, tmp_path / "all.parquet", k=5)
+    frame = pl.read_parquet(tmp_path / "all.parquet")
+    assert rows == frame.height == 30
+    assert frame.equals(recommend(model, model.catalogue.users.series.to_list(), k=5))
+
+
+def test_recommend_all_keeps_what_is_there(model, tmp_path):
+    target = tmp_path / "all.parquet"
+    target.write_text("precious")
+    with pytest.raises(RunError, match="already exists"):
+        recommend_all(model, target, k=5)
+    with pytest.raises(ConfigError, match="k must lie in"):
+        recommend_all(model, target, k=500, overwrite=True)
+    assert target.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["all.parquet"]
+    recommend_all(model, target, k=5, overwrite=True)
+    assert pl.read_parquet(target).height == 30
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(RunError, match="no run folder .*nowhere"):
+        recommend(tmp_path / "nowhere", ["u1"])
