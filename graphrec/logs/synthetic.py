@@ -1,0 +1,312 @@
+"""Made-up worlds: interaction logs of any size, with everything a recommender can learn from, from one seed.
+
+A world has users with drifting tastes, communities and social links, a catalogue with titles, texts and media vectors
+that carry the taste, several behaviours in a funnel, a knowledge graph, late arrivals, power laws and a daily and weekly
+rhythm. The events are streamed, so that a hundred million of them need no more memory than the users and items do.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from graphrec.atomic import atomic_folder
+from graphrec.errors import DatasetError
+from graphrec.logs.synthetic_catalogue import Catalogue, social_links, user_columns
+from graphrec.logs.synthetic_events import EventSource
+from graphrec.logs.synthetic_tastes import draw_items, draw_niches, draw_users
+from graphrec.logs.synthetic_words import TOPICS
+from graphrec.progress import SILENT, Reporter
+from graphrec.settings import Settings, parse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WORLD_VERSION = 1  # of the generator: the same version, settings and seed give the same world
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class WorldSettings(Settings):
+    """What a made-up world is like. The defaults give the demo log that graphrec ships.
+
+    Attributes:
+        num_events: events in the log, all behaviours together.
+        num_users, num_items: sizes; left out, one user per 60 events and 4.33 √events items.
+        days: length of the period.
+        start: its first day.
+        seed: the same seed gives the same world.
+        num_topics: shelves of the shop.
+        niche_size: items in a niche, roughly; smaller niches are easier to learn.
+        num_communities: left out, one per 60 users.
+        funnel: behaviour → share of the events of the behaviour before it that go on to it; the first is 1.
+        wander: share of views that ignore the user's taste.
+        drift: share of sessions that follow the new taste at the end of the period.
+        homophily: share of social links inside a community.
+        friends: mean number of social links of a user.
+        popularity_exponent, activity_exponent: how steeply the rank-size curves of items and users fall.
+        cold_item_share, cold_user_share: those that arrive late and meet few events.
+        media: name → size of the media vectors.
+        media_noise: noise beside the taste in the media vectors, which have unit scale.
+    """
+
+    num_events: int = Field(120_000, ge=100, le=1_000_000_000)
+    num_users: int | None = Field(None, ge=10, le=20_000_000)
+    num_items: int | None = Field(None, ge=24, le=10_000_000)
+    days: int = Field(182, ge=7, le=3650)
+    start: datetime.date = datetime.date(2024, 1, 1)
+    seed: int = Field(7, ge=0)
+    num_topics: int = Field(12, ge=2, le=len(TOPICS))
+    niche_size: int = Field(30, ge=2)
+    num_communities: int | None = Field(None, ge=1)
+    funnel: dict[str, Share] = {"view": 1.0, "cart": 0.35, "purchase": 0.55}
+    wander: Share = 0.12
+    drift: Share = 0.4
+    homophily: Share = 0.8
+    friends: float = Field(6.0, ge=0.0, le=200.0)
+    popularity_exponent: float = Field(0.6, ge=0.0, le=1.5)
+    activity_exponent: float = Field(0.6, ge=0.0, le=1.5)
+    cold_item_share: Share = 0.06
+    cold_user_share: Share = 0.06
+    media: dict[str, Annotated[int, Field(ge=1, le=4096)]] = {"image": 48, "audio": 24}
+    media_noise: float = Field(0.5, ge=0.0)
+
+    @field_validator("funnel")
+    @classmethod
+    def _starts_with_one(cls, funnel: dict[str, float]) -> dict[str, float]:
+        if not funnel or next(iter(funnel.values())) != 1.0 or len(funnel) > 100:
+            raise ValueError("needs 1 to 100 behaviours, the first with the share 1.0")
+        return funnel
+
+    @field_validator("media")
+    @classmethod
+    def _plain_names(cls, media: dict[str, int]) -> dict[str, int]:
+        for name in media:
+            if not name.isidentifier():
+                raise ValueError(f"media names must be plain words, got {name!r}")
+        return media
+
+    @model_validator(mode="after")
+    def _enough_items(self) -> WorldSettings:
+        if self.item_count < self.num_topics:
+            raise ValueError(f"num_items must be at least num_topics = {self.num_topics}, got {self.item_count}")
+        return self
+
+    @property
+    def user_count(self) -> int:
+        """Number of users: as asked for, or by the rule of `num_users`."""
+        return self.num_users or max(10, min(self.num_events // 60, 20_000_000))
+
+    @property
+    def item_count(self) -> int:
+        """Number of items: as asked for, or by the rule of `num_items`."""
+        return self.num_items or max(24, min(round(4.33 * self.num_events**0.5), self.num_events // 5))
+
+    @property
+    def community_count(self) -> int:
+        """Number of communities: as asked for, or by the rule of `num_communities`."""
+        return self.num_communities or max(4, self.user_count // 60)
+
+    @property
+    def num_weeks(self) -> int:
+        """Number of weeks that the period touches."""
+        return -(-self.days // 7)
+
+
+def make_world(
+    folder: str | os.PathLike[str],
+    settings: WorldSettings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Reporter = SILENT,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Write a made-up world into `folder`.
+
+    The folder holds `events.parquet` (user_id, item_id, behavior, timestamp, weight), `users.parquet`, `items.parquet`,
+    `social.parquet` (src, dst), `triples.parquet` (head, relation, tail), one `media.<name>.parquet` (item_id, vector)
+    per kind of media, `world.json` (settings and counts) and a dataset card `README.md`. It appears whole or not at all.
+
+    Args:
+        folder: the folder to create.
+        settings: the settings; the defaults when left out.
+        overwrite: replace a world that is already there.
+        progress: receives the progress.
+        **overrides: single settings, such as `num_events=1_000_000`.
+
+    Returns:
+        What `world.json` holds.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+        DatasetError: the folder exists, cannot be written, or the disk is full.
+    """
+    base = settings.model_dump(exclude_unset=True) if settings is not None else {}
+    settings = parse(WorldSettings, {**base, **overrides}, "world")
+    with atomic_folder(folder, DatasetError, overwrite=overwrite, marker="world.json") as temporary:
+        world = _write(temporary, settings, progress)
+        (temporary / "world.json").write_text(json.dumps(world, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(_card(world), encoding="utf-8")
+    return world
+
+
+def _write(folder: Path, settings: WorldSettings, progress: Reporter) -> dict[str, Any]:
+    import pyarrow as pa
+
+    niches = draw_niches(settings)
+    items, users = draw_items(settings, niches), draw_users(settings, niches)
+    catalogue = Catalogue(settings, niches, items)
+    start = _epoch_seconds(settings.start)
+    counts: dict[str, int] = {"users": users.count, "items": items.count}
+
+    user_table = user_columns(settings, users)
+    user_ids = pa.array(user_table["user_id"])
+    user_table["joined"] = _timestamps(start + user_table["joined"])
+    _write_table(folder / "users.parquet", [pa.table(user_table)])
+    links = (
+        pa.table({"src": user_ids.take(pa.array(src)), "dst": user_ids.take(pa.array(dst))})
+        for src, dst in social_links(settings, users)
+    )
+    empty = pa.table({"src": user_ids.slice(0, 0), "dst": user_ids.slice(0, 0)})
+    counts["social_links"] = _write_table(folder / "social.parquet", links, empty)
+    with progress.task("catalogue", total=items.count, unit="items") as task:
+        counts["triples"] = _write_catalogue(folder, settings, catalogue, start, task.advance)
+    source = EventSource(settings, niches, items, users)
+    with progress.task("events", total=settings.num_events, unit="events") as task:
+        behaviors = _write_events(folder, settings, source, user_ids, pa.array(catalogue.item_ids), task.advance)
+    counts["events"] = settings.num_events
+    return {
+        "version": WORLD_VERSION,
+        "settings": settings.model_dump(mode="json"),
+        "counts": counts,
+        "behaviors": behaviors,
+    }
+
+
+def _write_catalogue(
+    folder: Path, settings: WorldSettings, catalogue: Catalogue, start: int, advance: Callable[[int], None]
+) -> int:
+    import pyarrow as pa
+
+    def item_blocks() -> Iterable[pa.Table]:
+        for first, last in catalogue.blocks():
+            columns = catalogue.items(first, last)
+            columns["released"] = _timestamps(start + columns["released"]).cast(pa.timestamp("s", "UTC")).cast(pa.date32())
+            advance(last - first)
+            yield pa.table(columns)
+
+    def triple_blocks() -> Iterable[pa.Table]:
+        for first, last in catalogue.blocks():
+            yield pa.table(catalogue.triples(first, last))
+        yield pa.table(catalogue.entity_triples())
+
+    def media_blocks(number: int, width: int) -> Iterable[pa.Table]:
+        for first, last in catalogue.blocks():
+            flat = pa.array(catalogue.media(number, width, first, last).ravel())
+            yield pa.table(
+                {"item_id": catalogue.item_ids[first:last], "vector": pa.FixedSizeListArray.from_arrays(flat, width)}
+            )
+
+    _write_table(folder / "items.parquet", item_blocks())
+    for number, (name, width) in enumerate(settings.media.items()):
+        _write_table(folder / f"media.{name}.parquet", media_blocks(number, width))
+    return _write_table(folder / "triples.parquet", triple_blocks())
+
+
+def _write_events(
+    folder: Path,
+    settings: WorldSettings,
+    source: EventSource,
+    user_ids: pa.Array,
+    item_ids: pa.Array,
+    advance: Callable[[int], None],
+) -> dict[str, int]:
+    import pyarrow as pa
+
+    start = _epoch_seconds(settings.start)
+    names = pa.array(list(settings.funnel))
+    strength = np.arange(1, len(names) + 1, dtype=np.float32)  # a later step of the funnel says more
+    counts = np.zeros(len(names), dtype=np.int64)
+
+    def blocks() -> Iterable[pa.Table]:
+        for events in source.chunks():
+            counts[:] += np.bincount(events.behavior, minlength=len(names))
+            yield pa.table(
+                {
+                    "user_id": pa.DictionaryArray.from_arrays(pa.array(events.user), user_ids),
+                    "item_id": pa.DictionaryArray.from_arrays(pa.array(events.item), item_ids),
+                    "behavior": pa.DictionaryArray.from_arrays(pa.array(events.behavior), names),
+                    "timestamp": _timestamps(start + events.time),
+                    "weight": pa.array(strength[events.behavior]),
+                }
+            )
+            advance(len(events))
+
+    _write_table(folder / "events.parquet", blocks())
+    return dict(zip(settings.funnel, counts.tolist(), strict=True))
+
+
+def _write_table(path: Path, tables: Iterable[pa.Table], empty: pa.Table | None = None) -> int:
+    """Write `tables` as the row groups of one Parquet file and return the number of rows."""
+    import pyarrow.parquet as pq
+
+    writer, rows = None, 0
+    try:
+        for table in tables:
+            # Without the Arrow schema in the file, dictionary columns read back as plain strings.
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=False)
+            writer.write_table(table)
+            rows += len(table)
+        if writer is None and empty is not None:
+            writer = pq.ParquetWriter(path, empty.schema, compression="zstd", store_schema=False)
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows
+
+
+def _timestamps(seconds: np.ndarray) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(seconds * 1_000_000, type=pa.int64()).cast(pa.timestamp("us", "UTC"))
+
+
+def _epoch_seconds(day: datetime.date) -> int:
+    return (day - datetime.date(1970, 1, 1)).days * 86_400
+
+
+def _card(world: dict[str, Any]) -> str:
+    counts, settings = world["counts"], world["settings"]
+    behaviors = ", ".join(f"{number:,} {name}" for name, number in world["behaviors"].items())
+    media = "\n".join(
+        f"| `media.{name}.parquet` | item_id, vector: {width} float32 numbers, a noisy linear map of the item's taste |"
+        for name, width in settings["media"].items()
+    )
+    return f"""# A made-up shop
+
+{counts["users"]:,} users, {counts["items"]:,} items, {counts["events"]:,} events ({behaviors}) over {settings["days"]} days
+from {settings["start"]}; {counts["social_links"]:,} social links, {counts["triples"]:,} knowledge triples.
+
+- **Origin**: drawn by graphrec's world generator (`graphrec datasets make`), version {world["version"]}, seed {settings["seed"]}.
+  Nobody real is in it; all names are invented. `world.json` holds every setting and count.
+- **Licence**: CC0 1.0, do with it what you like.
+
+| file | columns |
+|---|---|
+| `events.parquet` | user_id, item_id, behavior, timestamp (UTC), weight (step in the funnel, from 1), in time order |
+| `users.parquet` | user_id, joined (UTC), region, age_group |
+| `items.parquet` | item_id, title, text, category, creator, brand, price, released |
+| `social.parquet` | src, dst: src follows dst |
+| `triples.parquet` | head, relation, tail: an item id or `kind:name` of an entity |
+{media}
+
+Users hold a mixture of niches that comes from their community and drifts over the period; the words of titles and texts,
+the creators, themes and media vectors follow the niche. Some items and users arrive late and meet few events.
+"""
