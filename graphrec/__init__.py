@@ -1,12 +1,12 @@
 """graphrec: from interaction logs to graphs, embeddings and recommendations.
 
-The public names below are imported when they are first used, so that `import graphrec` and `graphrec --help` stay quick.
+The public names below are imported when first used, so that `import graphrec` and `graphrec --help` stay quick.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -28,7 +28,7 @@ _PUBLIC = {
     "RunConfig": "graphrec.config",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

@@ -4,14 +4,14 @@ The conventions, for whoever writes a verb:
 
 - One file per verb, `graphrec/cli/<verb>.py`, with one line in `VERBS` of `graphrec/cli/__init__.py`. The file holds
   either a function named like the verb and a tuple `EXAMPLES`, or, for a verb with sub-verbs, `app = verb_group(help)`
-  whose commands are `@app.command(epilog=examples(...))`. Help texts are rich markup: write `\\\\[x]` for a literal `[x]`.
+  whose commands are `@app.command(epilog=examples(...))`. Help texts are rich markup, where `[x]` disappears.
 - A verb module imports only typer and this module at the top; the API, torch, polars and DGL are imported inside the
   function, so that `graphrec --help` stays quick. A test holds it to that.
 - A verb parses, calls the API and prints; no logic. Its body is one block:
 
         EXAMPLES = ("graphrec build --config graphrec.toml", "graphrec build events.csv --store stores/shop --json")
 
-        def build(log: LogArgument, seed: Seed = None, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+        def build(log: LogArgument, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
             \"\"\"Read a log and build a graph store from it.\"\"\"
             with command(json=json, quiet=quiet, debug=debug) as io:
                 import graphrec
@@ -135,7 +135,7 @@ def command(*, json: bool = False, quiet: bool = False, debug: bool = False) -> 
     except Exception as error:
         if debug:
             raise
-        _complain(f"unexpected error: {type(error).__name__}: {error}\nRun the command again with --debug to see where.")
+        _complain(f"unexpected error: {type(error).__name__}: {error}\nRun the command with --debug to see where.")
         raise typer.Exit(EXIT_FAILURE) from None
 
 

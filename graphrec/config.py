@@ -1,0 +1,198 @@
+"""The run file `graphrec.toml`: one section per room, each validated by the settings class of the room that owns it.
+
+    [paths]     where the store, the run and the export go
+    [log]       what is read                    graphrec.logs.source.LogSettings
+    [build]     cleaning, split, graph          graphrec.graph.build.BuildSettings
+    [model]     name, and that model's settings the `Settings` of the class registered in graphrec.models.MODELS
+    [train]     the training loop               graphrec.training.settings.TrainSettings
+    [evaluate]  metrics and lists               graphrec.evaluation.settings.EvaluateSettings
+    [export]    formats and index               graphrec.retrieval.vectors.ExportSettings
+
+Every section and key may be left out. All sections are checked before anything runs, so that a typing error in
+`[export]` shows at once and not after an hour of training.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from graphrec.errors import ConfigError, nearest
+from graphrec.registry import resolve
+from graphrec.settings import Settings, parse
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from graphrec.evaluation.settings import EvaluateSettings
+    from graphrec.graph.build import BuildSettings
+    from graphrec.logs.source import LogSettings
+    from graphrec.retrieval.vectors import ExportSettings
+    from graphrec.training.settings import TrainSettings
+
+DEFAULT_PATH = "graphrec.toml"
+DEFAULT_MODEL = "lightgcn"
+
+SECTIONS = {
+    "paths": "graphrec.config:Paths",
+    "log": "graphrec.logs.source:LogSettings",
+    "build": "graphrec.graph.build:BuildSettings",
+    "model": "graphrec.config:ModelChoice",
+    "train": "graphrec.training.settings:TrainSettings",
+    "evaluate": "graphrec.evaluation.settings:EvaluateSettings",
+    "export": "graphrec.retrieval.vectors:ExportSettings",
+}
+
+
+class Paths(Settings):
+    """Section `[paths]`: the folders that are written, relative to the working directory."""
+
+    store: str = Field("stores/default", min_length=1)
+    """The graph store that `graphrec build` writes and the other commands read."""
+    run: str = Field("runs/default", min_length=1)
+    """The run that `graphrec train` writes and `evaluate`, `recommend`, `similar` and `export` read."""
+    export: str = Field("exports/default", min_length=1)
+    """The folder that `graphrec export` writes."""
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Section `[model]`: a registered model and its own settings.
+
+    Attributes:
+        name: a key of `graphrec.models.MODELS`.
+        settings: validated by that model's `Settings` class.
+    """
+
+    name: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A validated run file; sections that the file leaves out hold their defaults.
+
+    Attributes:
+        source: the file it was read from, None for the built-in defaults.
+    """
+
+    paths: Paths
+    log: LogSettings
+    build: BuildSettings
+    model: ModelChoice
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    export: ExportSettings
+    source: Path | None = None
+
+
+def load_config(path: str | os.PathLike[str] | None = None) -> RunConfig:
+    """Read and validate a run file.
+
+    Args:
+        path: the file; None takes `graphrec.toml` of the working directory if it is there, else the defaults.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or no TOML (with the line), or it has an unknown section or key, a
+            value of the wrong type or out of range. The message names the file, section, key, rule and value.
+    """
+    if path is None:
+        if not Path(DEFAULT_PATH).is_file():
+            return parse_config({})
+        path = DEFAULT_PATH
+    source = Path(path)
+    return parse_config(_read_toml(source), source)
+
+
+def parse_config(tables: Mapping[str, Any], source: Path | None = None) -> RunConfig:
+    """Validate the content of a run file.
+
+    Args:
+        tables: section name to its keys and values.
+        source: the file they come from, for messages.
+
+    Raises:
+        ConfigError: as in `load_config`.
+    """
+    where = str(source) if source else "run file"
+    problems, sections = [], {}
+    for name in tables:
+        if name not in SECTIONS:
+            problems.append(
+                f"{where} [{name}]: unknown section; the sections are {', '.join(SECTIONS)}{nearest(name, SECTIONS)}"
+            )
+        elif not isinstance(tables[name], Mapping):
+            problems.append(f"{where} {name}: must be a section [{name}] with keys, got {tables[name]!r}")
+    for name in SECTIONS:
+        values = tables.get(name, {})
+        try:
+            if isinstance(values, Mapping):
+                sections[name] = parse_section(name, values, where)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return RunConfig(source=source, **sections)
+
+
+def parse_section(name: str, values: Mapping[str, Any], where: str = "run file") -> Any:
+    """Validate one section with the settings class of the room that owns it.
+
+    Args:
+        name: a key of `SECTIONS`.
+        values: the keys and values of the section.
+        where: the file, for messages.
+
+    Raises:
+        ConfigError: a key is unknown or a value is out of range.
+    """
+    if name == "model":
+        return _parse_model(values, f"{where} [model]")
+    return parse(resolve("section", SECTIONS, name), values, f"{where} [{name}]")
+
+
+def model_settings_class(name: str) -> type[Settings]:
+    """Return the settings class of the model registered as `name`.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    from graphrec.models import MODELS
+
+    return resolve("model", MODELS, name).Settings
+
+
+def _parse_model(values: Mapping[str, Any], where: str) -> ModelChoice:
+    values = dict(values)
+    name = values.pop("name", DEFAULT_MODEL)
+    try:
+        settings_class = model_settings_class(name)
+    except ConfigError as error:
+        raise ConfigError(f"{where} name: {error}") from None
+    return ModelChoice(name, parse(settings_class, values, where))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as handle:
+            return tomllib.load(handle)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no run file {path}; write one with: graphrec init {path}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder, not a run file; give the file, such as {path / DEFAULT_PATH}") from None
+    except PermissionError:
+        raise ConfigError(f"the run file {path} may not be read; change its permissions") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        mend = "text values need quotes, sections stand in [brackets]"
+        raise ConfigError(f"{path} is not valid TOML: {error}; {mend}") from None
