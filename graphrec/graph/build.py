@@ -1,0 +1,325 @@
+"""From an interaction log to a graph store: split first, then fit everything on the training side."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+from pydantic import BeforeValidator, Field
+
+from graphrec.atomic import atomic_folder
+from graphrec.errors import StoreError
+from graphrec.graph.events import Events, choose_target, encode
+from graphrec.graph.heterograph import Edges, EdgeType, make_graph, reverse_name, save_graph
+from graphrec.graph.ids import IdMap
+from graphrec.graph.kcore import k_core
+from graphrec.graph.manifest import FILE_NAME, EdgeCount, Manifest, SplitCounts, record_files
+from graphrec.graph.sides import SideTables, join_sides
+from graphrec.graph.split import NO_TIME, SIDES, TEST, TRAIN, SplitSettings, split
+from graphrec.graph.store import GraphStore, write_feature
+from graphrec.logs.table import InteractionLog
+from graphrec.progress import SILENT, Reporter
+from graphrec.settings import Settings, parse
+
+
+def _as_split(value: Any) -> Any:
+    return {"method": value} if isinstance(value, str) else value
+
+
+class BuildSettings(Settings):
+    """The `[build]` section of a run file."""
+
+    split: Annotated[SplitSettings, BeforeValidator(_as_split)] = SplitSettings()
+    """How events are held out; a method's name alone will do."""
+    target_behavior: str | None = None
+    """The behaviour to recommend for; None: the rarest, which is the end of a funnel such as view, cart, purchase."""
+    k_core: int = Field(0, ge=0)
+    """Training users and items with fewer distinct partners are removed until none is left; 0 keeps all."""
+    k_core_user: int | None = Field(None, ge=0)
+    """The bound for users where it differs from `k_core`."""
+    k_core_item: int | None = Field(None, ge=0)
+    """The bound for items where it differs from `k_core`."""
+    min_weight: float | None = None
+    """Events of a smaller weight are left out before the split, for example ratings below 4."""
+    half_life_days: float | None = Field(None, gt=0)
+    """Training weights are multiplied by 0.5^(age / half-life); age counts back from the last training event."""
+
+
+def build(
+    log: InteractionLog,
+    folder: str | os.PathLike[str],
+    settings: BuildSettings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Reporter = SILENT,
+    **overrides: Any,
+) -> GraphStore:
+    """Build a graph store from a log.
+
+    The log is split first. Ids, the k-core, degrees and weights are then fitted on the training side alone. Held-out events
+    whose user or item training does not have keep their original ids with a null index and are counted in the
+    manifest; so are side-table rows that do not fit, which go to `rejected.parquet`.
+
+    Args:
+        log: what `read_log` returned.
+        folder: where the store goes. It appears whole or not at all.
+        settings: how to build.
+        overwrite: replace a store that is already there; it stays until the new one is complete.
+        overrides: single settings, for example `k_core=5` or `split="time"`.
+
+    Raises:
+        ConfigError: a setting is wrong or does not fit the log.
+        StoreError: the folder exists or cannot be written, the split leaves no test or no training events, or the
+            k-core is empty.
+    """
+    chosen = {} if settings is None else settings.model_dump(exclude_unset=True)
+    settings = parse(BuildSettings, {**chosen, **overrides}, "build")
+    with (
+        atomic_folder(folder, StoreError, overwrite=overwrite, marker=FILE_NAME) as temporary,
+        progress.task("Building the graph", total=5, unit="steps") as task,
+    ):
+        task.show(step="reading events")
+        events, light = encode(log, settings.min_weight)
+        target = choose_target(events, settings.target_behavior)
+        task.advance()
+        task.show(step="splitting")
+        resolved = settings.split.resolved(events.given is not None, events.timestamp is not None)
+        settings = settings.model_copy(update={"split": resolved, "target_behavior": events.behaviors[target]})
+        side = split(resolved, events.user, events.item, events.timestamp, events.behavior == target, events.given)
+        _check_sides(side[events.behavior == target], resolved)
+        train, held_out = _divide(events, side)
+        kept_whole = _users_kept_whole(events, side, target)
+        del events, side
+        task.advance()
+        task.show(step="ids and k-core")
+        train, users, items, outside = _fit(train, settings)
+        left_out = {"below min_weight": light, "outside the k-core": outside}
+        task.advance()
+        task.show(step="writing tables")
+        sides = join_sides(log, users, items, train.items)
+        counts = _write_splits(temporary / "splits", train, held_out, users, items, target, resolved)
+        _write_sides(temporary, sides, log.source)
+        nodes = {"user": users, "item": items, **({} if sides.entities is None else {"entity": sides.entities})}
+        for ntype, ids in nodes.items():
+            (temporary / "ids").mkdir(exist_ok=True)
+            ids.save(temporary / "ids" / f"{ntype}.parquet")
+        task.advance()
+        task.show(step="writing the graph")
+        edges = {**_interaction_edges(train), **sides.edges}
+        num_nodes = {ntype: len(ids) for ntype, ids in nodes.items()}
+        del held_out
+        save_graph(make_graph(edges, num_nodes), temporary / "graph.dgl")
+        _write_manifest(temporary, log, settings, train, edges, num_nodes, counts, left_out, sides, kept_whole)
+        task.advance()
+    return GraphStore.open(folder, verify=False)
+
+
+def _check_sides(side: np.ndarray, settings: SplitSettings) -> None:
+    counts = np.bincount(side, minlength=3)
+    found = f"{counts[0]:,} training, {counts[1]:,} validation and {counts[2]:,} test events of the target behaviour"
+    if counts[TRAIN] == 0:
+        raise StoreError(f"the {settings.method} split leaves nothing to train on ({found}); hold out less")
+    if counts[TEST] == 0 and settings.test:
+        raise StoreError(
+            f"the {settings.method} split leaves no test events ({found}); users may have too few events, "
+            "so hold out more, choose another method, or set test to 0 to build without a test"
+        )
+
+
+def _divide(events: Events, side: np.ndarray) -> tuple[Events, dict[str, Events]]:
+    """Training events sorted by (behaviour, user, item), and the held-out sides sorted by (user, time)."""
+    rows = np.flatnonzero(side == TRAIN)
+    key = events.behavior[rows].astype(np.int64)
+    key *= len(events.users)
+    key += events.user[rows]
+    key *= len(events.items)
+    key += events.item[rows]
+    train = events.select(rows[np.argsort(key, kind="stable")])
+    held_out = {}
+    for number in range(1, len(SIDES)):
+        rows = np.flatnonzero(side == number)
+        clock = np.zeros(len(rows)) if events.timestamp is None else events.timestamp[rows]
+        held_out[SIDES[number]] = events.select(rows[np.lexsort((clock, events.user[rows]))])
+    return train, held_out
+
+
+def _users_kept_whole(events: Events, side: np.ndarray, target: int) -> int:
+    has_target, held = (np.zeros(len(events.users), dtype=bool) for _ in range(2))
+    has_target[events.user[events.behavior == target]] = True
+    held[events.user[side != TRAIN]] = True
+    return int((has_target & ~held).sum())
+
+
+def _fit(train: Events, settings: BuildSettings) -> tuple[Events, IdMap, IdMap, int]:
+    """Fit ids and k-core on the training events, and recode these to the nodes that stay."""
+    bounds = [settings.k_core if bound is None else bound for bound in (settings.k_core_user, settings.k_core_item)]
+    sizes = len(train.users), len(train.items)
+    if max(bounds) > 1:
+        pairs = np.unique(train.user.astype(np.int64) * sizes[1] + train.item)
+        pairs = (pairs // sizes[1]).astype(np.int32), (pairs % sizes[1]).astype(np.int32)
+        keep = k_core(*pairs, *sizes, *bounds)
+        if not keep[0].any():
+            raise StoreError(_empty_core(pairs, sizes, bounds))
+    else:
+        keep = np.zeros(sizes[0], dtype=bool), np.zeros(sizes[1], dtype=bool)
+        keep[0][train.user], keep[1][train.item] = True, True
+    before = len(train)
+    rows = keep[0][train.user] & keep[1][train.item]
+    train = train if rows.all() else train.select(rows)
+    train.user = (np.cumsum(keep[0], dtype=np.int32) - 1)[train.user]
+    train.item = (np.cumsum(keep[1], dtype=np.int32) - 1)[train.item]
+    users = IdMap(train.users.series.filter(pl.Series(keep[0])), "user")
+    items = IdMap(train.items.series.filter(pl.Series(keep[1])), "item")
+    name = settings.target_behavior
+    if not (train.behavior == train.behaviors.index(name)).any():
+        raise StoreError(f"the k-core leaves no training event of the target behaviour {name!r}; lower k_core")
+    if settings.half_life_days is not None:
+        _decay(train, settings.half_life_days)
+    return train, users, items, before - len(train)
+
+
+def _empty_core(pairs: tuple[np.ndarray, np.ndarray], sizes: tuple[int, int], bounds: list[int]) -> str:
+    possible, impossible = 1, max(bounds)
+    while impossible - possible > 1:
+        middle = (possible + impossible) // 2
+        if k_core(*pairs, *sizes, middle, middle)[0].any():
+            possible = middle
+        else:
+            impossible = middle
+    return (
+        f"the k-core with at least {bounds[0]} items per user and {bounds[1]} users per item is empty: no training "
+        f"event of {len(pairs[0]):,} distinct pairs is left; the largest k_core that leaves a graph is {possible}"
+    )
+
+
+def _decay(train: Events, half_life_days: float) -> None:
+    if train.timestamp is None:
+        raise StoreError("half_life_days needs timestamps, and the training events have none; leave it out")
+    known = train.timestamp != NO_TIME
+    age_days = (train.timestamp[known].max() - train.timestamp[known]) / 86_400e6  # µs in a day
+    train.weight[known] *= np.exp2(-age_days / half_life_days).astype(np.float32)
+
+
+def _write_splits(
+    folder: Path,
+    train: Events,
+    held_out: dict[str, Events],
+    users: IdMap,
+    items: IdMap,
+    target: int,
+    settings: SplitSettings,
+) -> dict[str, SplitCounts]:
+    folder.mkdir()
+    _frame(train, train.user, train.item).write_parquet(folder / "train.parquet", compression_level=1)
+    counts = {"train": SplitCounts(events=len(train), target_events=_count(train, target), known=len(train))}
+    rows = train.behavior == target
+    trained = train.user[rows].astype(np.int64) * len(items) + train.item[rows]  # ascending
+    for name, events in held_out.items():
+        user_ids, item_ids = events.users.gather(events.user), events.items.gather(events.item)
+        user, item = users.find(user_ids), items.find(item_ids)
+        known = (user >= 0) & (item >= 0)
+        pair = (user * len(items) + item)[known & (events.behavior == target)]
+        position = np.minimum(np.searchsorted(trained, pair), len(trained) - 1)
+        counts[name] = SplitCounts(
+            events=len(events),
+            target_events=_count(events, target),
+            known=int(known.sum()),
+            unknown_user=int((user < 0).sum()),
+            unknown_item=int((item < 0).sum()),
+            seen_pairs=int((trained[position] == pair).sum()),
+        )
+        if name == "test" and len(pair) == 0 and (settings.test or len(events)):
+            raise StoreError(
+                f"the split leaves no usable test event: all {len(events):,} name users or items that the training side "
+                "does not have; hold out less, lower k_core, or choose another split method"
+            )
+        frame = _frame(events, user.astype(np.int32), item.astype(np.int32))
+        frame = frame.with_columns(pl.when(pl.col(name) >= 0).then(pl.col(name)) for name in ("user", "item"))
+        frame = frame.with_columns(user_ids.alias("user_id"), item_ids.alias("item_id"))
+        frame.write_parquet(folder / f"{name}.parquet")
+    return counts
+
+
+def _count(events: Events, target: int) -> int:
+    return int((events.behavior == target).sum())
+
+
+def _frame(events: Events, user: np.ndarray, item: np.ndarray) -> pl.DataFrame:
+    time = pl.Datetime("us", "UTC")
+    if events.timestamp is None:
+        timestamp = pl.Series([None], dtype=time).new_from_index(0, len(events))
+    else:
+        timestamp = pl.Series(events.timestamp)
+        if (events.timestamp == NO_TIME).any():
+            timestamp = timestamp.set(timestamp == NO_TIME, None)
+        timestamp = timestamp.cast(time)
+    behavior = pl.Series(events.behaviors, dtype=pl.Enum(events.behaviors)).gather(events.behavior)
+    columns = {"user": user, "item": item, "behavior": behavior, "timestamp": timestamp, "weight": events.weight}
+    return pl.DataFrame(columns)
+
+
+def _interaction_edges(train: Events) -> dict[EdgeType, Edges]:
+    edges: dict[EdgeType, Edges] = {}
+    starts = np.searchsorted(train.behavior, np.arange(len(train.behaviors) + 1))
+    for number, name in enumerate(train.behaviors):
+        rows = slice(starts[number], starts[number + 1])
+        if rows.start == rows.stop:
+            continue
+        timestamp = None if train.timestamp is None else train.timestamp[rows]
+        forward = Edges(train.user[rows], train.item[rows], train.weight[rows], timestamp)
+        edges["user", name, "item"] = forward
+        edges["item", reverse_name(name), "user"] = forward.reversed()
+    return edges
+
+
+def _write_sides(folder: Path, sides: SideTables, source: str) -> None:
+    for ntype, table in sides.tables.items():
+        (folder / "tables").mkdir(exist_ok=True)
+        table.write_parquet(folder / "tables" / f"{ntype}.parquet")
+    for (ntype, name), (array, given) in sides.features.items():
+        provenance = {"kind": "media", "source": source, "rows_given": given, "rows_zero": len(array) - given}
+        write_feature(folder, ntype, name, array, provenance)
+    if sides.rejected:
+        sides.rejections().write_parquet(folder / "rejected.parquet")
+
+
+def _write_manifest(
+    folder: Path,
+    log: InteractionLog,
+    settings: BuildSettings,
+    train: Events,
+    edges: dict[EdgeType, Edges],
+    num_nodes: dict[str, int],
+    counts: dict[str, SplitCounts],
+    left_out: dict[str, int],
+    sides: SideTables,
+    users_kept_whole: int,
+) -> None:
+    by_reason = sides.rejections().group_by("table", "reason").len().sort("table", "reason")
+    try:
+        version = importlib.metadata.version("graphrec")
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    features = {f"features/{ntype}.{name}.safetensors" for ntype, name in sides.features}
+    Manifest(
+        graphrec_version=version,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        source=log.source,
+        settings=settings.model_dump(mode="json"),
+        log_settings=None if log.settings is None else log.settings.model_dump(mode="json", exclude_defaults=True),
+        behaviors=[relation for source, relation, target in edges if (source, target) == ("user", "item")],
+        target_behavior=settings.target_behavior,
+        nodes=num_nodes,
+        edges=[EdgeCount(source=s, relation=r, target=t, edges=len(part.source)) for (s, r, t), part in edges.items()],
+        splits=counts,
+        left_out={reason: number for reason, number in left_out.items() if number},
+        log_rejected=dict(log.rejected.counts),
+        side_rejected={f"{table}: {reason}": number for table, reason, number in by_reason.iter_rows()},
+        users_kept_whole=users_kept_whole,
+        files={name: record for name, record in record_files(folder).items() if name not in features},
+    ).write(folder)

@@ -1,0 +1,166 @@
+"""Side tables of a log joined to the graph: attributes, links, triples and media, with what does not fit set aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from graphrec.graph.heterograph import Edges, EdgeType
+from graphrec.graph.ids import IdMap
+from graphrec.logs.table import InteractionLog, Media
+
+FOLLOWS: EdgeType = ("user", "follows", "user")
+
+
+@dataclass
+class SideTables:
+    """Side tables in terms of node indices.
+
+    Attributes:
+        tables: node type to attributes; row i belongs to node i, null where the log says nothing.
+        edges: edges per type.
+        entities: ids of the knowledge graph's nodes that are not items, or None without triples.
+        features: (node type, name) to a float32 array (n, F) and how many of its rows the log gave; others are zero.
+        rejected: rows that do not fit: table, row (from 0), reason, raw (the row as JSON).
+    """
+
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    edges: dict[EdgeType, Edges] = field(default_factory=dict)
+    entities: IdMap | None = None
+    features: dict[tuple[str, str], tuple[np.ndarray, int]] = field(default_factory=dict)
+    rejected: list[pl.DataFrame] = field(default_factory=list)
+
+    def reject(self, table: str, rows: pl.DataFrame, bad: dict[str, np.ndarray]) -> np.ndarray:
+        """Set aside the rows of every mask in `bad` (reason to bool (n,)); return the mask of the rows that stay."""
+        good = np.ones(len(rows), dtype=bool)
+        for reason, mask in bad.items():
+            positions = np.flatnonzero(mask & good)
+            good[positions] = False
+            if len(positions):
+                raw = rows[positions].select(pl.struct(pl.all()).struct.json_encode())[:, 0]
+                columns = {"table": table, "row": pl.Series(positions, dtype=pl.Int64), "reason": reason, "raw": raw}
+                self.rejected.append(pl.DataFrame(columns).select("table", "row", "reason", "raw"))
+        return good
+
+    def rejections(self) -> pl.DataFrame:
+        """All rows set aside, as one table."""
+        schema = {"table": pl.String, "row": pl.Int64, "reason": pl.String, "raw": pl.String}
+        return pl.concat([pl.DataFrame(schema=schema), *self.rejected])
+
+
+def join_sides(log: InteractionLog, users: IdMap, items: IdMap, all_items: IdMap) -> SideTables:
+    """Join the side tables of `log` to the nodes of the training graph.
+
+    Rows that name a user or item outside the training graph are set aside. In triples an id that is no item at all
+    is an entity; an item of the log that training lacks is not turned into one.
+
+    Args:
+        log: the log.
+        users, items: the nodes of the training graph.
+        all_items: every item id in the events of the log.
+    """
+    sides = SideTables()
+    for name, table, ids in (("users", log.users, users), ("items", log.items, items)):
+        if table is not None:
+            sides.tables[ids.name] = _align(sides, name, table, ids)
+    if log.social is not None:
+        _add_social(sides, log.social, users)
+    if log.item_relations is not None:
+        _add_item_relations(sides, log.item_relations, items)
+    if log.triples is not None:
+        listed = [] if log.items is None else [log.items[:, 0].drop_nulls()]
+        _add_triples(sides, log.triples, items, [all_items.series, *listed])
+    for name, media in log.media.items():
+        _add_media(sides, name, media, items)
+    return sides
+
+
+def _align(sides: SideTables, name: str, table: pl.DataFrame, ids: IdMap) -> pl.DataFrame:
+    index = ids.find(table[:, 0])
+    repeated = _repeated(index)
+    good = sides.reject(name, table, {f"{ids.name} not in training": index < 0, f"{ids.name} listed before": repeated})
+    attributes = table.drop(table.columns[0]).with_columns(pl.Series("__index", index)).filter(pl.Series(good))
+    every = pl.DataFrame({table.columns[0]: ids.series, "__index": np.arange(len(ids))})
+    return every.join(attributes, on="__index", how="left", maintain_order="left").drop("__index")
+
+
+def _add_social(sides: SideTables, table: pl.DataFrame, users: IdMap) -> None:
+    source, target = users.find(table["src"]), users.find(table["dst"])
+    bad = {"user not in training": (source < 0) | (target < 0), "user linked to itself": source == target}
+    bad["link listed before"] = _repeated(source, target)
+    good = sides.reject("social", table, bad)
+    weight = table["weight"].cast(pl.Float32).fill_null(1.0).to_numpy()[good]
+    sides.edges[FOLLOWS] = _sorted_edges(source[good], target[good], weight)
+
+
+def _add_item_relations(sides: SideTables, table: pl.DataFrame, items: IdMap) -> None:
+    source, target = items.find(table["src"]), items.find(table["dst"])
+    names, code = _relation_codes(table["relation"])
+    bad = {"item not in training": (source < 0) | (target < 0), "no relation": code < 0}
+    bad["link listed before"] = _repeated(source, code, target)
+    good = sides.reject("item_relations", table, bad)
+    for number, relation in enumerate(names):
+        rows = good & (code == number)
+        if rows.any():
+            sides.edges["item", relation, "item"] = _sorted_edges(source[rows], target[rows])
+
+
+def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, listed: list[pl.Series]) -> None:
+    head, tail = table["head"], table["tail"]
+    head_item, tail_item = items.find(head), items.find(tail)
+    cold = [IdMap.fit(ids, "item") for ids in listed]
+    lost = [(index < 0) & np.any([ids.find(ends) >= 0 for ids in cold], axis=0)
+            for ends, index in ((head, head_item), (tail, tail_item))]  # fmt: skip
+    names, code = _relation_codes(table["relation"])
+    empty = (head.is_null() | tail.is_null()).to_numpy()
+    bad = {"no head or tail": empty, "no relation": code < 0, "item not in training": lost[0] | lost[1]}
+    bad["triple listed before"] = _repeated(*table)
+    good = sides.reject("triples", table, bad)
+    text = head.dtype != tail.dtype
+    ends = [end.cast(pl.String) if text else end for end in (head, tail)]
+    is_entity = [pl.Series(good & (index < 0)) for index in (head_item, tail_item)]
+    sides.entities = IdMap.fit(pl.concat([end.filter(mask) for end, mask in zip(ends, is_entity, strict=True)]), "entity")
+    source = np.where(head_item < 0, sides.entities.find(ends[0]), head_item)
+    target = np.where(tail_item < 0, sides.entities.find(ends[1]), tail_item)
+    kind = code * 4 + (head_item < 0) * 2 + (tail_item < 0)  # relation, head type, tail type
+    for number in np.unique(kind[good]):
+        rows = good & (kind == number)
+        etype = ("entity" if number & 2 else "item", names[number // 4], "entity" if number & 1 else "item")
+        # Relations of the item table and of the triples may share a name; their edges then share a type.
+        before = sides.edges.get(etype)
+        both = [(source[rows], target[rows])] + ([] if before is None else [(before.source, before.target)])
+        pairs = np.unique(np.stack([np.concatenate(ends) for ends in zip(*both, strict=True)], axis=1), axis=0)
+        sides.edges[etype] = _sorted_edges(pairs[:, 0], pairs[:, 1])
+
+
+def _add_media(sides: SideTables, name: str, media: Media, items: IdMap) -> None:
+    index = items.find(media.ids)
+    broken = ~np.isfinite(media.vectors).all(axis=1)
+    good = sides.reject(
+        f"media {name}",
+        media.ids.to_frame("item_id"),
+        {"item not in training": index < 0, "vector not finite": broken},
+    )
+    vectors = np.zeros((len(items), media.vectors.shape[1]), dtype=np.float32)
+    vectors[index[good]] = media.vectors[good]
+    sides.features["item", name] = (vectors, int(good.sum()))
+
+
+def _relation_codes(relation: pl.Series) -> tuple[list[str], np.ndarray]:
+    relation = relation.cast(pl.String)
+    names = relation.drop_nulls().unique().sort()
+    return names.to_list(), relation.cast(pl.Enum(names)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def _repeated(*columns: np.ndarray | pl.Series) -> np.ndarray:
+    frame = pl.DataFrame({str(number): column for number, column in enumerate(columns)})
+    return ~frame.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+
+
+def _sorted_edges(source: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> Edges:
+    order = np.lexsort((target, source))
+    return Edges(
+        source[order].astype(np.int32), target[order].astype(np.int32), None if weight is None else weight[order]
+    )

@@ -1,0 +1,295 @@
+"""The graph store: a folder with everything that training, evaluation and serving need of a log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy import sparse
+
+from graphrec.atomic import atomic_file
+from graphrec.errors import ConfigError, StoreError, unknown_name
+from graphrec.graph.catalogue import Catalogue
+from graphrec.graph.heterograph import EdgeType, load_graph
+from graphrec.graph.ids import IdMap
+from graphrec.graph.manifest import Manifest
+from graphrec.graph.split import NO_TIME, SIDES
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Events of one side and one behaviour, with users and items that training knows.
+
+    Attributes:
+        user, item: int64 indices (E,). The training side is sorted by (user, item), the others by (user, timestamp).
+        weight: float32 (E,).
+        timestamp: int64 µs since 1970, UTC (E,), `split.NO_TIME` where missing; None where no event has one.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    weight: np.ndarray
+    timestamp: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+class GraphStore:
+    """A built graph on disk.
+
+    The folder holds::
+
+        manifest.json                 schema version, settings, counts, sizes and checksums
+        splits/{train,valid,test}.parquet   the events of each side; the truth about interactions
+        graph.dgl                     the training events as a DGL heterograph, with the side tables' edges
+        ids/<ntype>.parquet           original id and index
+        tables/<ntype>.parquet        attributes as read, row = index
+        features/<ntype>.<name>.safetensors   arrays with provenance; may be added after the build
+        rejected.parquet              side-table rows that do not fit the graph
+
+    Edge e of `(user, b, item)` in `graph.dgl` is row e of behaviour b in `splits/train.parquet`; both are written by
+    one build and checksummed. Interactions are read from `splits/`, which does not need DGL, and
+    `graph.dgl` only by `graph()`.
+
+    Open a store with `GraphStore.open` or get one from `build`.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self._ids: dict[str, IdMap] = {}
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], verify: bool = True) -> GraphStore:
+        """Open the store in `folder`.
+
+        Args:
+            folder: a folder that `build` wrote.
+            verify: compare all files with their checksums (about 1 s per GB).
+
+        Raises:
+            StoreError: there is no store, it is truncated or edited (the message names the file), or it was
+                written by a newer graphrec.
+        """
+        path = Path(folder)
+        manifest = Manifest.read(path)
+        if verify:
+            manifest.verify(path)
+        return cls(path, manifest)
+
+    def __repr__(self) -> str:
+        return f"GraphStore({str(self.folder)!r}, {self.num_users:,} users, {self.num_items:,} items)"
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return self.manifest.nodes["user"]
+
+    @property
+    def num_items(self) -> int:
+        """I."""
+        return self.manifest.nodes["item"]
+
+    @property
+    def node_types(self) -> list[str]:
+        """Node types, sorted: item, user, and entity where the log has triples."""
+        return sorted(self.manifest.nodes)
+
+    @property
+    def canonical_etypes(self) -> list[EdgeType]:
+        """Edge types as (source type, relation, target type)."""
+        return [(edge.source, edge.relation, edge.target) for edge in self.manifest.edges]
+
+    @property
+    def behaviors(self) -> list[str]:
+        """Behaviours that occur in training, sorted by name."""
+        return self.manifest.behaviors
+
+    @property
+    def target_behavior(self) -> str:
+        """The behaviour that recommendations are for."""
+        return self.manifest.target_behavior
+
+    @property
+    def splits(self) -> list[str]:
+        """The sides that hold events: "train", and "valid" and "test" unless they are empty."""
+        return [side for side in SIDES if self.manifest.splits[side].events]
+
+    def graph(self) -> Any:
+        """Load the DGL heterograph of the training edges (int32 ids; edge data `weight` and, with times, `timestamp`)."""
+        return load_graph(self.folder / "graph.dgl")
+
+    def ids(self, ntype: str) -> IdMap:
+        """Return the id map of a node type ("user", "item", "entity").
+
+        Raises:
+            ConfigError: the store has no such node type.
+        """
+        if ntype not in self.manifest.nodes:
+            raise unknown_name("node type", ntype, self.node_types)
+        if ntype not in self._ids:
+            self._ids[ntype] = IdMap.load(self.folder / "ids" / f"{ntype}.parquet", ntype)
+        return self._ids[ntype]
+
+    def interactions(self, split: str = "train", behavior: str | None = None) -> Interactions:
+        """Return the events of one side whose user and item training knows.
+
+        Args:
+            split: "train", "valid" or "test".
+            behavior: None means the target behaviour.
+
+        Raises:
+            ConfigError: unknown split or behaviour.
+        """
+        if split not in SIDES:
+            raise unknown_name("split", split, SIDES)
+        frame = self._events(split, ["user", "item", "weight", "timestamp"], behavior)
+        timestamp = frame["timestamp"].to_physical()
+        return Interactions(
+            frame["user"].cast(pl.Int64).to_numpy(),
+            frame["item"].cast(pl.Int64).to_numpy(),
+            frame["weight"].to_numpy(),
+            None if timestamp.null_count() == len(frame) else timestamp.fill_null(NO_TIME).to_numpy(),
+        )
+
+    def train_matrix(self, behavior: str | None = None) -> sparse.csr_matrix:
+        """Return the training events as a CSR matrix (U, I) of float32 weights, columns sorted, duplicates summed.
+
+        Args:
+            behavior: None means the target behaviour.
+        """
+        frame = self._events("train", ["user", "item", "weight"], behavior)
+        indptr = np.zeros(self.num_users + 1, dtype=np.int64)
+        np.cumsum(np.bincount(frame["user"].to_numpy(), minlength=self.num_users), out=indptr[1:])
+        matrix = sparse.csr_matrix(
+            (frame["weight"].to_numpy().copy(), frame["item"].to_numpy().copy(), indptr),
+            shape=(self.num_users, self.num_items),
+        )
+        matrix.has_sorted_indices = True
+        matrix.sum_duplicates()
+        return matrix
+
+    def events(self, split: str = "train") -> pl.DataFrame:
+        """Return every event of one side as a table: `user`, `item`, `behavior`, `timestamp`, `weight`. The held-out sides
+        also have `user_id` and `item_id`, and null indices where training does not know the id."""
+        if split not in SIDES:
+            raise unknown_name("split", split, SIDES)
+        return _read_parquet(self.folder / "splits" / f"{split}.parquet")
+
+    def table(self, ntype: str) -> pl.DataFrame | None:
+        """Return the attributes of a node type as read, row i for node i, or None where the log has none."""
+        path = self.folder / "tables" / f"{ntype}.parquet"
+        return _read_parquet(path) if path.relative_to(self.folder).as_posix() in self.manifest.files else None
+
+    def titles(self) -> list[str] | None:
+        """Return a title per item from the column `title`, else `name`, of the item table; None where it has neither."""
+        table = self.table("item")
+        if table is None:
+            return None
+        column = next((name for wanted in ("title", "name") for name in table.columns if name.lower() == wanted), None)
+        return None if column is None else table[column].cast(pl.String).fill_null("").to_list()
+
+    def catalogue(self) -> Catalogue:
+        """Return what a model saves to answer by original id: ids, seen items of the target behaviour, popularity."""
+        matrix = self.train_matrix()
+        return Catalogue(
+            users=self.ids("user"),
+            items=self.ids("item"),
+            seen_indptr=matrix.indptr.astype(np.int64),
+            seen_indices=matrix.indices.astype(np.int32),
+            item_counts=np.bincount(matrix.indices, minlength=self.num_items).astype(np.int64),
+            titles=self.titles(),
+        )
+
+    def features(self, ntype: str) -> list[str]:
+        """Return the names of the features of a node type, sorted."""
+        prefix, suffix = f"{ntype}.", ".safetensors"
+        files = (self.folder / "features").glob(f"{prefix}*{suffix}")
+        return sorted(path.name[len(prefix) : -len(suffix)] for path in files if not path.name.startswith("."))
+
+    def feature(self, ntype: str, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return a feature array (n, …) and its provenance.
+
+        Raises:
+            ConfigError: the store has no such feature; the message lists those it has.
+            StoreError: the file is damaged or was edited.
+        """
+        path = feature_path(self.folder, ntype, name)
+        if not path.exists():
+            raise unknown_name(f"{ntype} feature", name, self.features(ntype))
+        try:
+            with safe_open(path, framework="numpy") as file:
+                array, metadata = file.get_tensor("feature"), file.metadata()
+            provenance, digest = json.loads(metadata["provenance"]), metadata["sha256"]
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as problem:
+            raise StoreError(f"{path} is damaged: {problem}; add the feature again") from problem
+        if _array_digest(array) != digest:
+            raise StoreError(f"{path} was changed after it was written (its SHA-256 differs); add the feature again")
+        return array, provenance
+
+    def add_feature(self, ntype: str, name: str, array: np.ndarray, provenance: dict[str, Any]) -> None:
+        """Write a feature of all nodes of a type, replacing one of the same name.
+
+        Args:
+            ntype: node type.
+            name: letters, digits, `-` and `_`.
+            array: (n, …), row i for node i; any dtype that safetensors has.
+            provenance: where it comes from, as JSON-able values.
+
+        Raises:
+            ConfigError: unknown node type.
+            StoreError: the disk is full.
+        """
+        rows = len(self.ids(ntype))
+        if len(array) != rows:
+            raise ValueError(f"feature {name} must have a row for each of the {rows} {ntype} nodes, got {len(array)}")
+        write_feature(self.folder, ntype, name, array, provenance)
+
+    @cached_property
+    def has_timestamps(self) -> bool:
+        """Whether training events have times."""
+        statistics = pl.scan_parquet(self.folder / "splits" / "train.parquet").select(pl.col("timestamp").count())
+        return statistics.collect().item() > 0
+
+    def _events(self, split: str, columns: list[str], behavior: str | None) -> pl.DataFrame:
+        behavior = self.target_behavior if behavior is None else behavior
+        if behavior not in self.behaviors:
+            raise unknown_name("behaviour", behavior, self.behaviors)
+        frame = _read_parquet(self.folder / "splits" / f"{split}.parquet", [*columns, "behavior"])
+        keep = pl.col("user").is_not_null() & pl.col("item").is_not_null()
+        return frame.filter(keep & (pl.col("behavior") == behavior)).drop("behavior").rechunk()
+
+
+def feature_path(folder: Path, ntype: str, name: str) -> Path:
+    """Return where a feature lies; names that would leave the folder are refused."""
+    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
+        raise ConfigError(f"a feature name has letters, digits, '-' and '_', got {name!r}; rename it")
+    return folder / "features" / f"{ntype}.{name}.safetensors"
+
+
+def write_feature(folder: Path, ntype: str, name: str, array: np.ndarray, provenance: dict[str, Any]) -> None:
+    """Write one feature file: the array, and its provenance and digest in the header, so that one rename changes all."""
+    array = np.ascontiguousarray(array)
+    metadata = {"provenance": json.dumps(provenance), "sha256": _array_digest(array)}
+    with atomic_file(feature_path(folder, ntype, name), StoreError) as temporary:
+        save_file({"feature": array}, temporary, metadata=metadata)
+
+
+def _array_digest(array: np.ndarray) -> str:
+    return hashlib.sha256(memoryview(array.reshape(-1)).cast("B")).hexdigest()
+
+
+def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, columns=columns)
+    except (OSError, pl.exceptions.PolarsError) as problem:
+        raise StoreError(f"{path} is missing or damaged: {problem}; build the store again") from problem
