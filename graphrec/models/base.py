@@ -255,8 +255,8 @@ def _no_lists(k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _user_frame(catalogue: Catalogue, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
-    return ranked_frame("user_id", catalogue.users.ids_of(users), "item_id", items, scores, catalogue)
+    return ranked_frame("user_id", catalogue.users, users, "item_id", items, scores, catalogue)
 
 
 def _item_frame(catalogue: Catalogue, queries: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
-    return ranked_frame("item_id", catalogue.items.ids_of(queries), "similar_item_id", items, scores, catalogue)
+    return ranked_frame("item_id", catalogue.items, queries, "similar_item_id", items, scores, catalogue)

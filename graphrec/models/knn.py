@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from graphrec import settings
 from graphrec.models.base import Recommender
 from graphrec.models.neighbours import nearest_rows
+from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.progress import Reporter
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ class _KNN(Recommender):
         )
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {**_csr_arrays("train", self._train), **_csr_arrays("similarity", self._similarity)}
+        return {**csr_arrays("train", self._train), **csr_arrays("similarity", self._similarity)}
 
     def _restore(self, state: dict[str, torch.Tensor]) -> None:
-        self._train = _csr_from(state, "train", self.catalogue.num_items)
-        self._similarity = _csr_from(state, "similarity", len(state["similarity.indptr"]) - 1)
+        self._train = csr_from(state, "train", self.catalogue.num_items)
+        self._similarity = csr_from(state, "similarity", len(state["similarity.indptr"]) - 1)
 
 
 class ItemKNN(_KNN):
@@ -109,16 +110,3 @@ class UserKNN(_KNN):
 
 def _dense(matrix: sp.csr_matrix) -> torch.Tensor:
     return torch.from_numpy(matrix.toarray().astype(np.float32, copy=False))
-
-
-def _csr_arrays(name: str, matrix: sp.csr_matrix) -> dict[str, np.ndarray]:
-    return {
-        f"{name}.indptr": matrix.indptr.astype(np.int64),
-        f"{name}.indices": matrix.indices.astype(np.int32),
-        f"{name}.data": matrix.data.astype(np.float32),
-    }
-
-
-def _csr_from(state: dict[str, torch.Tensor], name: str, num_columns: int) -> sp.csr_matrix:
-    data, indices, indptr = (state[f"{name}.{part}"].numpy() for part in ("data", "indices", "indptr"))
-    return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, num_columns))

@@ -9,11 +9,13 @@ import polars as pl
 
 if TYPE_CHECKING:
     from graphrec.graph.catalogue import Catalogue
+    from graphrec.graph.ids import IdMap
 
 
 def ranked_frame(
     query_column: str,
-    query_ids: np.ndarray,
+    query_ids: IdMap,
+    queries: np.ndarray,
     item_column: str,
     items: np.ndarray,
     scores: np.ndarray,
@@ -23,7 +25,8 @@ def ranked_frame(
 
     Args:
         query_column: name of the first column, "user_id" or "item_id".
-        query_ids: (B,) original ids of those who asked, int64 or str.
+        query_ids: the ids of those who may ask.
+        queries: int64 (B,), indices of those who ask.
         item_column: name of the column of listed items.
         items: int64 (B, K) dense item indices, best first; -1 marks an unused place.
         scores: float32 (B, K).
@@ -31,22 +34,17 @@ def ranked_frame(
 
     Returns:
         A frame with `query_column`, rank (1 is best), `item_column`, score and, where the catalogue has titles, title;
-        at most K rows per query, in the order of `query_ids`.
+        at most K rows per query, in the order of `queries`.
     """
     used = items >= 0  # (B, K)
     listed = items[used]
     ranks = np.broadcast_to(np.arange(1, items.shape[1] + 1), items.shape)[used]
     columns = [
-        _id_series(query_column, np.repeat(query_ids, used.sum(axis=1))),
+        query_ids.gather(np.repeat(queries, used.sum(axis=1))).rename(query_column),
         pl.Series("rank", ranks, dtype=pl.Int64),
-        _id_series(item_column, catalogue.items.ids_of(listed)),
+        catalogue.items.gather(listed).rename(item_column),
         pl.Series("score", scores[used], dtype=pl.Float32),
     ]
     if catalogue.titles is not None:
         columns.append(pl.Series("title", [catalogue.titles[item] for item in listed], dtype=pl.String))
     return pl.DataFrame(columns)
-
-
-def _id_series(name: str, ids: np.ndarray) -> pl.Series:
-    integers = np.issubdtype(ids.dtype, np.integer)
-    return pl.Series(name, ids if integers else ids.tolist(), dtype=pl.Int64 if integers else pl.String)

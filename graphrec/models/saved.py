@@ -1,8 +1,8 @@
 """The saved form of a model: a JSON header, safetensors weights and the catalogue, each checked when read back.
 
-    <folder>/model.json            Header: schema version, model name, settings, size and sha256 of every other file
-    <folder>/model.safetensors     the learned arrays
-    <folder>/catalogue/            ids, seen items and titles (`graphrec.graph.catalogue`)
+<folder>/model.json            Header: schema version, model name, settings, size and sha256 of every other file
+<folder>/model.safetensors     the learned arrays
+<folder>/catalogue/            ids, seen items and titles (`graphrec.graph.catalogue`)
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -127,6 +128,21 @@ def read_header(folder: Path) -> Header:
     except ValidationError as problem:
         fields = ", ".join(".".join(map(str, error["loc"])) for error in problem.errors())
         raise RunError(f"{path} is damaged (wrong: {fields}); train and save the model again") from problem
+
+
+def csr_arrays(name: str, matrix: sp.csr_matrix) -> dict[str, np.ndarray]:
+    """Take a sparse matrix apart for `_state`, under the keys `<name>.indptr`, `.indices` and `.data`."""
+    return {
+        f"{name}.indptr": matrix.indptr.astype(np.int64),
+        f"{name}.indices": matrix.indices.astype(np.int32),
+        f"{name}.data": matrix.data.astype(np.float32),
+    }
+
+
+def csr_from(state: dict[str, torch.Tensor], name: str, num_columns: int) -> sp.csr_matrix:
+    """Put a sparse matrix together again from what `csr_arrays` wrote."""
+    data, indices, indptr = (state[f"{name}.{part}"].numpy() for part in ("data", "indices", "indptr"))
+    return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, num_columns))
 
 
 def _verify(path: Path, expected: FileCheck) -> None:

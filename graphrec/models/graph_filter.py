@@ -1,0 +1,103 @@
+"""The graph filter: a training-free recommender that smooths a user's history over the item graph.
+
+The family of GF-CF, BSPM and ChebyCF in closed form: a linear low-pass filter of the item-item graph plus an ideal
+low-pass filter, the projection onto the smoothest directions of the graph.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from graphrec import settings
+from graphrec.models.base import Recommender
+from graphrec.models.saved import csr_arrays, csr_from
+from graphrec.models.spectral import NormalisedInteractions, truncated_svd
+from graphrec.progress import Reporter
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+    from graphrec.graph.store import GraphStore
+
+_USERS_AT_ONCE = 128  # narrow enough for the intermediate signals to stay in cache
+
+
+class GraphFilterSettings(settings.Settings):
+    """Settings of the graph filter.
+
+    Attributes:
+        user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
+        item_exponent: b, how strongly popular items are discounted; 0.5 in GF-CF.
+        rank: r, number of smooth directions of the ideal low-pass; at most min(U, I) of them are used.
+        ideal_weight: w, weight of the ideal low-pass; 0 leaves the linear one alone.
+    """
+
+    user_exponent: float = Field(0.5, ge=0, le=1)
+    item_exponent: float = Field(0.5, ge=0, le=1)
+    rank: int = Field(256, ge=1)
+    ideal_weight: float = Field(0.3, ge=0)
+
+
+class GraphFilter(Recommender):
+    """Scores all items by filtering the user's row of the interaction matrix.
+
+    With R~ = D_u^-a R D_i^-b and Q (I, r) its leading right singular vectors,
+
+        score(u) = r_u (R~^T R~ + w D_i^-b Q Q^T D_i^b)
+
+    The first term is the linear low-pass, evaluated for blocks of users as two sparse products; the second the ideal
+    low-pass, two thin dense products. No I x I matrix is ever formed.
+
+    Source: Shen et al. (2021), "How powerful is graph convolution for recommendation?", arXiv 2108.07567, equation 12
+        and algorithm 1, generalised from the exponents 1/2 and 1/2 to a and b.
+    """
+
+    name = "graph-filter"
+    Settings = GraphFilterSettings
+
+    def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
+        train = store.train_matrix()
+        self._set_train(train)
+        rank = min(self.settings.rank, *train.shape)
+        _, _, self._directions = truncated_svd(self._interactions, rank, torch.Generator().manual_seed(seed), progress)
+
+    def _set_train(self, train: sp.csr_matrix) -> None:
+        self._train = train
+        self._interactions = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
+
+    def _score(self, users: np.ndarray) -> torch.Tensor:
+        scores = self._user_factors(users) @ self._item_factors().T
+        for start in range(0, len(users), _USERS_AT_ONCE):
+            block = slice(start, start + _USERS_AT_ONCE)
+            histories = torch.from_numpy(self._train[users[block]].T.toarray())  # (I, B)
+            smooth = self._interactions.to_items(self._interactions.to_users(histories))
+            scores[block] += smooth.T
+        return scores
+
+    def embeddings(self) -> dict[str, np.ndarray]:
+        """The factors of the ideal low-pass: user w r_u D_i^-b Q (U, r) and item D_i^b Q (I, r).
+
+        Their dot product is the second term of the score. The linear low-pass has full rank and is not in it.
+        """
+        users = np.arange(self.catalogue.num_users)
+        return {"user": self._user_factors(users).numpy(), "item": self._item_factors().numpy()}
+
+    def _user_factors(self, users: np.ndarray) -> torch.Tensor:
+        scaled = self._interactions.item_scale[:, None] * self._directions  # (I, r)
+        return self.settings.ideal_weight * torch.from_numpy(self._train[users] @ scaled.numpy())
+
+    def _item_factors(self) -> torch.Tensor:
+        scale = self._interactions.item_scale
+        inverse = torch.where(scale > 0, 1 / scale, 0.0)
+        return inverse[:, None] * self._directions
+
+    def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
+        return {**csr_arrays("train", self._train), "directions": self._directions}
+
+    def _restore(self, state: dict[str, torch.Tensor]) -> None:
+        self._directions = state["directions"]
+        self._set_train(csr_from(state, "train", self.catalogue.num_items))

@@ -1,0 +1,149 @@
+"""The spectrum of the interaction matrix: degree normalisation, randomised SVD, spectral embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from graphrec import ops
+from graphrec.progress import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from graphrec.graph.store import GraphStore
+
+_OVERSAMPLING = 32  # extra directions, so that the last wanted ones converge too
+_POWER_ITERATIONS = 3  # 2 to 8 give the same Recall@20 on Gowalla within 0.0015
+_NEGLIGIBLE = 1e-6  # relative size below which a direction is rounding noise in float32
+
+
+class NormalisedInteractions:
+    """The degree-normalised interaction matrix as a linear operator.
+
+    R~ = D_u^-a R D_i^-b, with D_u and D_i the row and column sums of R; an empty row or column stays empty.
+
+    Where all weights of R are 1, the products run on the message-passing kernels with the degrees factored out;
+    otherwise on SciPy with the values stored.
+
+    Args:
+        matrix: R, float32 (U, I), non-negative.
+        user_exponent: a; 0 leaves the users as they are, 0.5 is the symmetric normalisation.
+        item_exponent: b.
+    """
+
+    def __init__(self, matrix: sp.csr_matrix, user_exponent: float, item_exponent: float) -> None:
+        self.shape = matrix.shape
+        self.user_scale = torch.from_numpy(_power(matrix.sum(axis=1), -user_exponent))  # (U,)
+        self.item_scale = torch.from_numpy(_power(matrix.sum(axis=0), -item_exponent))  # (I,)
+        self._relation: ops.Relation | None = None
+        if bool((matrix.data == 1).all()):
+            self._relation = ops.Relation.from_scipy(matrix)
+            self._transposed = self._relation.transpose()
+        else:
+            scaled = sp.diags(self.user_scale.numpy()) @ matrix @ sp.diags(self.item_scale.numpy())
+            self._values, self._values_transposed = scaled.tocsr(), scaled.T.tocsr()
+
+    def to_users(self, x: torch.Tensor) -> torch.Tensor:
+        """R~ x for float32 x (I, D): (U, D)."""
+        if self._relation is None:
+            return torch.from_numpy(self._values @ x.numpy())
+        return ops.spmm(self._relation, x, self.user_scale, self.item_scale)
+
+    def to_items(self, y: torch.Tensor) -> torch.Tensor:
+        """R~^T y for float32 y (U, D): (I, D)."""
+        if self._relation is None:
+            return torch.from_numpy(self._values_transposed @ y.numpy())
+        return ops.spmm(self._transposed, y, self.item_scale, self.user_scale)
+
+
+def truncated_svd(
+    interactions: NormalisedInteractions,
+    rank: int,
+    generator: torch.Generator,
+    progress: Reporter = SILENT,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Find the leading singular triplets by block power iteration from a random start.
+
+    R~ ~ P diag(s) Q^T. Signs are fixed so that the entry of largest magnitude in each column of Q is positive; the same
+    generator state gives the same result bit for bit.
+
+    Args:
+        interactions: R~, (U, I).
+        rank: number of triplets, 1..min(U, I).
+        generator: draws the start.
+        progress: receives the iterations.
+
+    Returns:
+        P float32 (U, rank), s float32 (rank,) descending, Q float32 (I, rank). Where s is zero, so is P.
+
+    Raises:
+        ValueError: the rank is out of range.
+
+    Source: Halko, Martinsson and Tropp (2011), arXiv 0909.4061, algorithms 4.4 and 5.1; orthonormal bases come from the
+        eigenvectors of the small Gram matrix instead of QR, which is ten times faster for tall matrices.
+    """
+    num_users, num_items = interactions.shape
+    limit = min(num_users, num_items)
+    if not 1 <= rank <= limit:
+        raise ValueError(f"truncated_svd: rank must lie in 1..{limit} for shape {interactions.shape}, got {rank}")
+    basis = torch.randn(num_items, min(limit, rank + _OVERSAMPLING), generator=generator)  # (I, w)
+    with progress.task("singular vectors", total=_POWER_ITERATIONS + 1, unit="passes") as task:
+        for _ in range(_POWER_ITERATIONS):
+            basis, _, _ = _thin_svd(interactions.to_items(interactions.to_users(basis)))
+            task.advance()
+        users, _, _ = _thin_svd(interactions.to_users(basis))  # (U, w)
+        items, singular_values, rotation = _thin_svd(interactions.to_items(users))
+        task.advance()
+    users, items = users @ rotation[:, :rank], items[:, :rank]
+    signs = torch.sign(items.gather(0, items.abs().argmax(dim=0, keepdim=True)))  # (1, rank)
+    return users * signs, singular_values[:rank].contiguous(), items * signs
+
+
+def spectral_embeddings(
+    store: GraphStore | sp.csr_matrix,
+    dim: int,
+    user_exponent: float = 0.5,
+    item_exponent: float = 0.5,
+    seed: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embed users and items by the leading singular vectors of the degree-normalised interactions.
+
+    With R~ = D_u^-a R D_i^-b ~ P diag(s) Q^T, the embeddings are P diag(s)^1/2 and Q diag(s)^1/2: their dot products are
+    the best approximation of R~ of that rank. A starting point for trained models.
+
+    Args:
+        store: the graph store, or its training matrix float32 (U, I).
+        dim: D; directions beyond min(U, I) are zero.
+        user_exponent, item_exponent: a and b.
+        seed: of the random start of the decomposition.
+
+    Returns:
+        user float32 (U, D) and item float32 (I, D).
+    """
+    matrix = store if sp.issparse(store) else store.train_matrix()
+    interactions = NormalisedInteractions(matrix, user_exponent, item_exponent)
+    rank = min(dim, *matrix.shape)
+    users, singular_values, items = truncated_svd(interactions, rank, torch.Generator().manual_seed(seed))
+    scale, padding = singular_values.sqrt(), (0, dim - rank)
+    return torch.nn.functional.pad(users * scale, padding), torch.nn.functional.pad(items * scale, padding)
+
+
+def _thin_svd(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Singular vectors (N, w), values (w,) descending and right vectors (w, w) of a tall block (N, w).
+
+    Directions lost in rounding noise get the value 0 and a zero left vector.
+    """
+    gram = block.double().T @ block.double()
+    eigenvalues, right = torch.linalg.eigh(gram)
+    values, right = eigenvalues.clamp(min=0).sqrt().flip(0), right.flip(1)
+    values = torch.where(values > _NEGLIGIBLE * values[0], values, 0.0)
+    inverse = torch.where(values > 0, 1 / values, 0.0)
+    return block @ (right * inverse).float(), values.float(), right.float()
+
+
+def _power(degrees: np.ndarray, exponent: float) -> np.ndarray:
+    """`degrees ** exponent` as a float32 vector, 0 where the degree is 0."""
+    degrees = np.asarray(degrees, dtype=np.float64).ravel()
+    return np.where(degrees > 0, np.where(degrees > 0, degrees, 1.0) ** exponent, 0.0).astype(np.float32)
