@@ -17,6 +17,9 @@ from pathlib import Path
 
 from graphrec.errors import GraphrecError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = 4096  # bytes; less than one block of most file systems
+
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str], error: type[GraphrecError] = GraphrecError) -> Iterator[Path]:
@@ -32,9 +35,10 @@ def atomic_file(path: str | os.PathLike[str], error: type[GraphrecError] = Graph
         os.close(handle)
         temporary = Path(name)
         try:
-            yield temporary
-            temporary.chmod(0o666 & ~_umask())
-            _sync(temporary)
+            with _full_disk_named(target, error):
+                yield temporary
+                temporary.chmod(0o666 & ~_umask())
+                _sync(temporary)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -68,15 +72,16 @@ def atomic_folder(
     with _readable_os_errors(target, error):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target, error):
+            _remove_leftovers(target)  # may bring back a folder that a killed process was replacing
             _check_free(target, error, overwrite, marker)
-            _remove_leftovers(target)
             temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
             try:
-                yield temporary
-                temporary.chmod(0o777 & ~_umask())
-                for file in temporary.rglob("*"):
-                    if file.is_file():
-                        _sync(file)
+                with _full_disk_named(target, error):
+                    yield temporary
+                    temporary.chmod(0o777 & ~_umask())
+                    for file in temporary.rglob("*"):
+                        if file.is_file():
+                            _sync(file)
                 _swap(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -115,12 +120,35 @@ def _lock(target: Path, error: type[GraphrecError]) -> Iterator[None]:
     with open(lock, "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A process that just finished removes its lock file; a lock on the removed file would guard nothing.
+            held = lock.exists() and os.path.samestat(os.fstat(handle.fileno()), lock.stat())
         except BlockingIOError:
-            raise error(f"another process is writing {target} right now; wait for it or choose another folder") from None
+            held = False
+        if not held:
+            raise error(f"another process is writing {target} right now; wait for it or choose another folder")
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _full_disk_named(target: Path, error: type[GraphrecError]) -> Iterator[None]:
+    # Each writer reports a full disk in its own way: Polars and safetensors with exceptions of their own, NumPy with an
+    # OSError without number, DGL as an incomplete write. So the free space is looked at, before the temporary goes.
+    try:
+        yield
+    except GraphrecError:
+        raise
+    except Exception as problem:
+        named = getattr(problem, "errno", None) in _FULL or any(os.strerror(number) in str(problem) for number in _FULL)
+        if named or shutil.disk_usage(target.parent).free < _NO_SPACE:
+            raise error(_full_message(target)) from problem
+        raise
+
+
+def _full_message(target: Path) -> str:
+    return f"the disk is full while writing {target}; free some space and run again (nothing was changed)"
 
 
 @contextmanager
@@ -130,8 +158,8 @@ def _readable_os_errors(target: Path, error: type[GraphrecError]) -> Iterator[No
     except OSError as problem:
         if isinstance(problem, GraphrecError):
             raise
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise error(f"the disk is full while writing {target}; free some space and run again (nothing was changed)") from problem
+        if problem.errno in _FULL:
+            raise error(_full_message(target)) from problem
         if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise error(f"cannot write {target}: {problem.strerror}; choose a folder you can write") from problem
         raise

@@ -1,0 +1,92 @@
+"""Files and folders appear whole or not at all, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from graphrec.atomic import atomic_file, atomic_folder
+from graphrec.errors import StoreError
+
+FULL_DISKS = {
+    "with its number": OSError(errno.ENOSPC, "No space left on device"),
+    "over quota": OSError(errno.EDQUOT, "Disk quota exceeded"),
+    "as text of another library": RuntimeError("I/O error: No space left on device (os error 28)"),
+}
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+@pytest.mark.parametrize("problem", FULL_DISKS.values(), ids=FULL_DISKS)
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+def test_a_full_disk_is_named_and_nothing_is_left(writer, problem, tmp_path):
+    with (
+        pytest.raises(StoreError, match="disk is full while writing .*target"),
+        writer(tmp_path / "target", StoreError),
+    ):
+        raise problem
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk_that_the_writer_does_not_name_is_found_by_the_free_space(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr("graphrec.atomic.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(StoreError, match="disk is full"), atomic_folder(tmp_path / "target", StoreError):
+        raise RuntimeError("FileStream.Write incomplete")
+
+
+def test_other_failures_pass_unchanged_and_keep_what_was_there(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "manifest.json").write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+        raise ZeroDivisionError
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "folder", overwrite=True) as temporary:
+        (temporary / "manifest.json").write_text("new")
+        raise KeyboardInterrupt
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "manifest.json").read_text() == "old"
+    assert leftovers(tmp_path) == ["file", "folder"]
+
+
+def test_two_writers_of_one_folder(tmp_path):
+    with atomic_folder(tmp_path / "target") as first:
+        (first / "a").write_text("first")
+        second = atomic_folder(tmp_path / "target", StoreError)
+        with pytest.raises(StoreError, match="another process is writing .*target"), second:
+            pass
+    assert (tmp_path / "target" / "a").read_text() == "first"
+    assert leftovers(tmp_path) == ["target"]
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
+    (tmp_path / ".target.abc.tmp").mkdir()
+    (tmp_path / ".target.abc.tmp" / "half").write_text("half")
+    with atomic_folder(tmp_path / "target") as temporary:
+        (temporary / "whole").write_text("whole")
+    assert leftovers(tmp_path) == ["target"]
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
+    (tmp_path / ".target.abc.tmp" / "old").mkdir(parents=True)
+    (tmp_path / ".target.abc.tmp" / "old" / "precious").write_text("old")
+    with pytest.raises(StoreError, match="already exists"), atomic_folder(tmp_path / "target", StoreError):
+        pass
+    assert (tmp_path / "target" / "precious").read_text() == "old"
+
+
+def test_overwriting_needs_the_marker(tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "thesis.txt").write_text("years of work")
+    with pytest.raises(StoreError, match="already exists"), atomic_folder(tmp_path / "target", StoreError):
+        pass
+    writer = atomic_folder(tmp_path / "target", StoreError, overwrite=True, marker="manifest.json")
+    with pytest.raises(StoreError, match="holds no manifest.json"), writer:
+        pass
+    assert (tmp_path / "target" / "thesis.txt").exists()
