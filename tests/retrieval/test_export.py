@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from graphrec.errors import ConfigError, RunError, UnsupportedError
 from graphrec.progress import Reporter
@@ -136,6 +137,28 @@ def test_ivf_of_one_item(tmp_path, factors):
     model = factors(num_users=1, num_items=1)
     done = export(model, tmp_path / "out", "faiss", "ivf")
     assert done.manifest["formats"]["faiss"]["item"]["lists"] == 1
+
+
+def test_vectors_that_rank_as_the_model_say_so(factors, tmp_path):
+    done = export(factors(), tmp_path / "out", "npy")
+    assert done.manifest["top10_agreement_with_model"] == 1.0
+    assert done.manifest["notes"] == []
+
+
+def test_vectors_that_hold_a_part_of_the_score_are_noted(factors, tmp_path):
+    model = factors()
+    popular = torch.arange(40, dtype=torch.float32)
+    model._score = lambda users: torch.from_numpy(model.user[users] @ model.item.T) + popular
+    done = export(model, tmp_path / "out", "npy")
+    assert 0 < done.manifest["top10_agreement_with_model"] < 1
+    assert "hold only a part" in done.manifest["notes"][0]
+    assert "hold only a part" in (tmp_path / "out" / "README.txt").read_text()
+
+
+def test_ties_of_the_model_do_not_count_against_the_vectors(factors, tmp_path):
+    model = factors()
+    model.item[:] = model.item[:1]
+    assert export(model, tmp_path / "out", "npy").manifest["top10_agreement_with_model"] == 1.0
 
 
 def test_models_without_vectors_say_what_to_do(popularity, tmp_path):
