@@ -171,7 +171,8 @@ class Recommender(ABC):
         Raises:
             RunError: nothing has been learned yet, the folder exists and `overwrite` is false, or the disk is full.
         """
-        saved.write(folder, self.name, self.settings, self._state(), self.catalogue, overwrite=overwrite)
+        catalogue = self.catalogue  # refuses before anything is written where nothing has been learned
+        saved.write(folder, self.name, self.settings, self._state(), catalogue, overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from pydantic import Field
 
@@ -19,8 +20,6 @@ from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
-
     from graphrec.graph.store import GraphStore
 
 _USERS_AT_ONCE = 128  # narrow enough for the intermediate signals to stay in cache
@@ -70,12 +69,21 @@ class GraphFilter(Recommender):
         self._interactions = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
-        scores = self._user_factors(users) @ self._item_factors().T
-        for start in range(0, len(users), _USERS_AT_ONCE):
+        return self._filtered(self._train[users])
+
+    def _item_scores(self, items: np.ndarray) -> torch.Tensor:
+        """The answer to a history of the one item."""
+        one_each = np.ones(len(items), np.float32), items, np.arange(len(items) + 1)  # values, columns, row starts
+        one_item = sp.csr_matrix(one_each, shape=(len(items), self._train.shape[1]))
+        return self._filtered(one_item)
+
+    def _filtered(self, histories: sp.csr_matrix) -> torch.Tensor:
+        """Apply the filter to histories (B, I)."""
+        scores = self._user_factors(histories) @ self._item_factors().T
+        for start in range(0, histories.shape[0], _USERS_AT_ONCE):
             block = slice(start, start + _USERS_AT_ONCE)
-            histories = torch.from_numpy(self._train[users[block]].T.toarray())  # (I, B)
-            smooth = self._interactions.to_items(self._interactions.to_users(histories))
-            scores[block] += smooth.T
+            signal = torch.from_numpy(histories[block].T.toarray())  # (I, B)
+            scores[block] += self._interactions.to_items(self._interactions.to_users(signal)).T
         return scores
 
     def embeddings(self) -> dict[str, np.ndarray]:
@@ -83,12 +91,12 @@ class GraphFilter(Recommender):
 
         Their dot product is the second term of the score. The linear low-pass has full rank and is not in it.
         """
-        users = np.arange(self.catalogue.num_users)
-        return {"user": self._user_factors(users).numpy(), "item": self._item_factors().numpy()}
+        _ = self.catalogue
+        return {"user": self._user_factors(self._train).numpy(), "item": self._item_factors().numpy()}
 
-    def _user_factors(self, users: np.ndarray) -> torch.Tensor:
+    def _user_factors(self, histories: sp.csr_matrix) -> torch.Tensor:
         scaled = self._interactions.item_scale[:, None] * self._directions  # (I, r)
-        return self.settings.ideal_weight * torch.from_numpy(self._train[users] @ scaled.numpy())
+        return self.settings.ideal_weight * torch.from_numpy(histories @ scaled.numpy())
 
     def _item_factors(self) -> torch.Tensor:
         scale = self._interactions.item_scale

@@ -1,0 +1,98 @@
+"""Tiny stores with an obvious right answer, and every registered model fitted on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from graphrec.graph.build import build
+from graphrec.graph.store import GraphStore
+from graphrec.logs.table import InteractionLog
+from graphrec.models import create
+from graphrec.models.base import Recommender
+from graphrec.registry import resolve
+
+NUM_USERS, NUM_ITEMS, HELD_OUT = 40, 30, 4
+TRAINING = {"epochs": 60, "batch_size": 64, "learning_rate": 0.05}
+
+
+def make_store(
+    folder: Path,
+    train: list[tuple],
+    test: list[tuple],
+    *,
+    titles: bool = False,
+    weights: list[float] | None = None,
+) -> GraphStore:
+    """Build a real store from (user id, item id) pairs."""
+    rows = train + test
+    events = pl.DataFrame(
+        {
+            "user_id": [user for user, _ in rows],
+            "item_id": [item for _, item in rows],
+            "behavior": "interaction",
+            "timestamp": pl.Series([None] * len(rows), dtype=pl.Datetime("us", "UTC")),
+            "weight": pl.Series([*(weights or [1.0] * len(train)), *[1.0] * len(test)], dtype=pl.Float32),
+            "split": ["train"] * len(train) + ["test"] * len(test),
+        }
+    )
+    ids = sorted({item for _, item in rows})
+    items = pl.DataFrame({"item_id": ids, "title": [f"Title of {item}" for item in ids]}) if titles else None
+    return build(InteractionLog(events.lazy(), items=items), folder, split="given")
+
+
+def checkerboard() -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Even users like even items, odd users odd ones; a few random pairs per user are held out. Popularity cannot tell."""
+    rng = np.random.default_rng(7)
+    train, test = [], []
+    for user in range(NUM_USERS):
+        liked = rng.permutation(np.arange(user % 2, NUM_ITEMS, 2)).tolist()
+        held_out = HELD_OUT + user % 3  # histories of different lengths
+        test += [(user, item) for item in liked[:held_out]]
+        train += [(user, item) for item in liked[held_out:]]
+    return train, test
+
+
+def named(pairs: list[tuple[int, int]]) -> list[tuple[str, int]]:
+    """User ids as text, item ids as integers with gaps."""
+    return [(f"u{user:03d}", 1000 + 7 * item) for user, item in pairs]
+
+
+@pytest.fixture(scope="session")
+def board(tmp_path_factory: pytest.TempPathFactory) -> GraphStore:
+    """The checkerboard with titles: user index = number of the user, item index = number of the item."""
+    train, test = checkerboard()
+    return make_store(tmp_path_factory.mktemp("stores") / "board", named(train), named(test), titles=True)
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recommender]:
+    """`fitted(name, store, seed=0)`: the registered model after learning from the store; each is made once."""
+    made: dict[tuple, Recommender] = {}
+
+    def get(name: str, store: GraphStore, seed: int = 0) -> Recommender:
+        key = name, store.folder, seed
+        if key not in made:
+            made[key] = learn(name, store, tmp_path_factory.mktemp("runs"), seed)
+        return made[key]
+
+    return get
+
+
+def learn(name: str, store: GraphStore, folder: Path, seed: int = 0) -> Recommender:
+    """Fit a closed-form model, or run the training loop for a trained one."""
+    model = create(name)
+    if not is_trained(model):
+        return model.fit(store, seed=seed)
+    from graphrec.training.train import train
+
+    return train(store, model, folder / "run", {**TRAINING, "seed": seed}).model
+
+
+def is_trained(model: Recommender) -> bool:
+    """Whether gradient steps make the model."""
+    return isinstance(model, resolve("model", {"base": "graphrec.models.trained:TrainedRecommender"}, "base"))
