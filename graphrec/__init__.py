@@ -16,7 +16,7 @@ _PUBLIC = {
     "GraphStore": "graphrec.graph.store",
     "build": "graphrec.graph.build",
     "Recommender": "graphrec.models.base",
-    "train": "graphrec.training.train",
+    "train": "graphrec.api",
     "Run": "graphrec.training.run",
     "load": "graphrec.training.run",
     "evaluate": "graphrec.evaluation.evaluate",

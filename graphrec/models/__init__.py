@@ -18,6 +18,9 @@ MODELS: dict[str, str] = {
     "item-knn": "graphrec.models.knn:ItemKNN",
     "user-knn": "graphrec.models.knn:UserKNN",
     "graph-filter": "graphrec.models.graph_filter:GraphFilter",
+    "bpr-mf": "graphrec.models.mf:BPRMatrixFactorisation",
+    "lightgcn": "graphrec.models.lightgcn:LightGCN",
+    "composed": "graphrec.models.composed:Composed",
 }
 
 

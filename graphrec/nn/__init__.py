@@ -1,0 +1,21 @@
+"""Layers, by role in a trained model: inputs -> encoder -> head. One line per registered part.
+
+Every part is a `torch.nn.Module` made from its own settings. Inputs give the first embeddings of users and items, the
+encoder mixes them over the graph, and the head turns a user's and an item's vector into a score.
+"""
+
+from __future__ import annotations
+
+INPUTS: dict[str, str] = {
+    "id": "graphrec.nn.inputs:IdEmbeddings",
+}
+
+ENCODERS: dict[str, str] = {
+    "none": "graphrec.nn.identity:IdentityEncoder",
+    "lightgcn": "graphrec.nn.light:LightGCNEncoder",
+}
+
+HEADS: dict[str, str] = {
+    "dot": "graphrec.nn.heads:DotHead",
+    "cosine": "graphrec.nn.heads:CosineHead",
+}

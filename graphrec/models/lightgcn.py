@@ -1,0 +1,30 @@
+"""LightGCN: id embeddings, averaged over the layers of a linear graph convolution, dot product, BPR loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from graphrec.models.trained import TrainedRecommender, TrainedSettings
+
+
+class LightGCNSettings(TrainedSettings):
+    """Settings of LightGCN; inputs, head and loss can be exchanged."""
+
+    num_layers: int = Field(default=3, ge=1, le=16)
+    """L, hops of propagation; 3 is the paper's choice, 1 suits softmax losses."""
+
+
+class LightGCN(TrainedRecommender):
+    """E = 1/(L+1) sum_{l=0..L} A^l X with A = D^-1/2 (adjacency) D^-1/2 over users and items, s(u, i) = <e_u, e_i>.
+
+    Source: He et al. 2020, LightGCN, arXiv:2002.02126, eq. 3-9. Here each batch computes only the rows it needs, which
+    gives the same numbers.
+    """
+
+    name = "lightgcn"
+    Settings = LightGCNSettings
+
+    def _specs(self) -> dict[str, dict[str, Any]]:
+        return {**super()._specs(), "encoder": {"name": "lightgcn", "num_layers": self.settings.num_layers}}

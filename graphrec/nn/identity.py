@@ -1,0 +1,54 @@
+"""The encoder that does nothing: with id embeddings and a dot head it makes plain matrix factorisation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from graphrec.settings import Settings
+
+if TYPE_CHECKING:
+    from graphrec.ops import Relation
+
+
+class IdentitySettings(Settings):
+    """The identity encoder has nothing to set."""
+
+
+class IdentityEncoder(nn.Module):
+    """Passes the input embeddings on: e_u = x_u, e_i = x_i.
+
+    Args:
+        settings: none are known.
+    """
+
+    Settings = IdentitySettings
+
+    def __init__(self, settings: IdentitySettings | None = None) -> None:
+        super().__init__()
+
+    def forward(
+        self,
+        relation: Relation,
+        user_x: Tensor,
+        item_x: Tensor,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the rows asked for.
+
+        Args:
+            relation: not used.
+            user_x: (U, D) input embeddings of users.
+            item_x: (I, D) input embeddings of items.
+            users: int64 (u,) unique user indices, or None for all.
+            items: int64 (i,) unique item indices, or None for all.
+
+        Returns:
+            (u, D) and (i, D) in the order asked for.
+        """
+        return (
+            user_x if users is None else user_x.index_select(0, users),
+            item_x if items is None else item_x.index_select(0, items),
+        )

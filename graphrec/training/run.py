@@ -1,0 +1,136 @@
+"""The run folder: what was trained, on what, how, and the result.
+
+<folder>/config.json           RunConfig: model and training settings with every default filled in, and the store
+<folder>/model/                the trained model (`Recommender.save`); there when training is complete
+<folder>/checkpoints/last/     where training stands; what a resumed run goes on from
+<folder>/checkpoints/best/     the parameters after the best validation so far
+<folder>/metrics.jsonl         one line per epoch
+<folder>/events.out.tfevents*  the same for TensorBoard
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from graphrec import __version__
+from graphrec.atomic import atomic_file
+from graphrec.errors import RunError
+from graphrec.models import load_model
+from graphrec.models.base import Recommender
+from graphrec.training import journal
+
+if TYPE_CHECKING:
+    from graphrec.graph.store import GraphStore
+
+SCHEMA_VERSION = 1
+CONFIG = "config.json"
+MODEL = "model"
+
+
+class RunRecord(BaseModel):
+    """The content of `config.json`.
+
+    Attributes:
+        model: `{"name": ..., "settings": {...}}`.
+        train: the `TrainSettings`; a closed-form model uses only its seed.
+        store: `{"path": absolute folder, "fingerprint": digest of the training events and ids}`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    graphrec_version: str = __version__
+    model: dict[str, Any]
+    train: dict[str, Any]
+    store: dict[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Write `config.json`.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        with atomic_file(folder / CONFIG, RunError) as temporary:
+            temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        """Read and check `config.json`.
+
+        Raises:
+            RunError: there is none, it is damaged, or it was written by a newer graphrec.
+        """
+        path = folder / CONFIG
+        if not path.is_file():
+            raise RunError(
+                f"{folder} holds no run ({CONFIG} is missing); train one with: graphrec train --out {folder}"
+            )
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            version = int(values["schema_version"])
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise RunError(f"{path} is damaged ({problem!r}); train again with overwrite") from problem
+        if version > SCHEMA_VERSION:
+            raise RunError(
+                f"{path} has schema version {version}, this graphrec reads up to {SCHEMA_VERSION}; upgrade graphrec"
+            )
+        try:
+            return cls.model_validate(values)
+        except ValidationError as problem:
+            wrong = ", ".join(".".join(map(str, error["loc"])) for error in problem.errors())
+            raise RunError(f"{path} is damaged (wrong: {wrong}); train again with overwrite") from problem
+
+
+@dataclass(frozen=True)
+class Run:
+    """A completed training run.
+
+    Attributes:
+        folder: the run folder.
+        model: the trained model, with the best weights where there was a validation split.
+        store_path: the store it was trained on.
+        config: model and training settings, resolved.
+    """
+
+    folder: Path
+    model: Recommender
+    store_path: Path
+    config: RunRecord
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Run:
+        """Read a run folder.
+
+        Raises:
+            RunError: there is no run, its training is not complete, or a file is damaged or from a newer graphrec.
+        """
+        path = Path(folder)
+        record = RunRecord.read(path)
+        if not (path / MODEL).is_dir():
+            raise RunError(f"the training in {path} is not complete; go on with: graphrec train --resume --out {path}")
+        return cls(path, load_model(path / MODEL), Path(record.store["path"]), record)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the records of `metrics.jsonl`, oldest first."""
+        return journal.read(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, model={self.model.name!r})"
+
+
+def load(folder: str | os.PathLike[str]) -> Run:
+    """Read a run folder; see `Run.load`."""
+    return Run.load(folder)
+
+
+def fingerprint(store: GraphStore) -> str:
+    """Digest what a model learns from: the training events and the ids of users and items."""
+    files = ("splits/train.parquet", "ids/user.parquet", "ids/item.parquet")
+    return hashlib.sha256("".join(store.manifest.files[name].sha256 for name in files).encode()).hexdigest()

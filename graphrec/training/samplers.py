@@ -1,0 +1,146 @@
+"""Samplers: the order in which training pairs and their negatives come.
+
+A sampler keeps no state between batches. Every draw comes from a generator seeded with (seed, epoch, chunk), so a resumed
+run draws what the killed one would have drawn, wherever it stopped.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from graphrec.graph.catalogue import Catalogue
+from graphrec.losses import Batch, Negatives
+from graphrec.training.negatives import NegativeSource
+
+_DRAWS_AT_ONCE = 1 << 21  # 16 MB of int64
+
+
+class Sampler(ABC):
+    """Yields the batches of an epoch: E pairs (user, positive) in steps of `batch_size`, with negatives.
+
+    Args:
+        catalogue: the training histories.
+        batch_size: B; the last batch of an epoch is smaller.
+        negatives: what the loss wants.
+        source: where negatives that are drawn come from.
+        seed: of all draws.
+
+    Raises:
+        RunError: negatives per row are wanted and some user has chosen every item.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, batch_size: int, negatives: Negatives, source: NegativeSource, seed: int
+    ) -> None:
+        if negatives.kind == "rows":
+            source.check_users()
+        self._indptr, self._indices = catalogue.seen_indptr, catalogue.seen_indices
+        self._degree = np.diff(self._indptr)
+        self._batch_size, self._negatives, self._source, self._seed = batch_size, negatives, source, seed
+        self.num_pairs = len(self._indices)
+        self.steps_per_epoch = -(-self.num_pairs // batch_size)
+        per_pair = 2 + (negatives.count if negatives.kind == "rows" else 0)
+        self._chunk_steps = max(1, _DRAWS_AT_ONCE // (batch_size * per_pair))
+        self._slots = np.full(catalogue.num_items, -1, dtype=np.int64)
+        q = self.positive_probability() if negatives.kind == "in-batch" else source.q
+        self._log_q = np.log(np.maximum(q, np.finfo(np.float64).tiny)).astype(np.float32)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of `epoch` from step `start` on; both count from 0."""
+        for chunk in range(start // self._chunk_steps, -(-self.steps_per_epoch // self._chunk_steps)):
+            first = chunk * self._chunk_steps
+            last = min(first + self._chunk_steps, self.steps_per_epoch)
+            low, high = first * self._batch_size, min(last * self._batch_size, self.num_pairs)
+            rng = np.random.default_rng([self._seed, epoch, 1 + chunk])
+            users, positives = self._pairs(epoch, low, high, rng)
+            negatives = self._draw_rows(users, rng)
+            for step in range(first, last):
+                rows = slice((step - first) * self._batch_size, (step - first + 1) * self._batch_size)
+                if self._negatives.kind == "rows":
+                    if step >= start:
+                        parts = (users[rows], positives[rows], negatives[rows])
+                        yield Batch.from_indices(*(torch.from_numpy(part) for part in parts))
+                    continue
+                drawn = self._draw_shared(positives[rows], rng)  # also before `start`, to keep the generator in step
+                if step >= start:
+                    yield self._shared_batch(users[rows], positives[rows], drawn)
+
+    @abstractmethod
+    def positive_probability(self) -> np.ndarray:
+        """Probability that one drawn pair has a given item as its positive: float64 (I,)."""
+
+    @abstractmethod
+    def _pairs(self, epoch: int, low: int, high: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw pairs `low` to `high` of an epoch: int64 users and positives (high - low,)."""
+
+    def _draw_rows(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if self._negatives.kind != "rows":
+            return np.empty((len(users), 0), dtype=np.int64)
+        repeated = np.repeat(users, self._negatives.count)
+        return self._source.for_users(repeated, rng).reshape(len(users), self._negatives.count)
+
+    def _draw_shared(self, positives: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return positives if self._negatives.kind == "in-batch" else self._source.shared(self._negatives.count, rng)
+
+    def _shared_batch(self, users: np.ndarray, positives: np.ndarray, drawn: np.ndarray) -> Batch:
+        columns, counts = np.unique(drawn, return_counts=True)
+        user_rows, user_positions = np.unique(users, return_inverse=True)
+        item_rows = np.union1d(positives, columns)
+        arrays = (
+            user_rows,
+            item_rows,
+            user_positions.reshape(-1),
+            np.searchsorted(item_rows, positives),
+            np.searchsorted(item_rows, columns),
+            counts.astype(np.float32),
+            self._hits(users, columns),
+            self._log_q[columns],
+        )
+        return Batch(*(torch.from_numpy(array) for array in arrays))
+
+    def _hits(self, users: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Find where a user's history meets the shared negatives: int64 (2, H), rows of the batch and positions."""
+        lengths = self._degree[users]
+        ends = np.cumsum(lengths)
+        source = np.arange(ends[-1]) + np.repeat(self._indptr[users] - (ends - lengths), lengths)
+        self._slots[columns] = np.arange(len(columns))
+        slots = self._slots[self._indices[source]]
+        self._slots[columns] = -1
+        rows = np.repeat(np.arange(len(users)), lengths)
+        return np.stack([rows[slots >= 0], slots[slots >= 0]])
+
+
+class UniformUserSampler(Sampler):
+    """Draws a user with a history uniformly, then one of its items uniformly; E draws are an epoch.
+
+    Source: the public code of LightGCN (He et al. 2020, arXiv:2002.02126), `UniformSample`. There the negative is drawn
+    again until it is new; here it is drawn from the right distribution at once.
+    """
+
+    def positive_probability(self) -> np.ndarray:
+        """q(i) = 1/U sum over the users u of i of 1/degree(u), U counting users with a history."""
+        share = np.repeat(1.0 / np.maximum(self._degree, 1), self._degree)
+        return np.bincount(self._indices, share, minlength=len(self._slots)) / np.count_nonzero(self._degree)
+
+    def _pairs(self, epoch: int, low: int, high: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        active = np.flatnonzero(self._degree)
+        users = active[rng.integers(len(active), size=high - low)]
+        positives = self._indices[self._indptr[users] + rng.integers(self._degree[users])]
+        return users, positives.astype(np.int64)
+
+
+class UniformEdgeSampler(Sampler):
+    """Goes through a fresh random order of all training edges in each epoch, so that active users count more."""
+
+    def positive_probability(self) -> np.ndarray:
+        """q(i) = training interactions of i / E."""
+        return np.bincount(self._indices, minlength=len(self._slots)) / self.num_pairs
+
+    def _pairs(self, epoch: int, low: int, high: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        order = np.random.default_rng([self._seed, epoch, 0]).permutation(self.num_pairs)[low:high]
+        users = np.searchsorted(self._indptr, order, side="right") - 1
+        return users, self._indices[order].astype(np.int64)

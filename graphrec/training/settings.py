@@ -1,0 +1,59 @@
+"""The `[train]` section of a run file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from graphrec.errors import nearest
+from graphrec.settings import Settings
+from graphrec.training import SAMPLERS
+
+
+class TrainSettings(Settings):
+    """How a model is trained. Defaults follow LightGCN's public code (He et al. 2020) where it has an opinion."""
+
+    epochs: int = Field(default=100, ge=1)
+    """Passes; one epoch draws as many training pairs as there are training edges."""
+    batch_size: int = Field(default=2048, ge=1)
+    """Training pairs in a step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Adam's rate, before the schedule."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Weight of the L2 penalty on the batch's input embeddings; LightGCN's `decay`."""
+    sampler: str = "uniform-user"
+    """How training pairs are drawn: "uniform-user" (a user, then one of its items) or "uniform-edge" (every edge once)."""
+    negative_distribution: Literal["uniform", "popularity"] = "uniform"
+    """How negatives are drawn; "popularity": with probability proportional to training popularity ** negative_exponent."""
+    negative_exponent: float = Field(default=0.75, ge=0, le=2)
+    """Used with "popularity"; 0.75 is word2vec's choice (Mikolov et al. 2013)."""
+    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
+    """Course of the learning rate after the warm-up: kept, to zero along a cosine or a line, or cut every so often."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """Epochs over which the rate rises linearly from zero; fractions are fine."""
+    decay_epochs: float = Field(default=30.0, gt=0)
+    """With "step": epochs between two cuts."""
+    decay_factor: float = Field(default=0.1, gt=0, lt=1)
+    """With "step": what the rate is multiplied by at a cut."""
+    metric: str = "ndcg@20"
+    """The validation metric that picks the best weights; higher is better."""
+    eval_every: int = Field(default=5, ge=1)
+    """Epochs between two validations, where the store has a validation split."""
+    patience: int = Field(default=5, ge=0)
+    """Stop after this many validations in a row without a better metric; 0 never stops."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """"bf16" runs dense matrix products in bfloat16; parameters, optimiser and losses stay float32."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or "auto": the GPU where there is one."""
+    checkpoint_every: float = Field(default=60.0, ge=0)
+    """Seconds between two checkpoints; 0 writes one after every step. One is always written at the end."""
+    seed: int = Field(default=0, ge=0)
+    """Of the start values and of every draw; the same seed gives the same weights bit for bit on CPU."""
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, value: str) -> str:
+        if value not in SAMPLERS:
+            raise ValueError(f"choose one of {', '.join(SAMPLERS)}{nearest(value, SAMPLERS)}")
+        return value

@@ -1,0 +1,246 @@
+"""`train`: from a graph store and a model's name to a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphrec.errors import ConfigError, RunError
+from graphrec.graph.store import GraphStore
+from graphrec.models import create
+from graphrec.models.base import Recommender
+from graphrec.models.trained import TrainedRecommender
+from graphrec.progress import SILENT, Reporter
+from graphrec.registry import resolve
+from graphrec.settings import Settings, parse
+from graphrec.training import SAMPLERS, journal
+from graphrec.training.journal import Journal
+from graphrec.training.loop import Loop, Validate
+from graphrec.training.negatives import NegativeSource
+from graphrec.training.run import CONFIG, MODEL, Run, RunRecord, fingerprint
+from graphrec.training.samplers import Sampler
+from graphrec.training.settings import TrainSettings
+
+Validation = Callable[[GraphStore, str], Validate | None]
+
+DEFAULT_MODEL = "lightgcn"
+_FREE_ON_RESUME = {"epochs", "patience", "checkpoint_every", "device"}
+
+
+def train(
+    store: GraphStore | str | os.PathLike[str],
+    model: str | Recommender | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    settings: TrainSettings | Mapping[str, Any] | None = None,
+    *,
+    model_settings: Settings | Mapping[str, Any] | None = None,
+    validation: Validation | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Reporter = SILENT,
+) -> Run:
+    """Train a model and write its run folder. A closed-form model is fitted and written the same way.
+
+    A training that was killed at any moment and resumed reaches the same weights bit for bit on CPU, with the same number of
+    threads.
+
+    Args:
+        store: the graph store, or its folder.
+        model: a registered name or a model not yet trained; None means "lightgcn", or the model of the resumed run.
+        folder: the run folder; None means `runs/<model name>`.
+        settings: of the training; None takes the defaults, or those of the resumed run.
+        model_settings: of the model, where `model` is a name.
+        validation: called once as `validation(store, settings.metric)`; returns a function from the model to metrics of the
+            validation split, called every `eval_every` epochs, or None where the store has no such split. The metric picks
+            the best weights and stops early; without a validation, training goes on for all epochs.
+        resume: go on with the run in `folder` from its last checkpoint; settings given must be the run's own, except
+            epochs, patience, checkpoint_every and device.
+        overwrite: replace the run in `folder`.
+        progress: receives steps, rate, loss and validations.
+
+    Raises:
+        ConfigError: an unknown model, a setting out of range, a device that is not there, or a changed setting on resume.
+        RunError: the folder holds a run (or something else) and neither `resume` nor `overwrite` is given, another process
+            trains in it, a checkpoint is damaged, the loss is not finite, or the disk is full.
+        StoreError: the store is damaged.
+    """
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other: going on with a run keeps it")
+    if not isinstance(store, GraphStore):
+        store = GraphStore.open(store)
+    path = _folder(folder, model)
+    given = _explicit(settings)
+    if resume:
+        saved = RunRecord.read(path)
+        _check_same_store(saved, store, path)
+        chosen, train_settings = _resumed(saved, model, model_settings, given)
+    else:
+        chosen = _create(model or DEFAULT_MODEL, model_settings)
+        train_settings = parse(TrainSettings, given, "train")
+        _check_free(path, overwrite)
+    device = _device(train_settings.device)
+    record = RunRecord(
+        model={"name": chosen.name, "settings": chosen.settings.model_dump(mode="json")},
+        train=train_settings.model_dump(mode="json"),
+        store={"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)},
+    )
+    with _locked(path):
+        if not resume:
+            _clear(path)
+        record.write(path)
+        if isinstance(chosen, TrainedRecommender):
+            validate = validation(store, train_settings.metric) if validation else None
+            _train(chosen, store, path, train_settings, device, validate, progress)
+        else:
+            _fit(chosen, store, path, train_settings.seed, progress)
+        chosen.save(path / MODEL, overwrite=True)
+    return Run(path, chosen, Path(record.store["path"]), record)
+
+
+def _train(
+    model: TrainedRecommender,
+    store: GraphStore,
+    folder: Path,
+    settings: TrainSettings,
+    device: torch.device,
+    validate: Validate | None,
+    progress: Reporter,
+) -> None:
+    if validate is None:
+        progress.note(f"no validation: training for all {settings.epochs} epochs")
+    model.prepare(store, seed=settings.seed, device=device, progress=progress)
+    Loop(model, make_sampler(model, settings), settings, folder, validate, progress).run()
+
+
+def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler:
+    """Make the sampler that `settings` names, with the negatives that the prepared `model`'s loss wants.
+
+    Raises:
+        RunError: negatives per row are wanted and some user has chosen every item.
+    """
+    source = NegativeSource(model.catalogue, settings.negative_distribution, settings.negative_exponent)
+    sampler = resolve("sampler", SAMPLERS, settings.sampler)
+    return sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed)
+
+
+def _fit(model: Recommender, store: GraphStore, folder: Path, seed: int, progress: Reporter) -> None:
+    start = time.monotonic()
+    model.fit(store, seed=seed, progress=progress)
+    log = Journal(folder)
+    try:
+        log.record(0, {"train_seconds": round(time.monotonic() - start, 3)})
+    finally:
+        log.close()
+
+
+def _folder(folder: str | os.PathLike[str] | None, model: str | Recommender | None) -> Path:
+    if folder is not None:
+        return Path(folder)
+    name = model.name if isinstance(model, Recommender) else model or DEFAULT_MODEL
+    return Path("runs") / name
+
+
+def _explicit(settings: Settings | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The values that were given, without defaults."""
+    return settings.model_dump(exclude_unset=True) if isinstance(settings, Settings) else dict(settings or {})
+
+
+def _create(model: str | Recommender, settings: Settings | Mapping[str, Any] | None) -> Recommender:
+    if isinstance(model, str):
+        return create(model, settings)
+    if settings:
+        raise ConfigError(f"give model_settings with a model's name; this {model.name} model already has its settings")
+    return model
+
+
+def _resumed(
+    saved: RunRecord, model: str | Recommender | None, model_settings: Any, given: dict[str, Any]
+) -> tuple[Recommender, TrainSettings]:
+    """Rebuild model and settings of a run, and refuse what would make it another run."""
+    name = saved.model["name"]
+    asked = model.name if isinstance(model, Recommender) else model or name
+    if asked != name:
+        raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
+    explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
+    chosen = create(name, {**saved.model["settings"], **explicit})
+    old = saved.model["settings"] | {f"train.{key}": value for key, value in saved.train.items()}
+    settings = parse(TrainSettings, {**saved.train, **given}, "train")
+    new = chosen.settings.model_dump(mode="json") | {
+        f"train.{k}": v for k, v in settings.model_dump(mode="json").items()
+    }
+    free = {f"train.{key}" for key in _FREE_ON_RESUME}
+    changed = [
+        f"{key} is {old.get(key)!r} in the run, not {value!r}" for key, value in new.items() if old.get(key) != value
+    ]
+    changed = [line for line in changed if line.split(" ", 1)[0] not in free]
+    if changed:
+        raise ConfigError("a resumed run keeps its settings: " + "; ".join(changed) + "; leave them out, or train anew")
+    return chosen, settings
+
+
+def _check_same_store(saved: RunRecord, store: GraphStore, path: Path) -> None:
+    if saved.store["fingerprint"] != fingerprint(store):
+        raise RunError(
+            f"the run {path} was trained on {saved.store['path']}, whose training data differ from {store.folder}; "
+            "resume it with its own store, or train anew in another folder"
+        )
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    if not path.exists() or (path.is_dir() and not any(entry.name != ".lock" for entry in path.iterdir())):
+        return
+    if not (path / CONFIG).is_file():
+        raise RunError(
+            f"{path} exists and holds no run ({CONFIG} is missing), so nothing is written there; choose another folder"
+        )
+    if not overwrite:
+        raise RunError(
+            f"{path} already holds a run; choose another folder, go on with it (resume) or replace it (overwrite)"
+        )
+
+
+def _clear(path: Path) -> None:
+    """Remove a run's own files, config.json last, and leave everything else in the folder."""
+    for name in (MODEL, "checkpoints"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    for entry in (path / journal.FILE, *path.glob("events.out.tfevents.*"), path / CONFIG):
+        entry.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / ".lock", "w")  # noqa: SIM115 - closed below; a killed process frees it too
+    except OSError as problem:
+        raise RunError(f"cannot write {path}: {problem.strerror}; choose a folder you can write") from problem
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process is training in {path}; wait for it or choose another folder") from None
+        yield
+
+
+def _device(name: str) -> torch.device:
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if available else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"train device: choose auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"train device: choose auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (not available or (device.index or 0) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count()
+        raise ConfigError(f"train device: {name} is not there ({count} GPUs are visible to torch); use cpu or auto")
+    return device
