@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
+import scipy.sparse as sp
 import torch
 
 from graphrec import models, ops
@@ -226,6 +227,23 @@ class Recommender(ABC):
             )
         unit = torch.nn.functional.normalize(torch.from_numpy(embeddings["item"]), dim=1)
         return unit[torch.from_numpy(items)] @ unit.T
+
+
+def training_matrix(store: GraphStore, name: str) -> sp.csr_matrix:
+    """The training weights (U, I) for a model called `name` that cannot use negative ones.
+
+    Raises:
+        ConfigError: some weights are negative.
+    """
+    matrix = store.train_matrix()
+    negative = int((matrix.data < 0).sum())
+    if negative:
+        count = "1 training weight is" if negative == 1 else f"{negative:,} training weights are"
+        raise ConfigError(
+            f"{name}: weights must be at least 0, and {count} negative, down to {matrix.data.min():g}; "
+            "build the store with min_weight = 0 or without weights"
+        )
+    return matrix
 
 
 def blocks(rows: np.ndarray, num_columns: int) -> Iterable[np.ndarray]:

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from graphrec import settings
-from graphrec.models.base import Recommender
+from graphrec.models.base import Recommender, training_matrix
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
@@ -59,7 +59,7 @@ class GraphFilter(Recommender):
     Settings = GraphFilterSettings
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
-        train = store.train_matrix()
+        train = training_matrix(store, self.name)
         self._set_train(train)
         rank = min(self.settings.rank, *train.shape)
         _, _, self._directions = truncated_svd(self._interactions, rank, torch.Generator().manual_seed(seed), progress)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from graphrec import settings
-from graphrec.models.base import Recommender
+from graphrec.models.base import Recommender, training_matrix
 from graphrec.models.neighbours import nearest_rows
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.progress import Reporter
@@ -79,7 +79,7 @@ class ItemKNN(_KNN):
     name = "item-knn"
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
-        self._train = store.train_matrix()
+        self._train = training_matrix(store, self.name)
         self._similarity = self._nearest(self._train.T.tocsr(), progress)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
@@ -101,7 +101,7 @@ class UserKNN(_KNN):
     name = "user-knn"
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
-        self._train = store.train_matrix()
+        self._train = training_matrix(store, self.name)
         self._similarity = self._nearest(self._train, progress)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from graphrec.models.spectral import NormalisedInteractions, spectral_embeddings, truncated_svd
+
+
+def random_matrix(weighted: bool = False) -> sp.csr_matrix:
+    """(30, 22) with an empty row and an empty column."""
+    rng = np.random.default_rng(2)
+    dense = (rng.random((30, 22)) < 0.3) * (rng.integers(1, 6, (30, 22)) if weighted else 1.0)
+    dense[8], dense[:, 5] = 0, 0
+    return sp.csr_matrix(dense.astype(np.float32))
+
+
+def dense_normalised(matrix: sp.csr_matrix, user_exponent: float, item_exponent: float) -> np.ndarray:
+    x = matrix.toarray().astype(np.float64)
+    row, column = np.maximum(x.sum(1), 1e-9), np.maximum(x.sum(0), 1e-9)
+    return x / row[:, None] ** user_exponent / column**item_exponent
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("exponents", [(0.5, 0.5), (0.7, 0.2), (0.0, 1.0)])
+def test_products_follow_the_formula(weighted, exponents):
+    matrix = random_matrix(weighted)
+    interactions, expected = NormalisedInteractions(matrix, *exponents), dense_normalised(matrix, *exponents)
+    assert interactions.shape == (30, 22)
+    np.testing.assert_allclose(interactions.to_users(torch.eye(22)), expected, rtol=1e-5)
+    np.testing.assert_allclose(interactions.to_items(torch.eye(30)), expected.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_svd_equals_the_exact_one(weighted):
+    matrix = random_matrix(weighted)
+    users, values, items = truncated_svd(NormalisedInteractions(matrix, 0.5, 0.3), 6, generator())
+    left, exact, right = np.linalg.svd(dense_normalised(matrix, 0.5, 0.3), full_matrices=False)
+    np.testing.assert_allclose(values, exact[:6], rtol=1e-5)
+    best = left[:, :6] * exact[:6] @ right[:6]
+    np.testing.assert_allclose((users * values) @ items.T, best, atol=1e-5)
+    np.testing.assert_allclose(users.T @ users, np.eye(6), atol=1e-5)
+    np.testing.assert_allclose(items.T @ items, np.eye(6), atol=1e-5)
+
+
+def test_svd_converges_where_the_spectrum_decays_slowly():
+    rng = np.random.default_rng(0)
+    matrix = sp.csr_matrix((rng.random((400, 300)) < 0.05).astype(np.float32))
+    _, values, items = truncated_svd(NormalisedInteractions(matrix, 0.5, 0.5), 20, generator())
+    _, exact, right = np.linalg.svd(dense_normalised(matrix, 0.5, 0.5), full_matrices=False)
+    np.testing.assert_allclose(values, exact[:20], rtol=0.05)
+    captured = np.linalg.norm(right[:10] @ items.numpy(), axis=1)  # 1 where a direction is found entirely
+    assert captured[0] > 0.999999 and captured.min() > 0.9
+
+
+def test_a_matrix_of_lower_rank_has_zero_values_and_no_nan():
+    board = sp.csr_matrix(np.kron(np.eye(2), np.ones((4, 3))).astype(np.float32))
+    users, values, items = truncated_svd(NormalisedInteractions(board, 0.5, 0.5), 5, generator())
+    np.testing.assert_allclose(values, [1, 1, 0, 0, 0], atol=1e-6)
+    assert bool(torch.isfinite(users).all() and torch.isfinite(items).all())
+    assert float(users[:, 2:].abs().max()) == float(items[:, 2:].abs().max()) == 0.0
+
+
+def test_svd_signs_are_fixed_and_reruns_are_equal():
+    interactions = NormalisedInteractions(random_matrix(), 0.5, 0.5)
+    first, second = (truncated_svd(interactions, 6, generator()) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    items = first[2]
+    assert bool((items.gather(0, items.abs().argmax(0, keepdim=True)) > 0).all())
+    other_start = truncated_svd(interactions, 3, torch.Generator().manual_seed(99))
+    torch.testing.assert_close(other_start[2], items[:, :3], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("rank", [0, 23])
+def test_impossible_ranks_are_refused(rank):
+    with pytest.raises(ValueError, match=rf"rank must lie in 1..22 for shape \(30, 22\), got {rank}"):
+        truncated_svd(NormalisedInteractions(random_matrix(), 0.5, 0.5), rank, generator())
+
+
+def test_spectral_embeddings_multiply_to_the_matrix(board):
+    users, items = spectral_embeddings(board, 64, 0.5, 0.25)
+    assert users.shape == (40, 64) and items.shape == (30, 64)
+    expected = dense_normalised(board.train_matrix(), 0.5, 0.25)
+    np.testing.assert_allclose(users @ items.T, expected, atol=1e-5)
+    for left, right in zip((users, items), spectral_embeddings(board.train_matrix(), 64, 0.5, 0.25), strict=True):
+        assert torch.equal(left, right)
