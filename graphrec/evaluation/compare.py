@@ -1,0 +1,190 @@
+"""Is one run better than another, or were the users lucky? Paired tests on the same users."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphrec.errors import ConfigError, RunError, nearest
+from graphrec.evaluation import LOWER_IS_BETTER
+from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.result import Evaluation, file_names
+from graphrec.evaluation.significance import bootstrap_means, paired_t_p, sign_flip_p
+from graphrec.progress import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from graphrec.training.run import Run
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of two models on the same users.
+
+    Attributes:
+        metric: for example "recall@20".
+        a, b: the two means.
+        difference: b - a.
+        low, high: 95 % paired bootstrap interval of the difference.
+        p_permutation: two-sided p-value of the paired sign-flip test.
+        p_t: two-sided p-value of the paired t-test.
+        better: "A" or "B" where p_permutation < 0.05, else "neither". Several metrics are several tests: a single p-value
+            near 0.05 among many is no finding.
+    """
+
+    metric: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p_permutation: float
+    p_t: float
+    better: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluations side by side.
+
+    Attributes:
+        a, b: what was compared, for people.
+        split, users: the split, and the number of users that both were evaluated on.
+        differences: one per metric that has a value per user.
+        totals: `{metric: (a, b)}` of the metrics of all lists together, which no paired test fits.
+    """
+
+    a: str
+    b: str
+    split: str
+    users: int
+    differences: list[Difference]
+    totals: dict[str, tuple[float, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"A = {self.a}, B = {self.b}; split {self.split}, {self.users:,} users"]
+        for row in self.differences:
+            lines.append(
+                f"  {row.metric:<14} A {row.a:>10.4f}  B {row.b:>10.4f}  B - A {row.difference:+.4f} "
+                f"[{row.low:+.4f}, {row.high:+.4f}]  p {row.p_permutation:.4f}  better: {row.better}"
+            )
+        lines += [f"  {name:<14} A {a:>10.4f}  B {b:>10.4f}" for name, (a, b) in self.totals.items()]
+        return "\n".join(lines)
+
+
+def compare(
+    a: Evaluation | Run | str | os.PathLike[str],
+    b: Evaluation | Run | str | os.PathLike[str],
+    split: str = "test",
+    metrics: Sequence[str] | None = None,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    progress: Reporter = SILENT,
+) -> Comparison:
+    """Compare two runs user by user.
+
+    A run that has not been evaluated yet is evaluated first, with the settings of the other one.
+
+    Args:
+        a, b: evaluations, runs or run folders.
+        split: the split to compare on; evaluations bring their own.
+        metrics: full names such as "recall@20"; None takes all that both have.
+        resamples: draws of the bootstrap and sign patterns of the permutation test.
+        seed: fixes them.
+        progress: receives the long steps.
+
+    Raises:
+        RunError: the two were evaluated on other stores, splits or masks, or have no metric in common.
+        ConfigError: a metric is not in both evaluations, or `resamples` is below 1.
+    """
+    if resamples < 1:
+        raise ConfigError(f"compare: resamples must be at least 1, got {resamples}")
+    first, second = _saved(a, split), _saved(b, split)
+    first = first or evaluate(a, split=split, progress=progress, **_settings_of(second))
+    second = second or evaluate(b, split=split, progress=progress, **_settings_of(first))
+    _check_same_data(first, second)
+    names = _common(first, second, metrics)
+    values_a, values_b = (np.stack([side.values(name) for name in names], axis=1) for side in (first, second))
+    difference = values_b - values_a
+    bounds = np.nanquantile(bootstrap_means(difference, resamples, seed), [0.025, 0.975], axis=0)
+    permutation, student = sign_flip_p(difference, resamples, seed), paired_t_p(difference)
+    rows = []
+    for column, name in enumerate(names):
+        gap = float(np.nanmean(difference[:, column]))
+        rows.append(
+            Difference(
+                metric=name,
+                a=first.metrics[name],
+                b=second.metrics[name],
+                difference=gap,
+                low=float(bounds[0, column]),
+                high=float(bounds[1, column]),
+                p_permutation=float(permutation[column]),
+                p_t=float(student[column]),
+                better=_better(name, gap, float(permutation[column])),
+            )
+        )
+    shared = [name for name in first.metrics if name in second.metrics and name not in first.user_metrics]
+    totals = {name: (first.metrics[name], second.metrics[name]) for name in shared if metrics is None}
+    return Comparison(_label(a, first), _label(b, second), first.split, len(difference), rows, totals)
+
+
+def _saved(source: Evaluation | Run | str | os.PathLike[str], split: str) -> Evaluation | None:
+    """The evaluation that `source` is or holds; None where it has not been made."""
+    if isinstance(source, Evaluation):
+        return source
+    folder = source if isinstance(source, str | os.PathLike) else source.folder
+    return Evaluation.load(folder, split) if file_names(folder, split)[0].is_file() else None
+
+
+def _settings_of(other: Evaluation | None) -> dict[str, Any]:
+    return {} if other is None else other.settings
+
+
+def _check_same_data(first: Evaluation, second: Evaluation) -> None:
+    if first.split != second.split:
+        raise RunError(
+            f"A was evaluated on the split {first.split!r} and B on {second.split!r}; evaluate both on the same split"
+        )
+    if first.data != second.data:
+        raise RunError(
+            f"A (store {first.store}) and B (store {second.store}) were tested on other users, test items or masked items, "
+            "so their users cannot be paired; train and evaluate both on one store with the same mask_valid"
+        )
+
+
+def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None) -> list[str]:
+    shared = [name for name in first.user_metrics if name in second.user_metrics]
+    if not shared:
+        raise RunError(
+            f"A has {', '.join(first.user_metrics)} and B has {', '.join(second.user_metrics)}: no metric per user in "
+            "common; evaluate both again with the same k and metrics"
+        )
+    for name in metrics or ():
+        if name not in shared:
+            raise ConfigError(
+                f"{name!r} is not in both evaluations; they share {', '.join(shared)}{nearest(name, shared)}"
+            )
+    return list(metrics) if metrics else shared
+
+
+def _better(metric: str, difference: float, p_value: float) -> str:
+    if not p_value < 0.05 or difference == 0:
+        return "neither"
+    lower_wins = metric.partition("@")[0] in LOWER_IS_BETTER
+    return "B" if (difference > 0) != lower_wins else "A"
+
+
+def _label(source: Any, evaluation: Evaluation) -> str:
+    if isinstance(source, Evaluation):
+        return evaluation.model
+    folder = source if isinstance(source, str | os.PathLike) else source.folder
+    return f"{folder} ({evaluation.model})"

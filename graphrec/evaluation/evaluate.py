@@ -1,0 +1,185 @@
+"""Rank the full catalogue for every test user and measure the lists."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from graphrec.errors import ConfigError
+from graphrec.evaluation import breakdown
+from graphrec.evaluation.lists import Lists, compute, needs
+from graphrec.evaluation.ranking import Positions, check_list_length, rank_positions, rank_users
+from graphrec.evaluation.result import Evaluation
+from graphrec.evaluation.settings import EvaluateSettings
+from graphrec.evaluation.significance import bootstrap_intervals
+from graphrec.evaluation.split_data import SplitData, check_fits, read_split
+from graphrec.progress import SILENT, Reporter
+from graphrec.settings import parse
+
+if TYPE_CHECKING:
+    from graphrec.graph.store import GraphStore
+    from graphrec.models.base import Recommender
+    from graphrec.training.run import Run
+
+
+def evaluate(
+    run_or_model: Run | Recommender | str | os.PathLike[str],
+    store: GraphStore | str | os.PathLike[str] | None = None,
+    split: str = "test",
+    k: int | Sequence[int] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    *,
+    settings: EvaluateSettings | None = None,
+    progress: Reporter = SILENT,
+    **overrides: Any,
+) -> Evaluation:
+    """Rank all items for every user with a test item, in blocks of bounded memory, and measure the lists.
+
+    Args:
+        run_or_model: a run, its folder, or a fitted model. The evaluation of a run is also written into its folder.
+        store: the graph store or its folder; None takes the one the run was trained on.
+        split: "test" or "valid".
+        k: list lengths, each 1..I; None takes those of `settings`.
+        metrics: names of registered metrics; None takes those of `settings`.
+        settings: the `[evaluate]` section; None takes the defaults.
+        progress: receives the long steps.
+        overrides: single fields of `EvaluateSettings`.
+
+    Returns:
+        The overall metrics with intervals, per-user values, breakdowns, counts and times.
+
+    Raises:
+        ConfigError: a setting is wrong, a metric is unknown, k is larger than the catalogue, or no store is given.
+        StoreError: the store has no interaction in that split.
+        RunError: the model was trained on another store, or its scores are not numbers.
+    """
+    given = {name: value for name, value in {"k": k, "metrics": metrics, **overrides}.items() if value is not None}
+    settings = parse(EvaluateSettings, {**(settings.model_dump() if settings else {}), **given}, "evaluate")
+    model, store, folder = _open(run_or_model, store)
+    check_list_length(max(settings.k), store.num_items)
+    started = time.perf_counter()
+    data = read_split(store, split, settings.mask_valid)
+    check_fits(model.catalogue, data, store)
+    ranked = time.perf_counter()
+    topk = rank_users(model, data.users, max(settings.k), data.seen, block=settings.block, progress=progress)
+    located = time.perf_counter()
+    positions = _positions(model, data, settings, progress)
+    measured = time.perf_counter()
+    lists = _lists(topk, positions, store, data, settings)
+    values = compute(settings.metrics, settings.k, lists)
+    seconds = {"read": ranked - started, "rank": located - ranked, "locate": measured - located}
+    evaluation = _summarise(model.name, store, data, lists, values, settings, seconds)
+    seconds["measure"] = time.perf_counter() - measured
+    if folder is not None:
+        evaluation.save(folder)
+    return evaluation
+
+
+def _open(
+    source: Run | Recommender | str | os.PathLike[str], store: GraphStore | str | os.PathLike[str] | None
+) -> tuple[Recommender, GraphStore, Path | None]:
+    """Return the model, the store, and the run's folder if there is a run."""
+    from graphrec.graph.store import GraphStore
+    from graphrec.models.base import Recommender
+
+    if isinstance(source, Recommender):
+        if store is None:
+            raise ConfigError("evaluate: a model alone does not know its store; pass it too: evaluate(model, store)")
+        model, folder = source, None
+    else:
+        if isinstance(source, str | os.PathLike):
+            from graphrec.training.run import Run
+
+            source = Run.load(source)
+        model, folder = source.model, Path(source.folder)
+        store = source.store_path if store is None else store
+    return model, GraphStore.open(store) if isinstance(store, str | os.PathLike) else store, folder
+
+
+def _positions(model: Recommender, data: SplitData, settings: EvaluateSettings, progress: Reporter) -> Positions | None:
+    """Locate the test items in the full ranking, if a metric asks for it."""
+    wanted = frozenset().union(*(needs(name) for name in settings.metrics))
+    if "ratings" in wanted and np.ptp(data.ratings) == 0:
+        raise ConfigError(
+            f"rmse and mae compare scores with ratings, but every {data.split} interaction has the weight "
+            f"{data.ratings[0]:g}; leave these metrics out, or map the rating column to weight when reading the log"
+        )
+    if not wanted & {"ranks", "predicted"}:
+        return None
+    return rank_positions(model, data.users, data.truth, data.seen, block=settings.block, progress=progress)
+
+
+def _lists(
+    topk: np.ndarray, positions: Positions | None, store: GraphStore, data: SplitData, settings: EvaluateSettings
+) -> Lists:
+    vectors = None
+    if any("item_vectors" in needs(name) for name in settings.metrics):
+        by_feature = settings.diversity_by != "co-occurrence"
+        feature = store.feature("item", settings.diversity_by)[0] if by_feature else None
+        vectors = data.cooccurrence_vectors() if feature is None else feature.reshape(len(feature), -1)
+    return Lists(
+        topk=topk,
+        hits=data.truth.contains(topk),
+        relevant=data.truth.sizes,
+        truth_indptr=data.truth.indptr,
+        item_counts=data.catalogue.item_counts,
+        num_users=data.catalogue.num_users,
+        ranks=None if positions is None else positions.ranks,
+        candidates=None if positions is None else positions.candidates,
+        predicted=None if positions is None else positions.predicted,
+        ratings=data.ratings,
+        item_vectors=vectors,
+    )
+
+
+def _summarise(
+    model: str,
+    store: GraphStore,
+    data: SplitData,
+    lists: Lists,
+    values: dict[str, np.ndarray | float],
+    settings: EvaluateSettings,
+    seconds: dict[str, float],
+) -> Evaluation:
+    """Average, break down and bound the metrics."""
+    per_user = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    intervals: dict[str, list[float]] = {}
+    if settings.bootstrap and per_user:
+        table = np.stack(list(per_user.values()), axis=1)
+        bounds = bootstrap_intervals(table, settings.bootstrap, settings.confidence, settings.seed)
+        intervals = {
+            name: pair.tolist() for name, pair in zip(per_user, bounds, strict=True) if np.isfinite(pair).all()
+        }
+    catalogue = data.catalogue
+    history = np.diff(catalogue.seen_indptr)[data.users]
+    ids = {"user_id": catalogue.users.gather(data.users), "history": history, "relevant": lists.relevant}
+    return Evaluation(
+        model=model,
+        store=str(store.folder),
+        split=data.split,
+        data=data.fingerprint(),
+        settings=settings.model_dump(mode="json"),
+        metrics={n: breakdown.mean(v) if isinstance(v, np.ndarray) else v for n, v in values.items()},
+        intervals=intervals,
+        by_user_activity=breakdown.by_user_activity(history, per_user, settings.user_groups),
+        by_item_popularity=breakdown.by_item_popularity(
+            lists.topk, lists.hits, data.truth, catalogue.item_counts, list(settings.k)
+        ),
+        concentration=breakdown.concentration(lists.topk, data.truth, catalogue.item_counts),
+        counts={
+            "users": len(data.users),
+            "test_interactions": len(data.truth.indices),
+            "catalogue_items": catalogue.num_items,
+            "training_users": catalogue.num_users,
+            "left_out_users": data.left_out_users,
+            "left_out_repeats": data.repeated,
+        },
+        seconds=seconds,
+        per_user=pl.DataFrame({**ids, **per_user}),
+    )

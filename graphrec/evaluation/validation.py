@@ -1,0 +1,62 @@
+"""The quick check that the training loop makes between epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from graphrec.errors import ConfigError
+from graphrec.evaluation import LOWER_IS_BETTER
+from graphrec.evaluation.breakdown import mean
+from graphrec.evaluation.lists import Lists, compute, needs, split_name
+from graphrec.evaluation.ranking import check_list_length, rank_users
+from graphrec.evaluation.split_data import read_split
+
+if TYPE_CHECKING:
+    from graphrec.graph.store import GraphStore
+    from graphrec.models.base import Recommender
+
+
+def validator(
+    store: GraphStore, metric: str | Sequence[str] = ("ndcg@20", "recall@20")
+) -> Callable[[Recommender], dict[str, float]] | None:
+    """Return a function from a model to `{metric: value}` on the valid split.
+
+    The split is read once; each call ranks the full catalogue for the valid users, without intervals and breakdowns.
+
+    Args:
+        store: the graph store.
+        metric: one name or several, with their list length; a larger value must be the better one.
+
+    Returns:
+        The function, or None where the store has no valid split.
+
+    Raises:
+        ConfigError: a metric is unknown, one where smaller is better, one that needs more than the lists, or k is larger
+            than the catalogue.
+    """
+    names = [metric] if isinstance(metric, str) else list(metric)
+    wanted = [split_name(name) for name in names]
+    for name, k in wanted:
+        if name in LOWER_IS_BETTER or k is None or "item_vectors" in needs(name):
+            raise ConfigError(f"early stopping cannot watch {name!r}; choose an accuracy metric such as 'ndcg@20'")
+        check_list_length(k, store.num_items)
+    if "valid" not in store.splits:
+        return None
+    data = read_split(store, "valid", mask_valid=False)
+    longest = max(k for _, k in wanted)
+
+    def validate(model: Recommender) -> dict[str, float]:
+        topk = rank_users(model, data.users, longest, data.seen)
+        lists = Lists(
+            topk=topk,
+            hits=data.truth.contains(topk),
+            relevant=data.truth.sizes,
+            truth_indptr=data.truth.indptr,
+            item_counts=data.catalogue.item_counts,
+            num_users=data.catalogue.num_users,
+        )
+        values = {full: compute([name], [k], lists)[full] for full, (name, k) in zip(names, wanted, strict=True)}
+        return {full: mean(value) if hasattr(value, "__len__") else value for full, value in values.items()}
+
+    return validate

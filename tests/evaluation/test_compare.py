@@ -1,0 +1,122 @@
+"""Intervals and paired tests: they find a planted difference, and find nothing where there is nothing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from graphrec.errors import ConfigError, RunError
+from graphrec.evaluation.compare import compare
+from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.result import Evaluation
+from graphrec.evaluation.significance import bootstrap_intervals, paired_t_p, sign_flip_p
+
+
+def test_bootstrap_matches_the_normal_interval_of_a_large_sample():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 1))
+    low, high = bootstrap_intervals(values, 2000, 0.95, seed=1)[0]
+    half = 1.96 * values.std() / np.sqrt(4000)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+def test_bootstrap_leaves_out_users_without_a_value():
+    values = np.random.default_rng(0).normal(size=(500, 1))
+    padded = np.concatenate([values, np.full((500, 1), np.nan)])
+    assert bootstrap_intervals(padded, 500, 0.95, 0)[0] == pytest.approx(
+        bootstrap_intervals(values, 500, 0.95, 0)[0], abs=0.03
+    )
+    assert np.isnan(bootstrap_intervals(np.full((5, 1), np.nan), 50, 0.95, 0)).all()
+
+
+def test_blocks_of_draws_do_not_change_the_result(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(64, 2))
+    whole = bootstrap_intervals(values, 100, 0.9, 3), sign_flip_p(values, 100, 3)
+    monkeypatch.setattr("graphrec.evaluation.significance._CELLS", 64 * 8)
+    np.testing.assert_array_equal(bootstrap_intervals(values, 100, 0.9, 3), whole[0])
+    np.testing.assert_array_equal(sign_flip_p(values, 100, 3), whole[1])
+
+
+def test_sign_flip_is_exact_where_all_patterns_can_be_listed():
+    # Four users, all better by 1: of 16 patterns the two unanimous ones reach the mean, so p is near 2 / 16.
+    assert sign_flip_p(np.ones((4, 1)), 20_000, 0)[0] == pytest.approx(2 / 16, abs=0.01)
+
+
+def test_tests_agree_with_scipy():
+    difference = np.random.default_rng(2).normal(0.1, 1.0, size=(300, 1))
+    expected = stats.ttest_rel(difference[:, 0], np.zeros(300)).pvalue
+    assert paired_t_p(difference)[0] == pytest.approx(expected)
+    assert sign_flip_p(difference, 20_000, 0)[0] == pytest.approx(expected, abs=0.01)
+    np.testing.assert_array_equal(paired_t_p(np.array([[0.0, 1.0], [0.0, 1.0]])), [1.0, 0.0])
+    assert sign_flip_p(np.zeros((5, 1)), 100, 0)[0] == 1.0
+
+
+def test_null_p_values_are_uniform():
+    differences = np.random.default_rng(4).normal(size=(80, 400))  # 400 experiments without any difference
+    p_values = sign_flip_p(differences, 999, 0)
+    assert 0.02 < (p_values < 0.05).mean() < 0.09
+    assert 0.4 < p_values.mean() < 0.6
+
+
+def planted(store, given_scores, strength, seed):
+    """A model that adds `strength` to the test items' random scores."""
+    scores = np.random.default_rng(seed).normal(size=(store.num_users, store.num_items))
+    for user, item in store.pairs["test"]:
+        scores[user, item] += strength
+    return evaluate(given_scores(scores, store), store, k=10)
+
+
+def test_planted_difference_is_found_and_null_is_not(random_store, given_scores):
+    store = random_store(num_users=300)
+    weak, same, strong = (planted(store, given_scores, s, seed) for s, seed in ((0, 1), (0, 2), (1.5, 3)))
+    found = {row.metric: row for row in compare(weak, strong, resamples=2000).differences}
+    assert found["recall@10"].better == "B" and found["recall@10"].low > 0 and found["recall@10"].p_permutation < 0.001
+    assert found["recall@10"].difference == pytest.approx(strong.metrics["recall@10"] - weak.metrics["recall@10"])
+    turned = {row.metric: row for row in compare(strong, weak, resamples=2000).differences}
+    assert turned["recall@10"].better == "A" and turned["recall@10"].high < 0
+    null = {row.metric: row for row in compare(weak, same, metrics=["recall@10"], resamples=2000).differences}
+    assert null["recall@10"].better == "neither" and null["recall@10"].low < 0 < null["recall@10"].high
+    itself = compare(weak, weak, resamples=100)
+    assert all(row.difference == 0 and row.p_permutation == 1 and row.better == "neither" for row in itself.differences)
+    assert itself.totals["coverage@10"] == (weak.metrics["coverage@10"],) * 2
+    assert "recall@10" in str(itself)
+
+
+def test_lower_is_better_for_popularity(small_store, given_scores):
+    users = 40
+    train = [(user, 0) for user in range(users)] + [(0, 1)]
+    store = small_store(users + 1, 4, {"train": [*train, (users, 2)], "test": [(user, 3) for user in range(users)]})
+    popular, rare = (
+        evaluate(given_scores(np.tile(row, (users + 1, 1)), store), store, k=1, metrics="popularity")
+        for row in ([0, 5, 4, 3], [0, 4, 3, 5])
+    )
+    assert compare(popular, rare, resamples=500).differences[0].better == "B"
+
+
+def test_refusals(store, model, random_store, given_scores):
+    base = evaluate(model, store, k=10)
+    other = random_store(seed=3)
+    elsewhere = evaluate(given_scores(model.scores.numpy(), other), other, k=10)
+    with pytest.raises(RunError, match="other users, test items or masked items"):
+        compare(base, elsewhere)
+    with pytest.raises(RunError, match="other users, test items or masked items"):
+        compare(base, evaluate(model, store, k=10, mask_valid=False))
+    with pytest.raises(RunError, match="split 'test' and B on 'valid'"):
+        compare(base, evaluate(model, store, split="valid", k=10))
+    with pytest.raises(RunError, match="no metric per user in common"):
+        compare(base, evaluate(model, store, k=7, metrics="recall"))
+    with pytest.raises(ConfigError, match="did you mean 'recall@10'"):
+        compare(base, base, metrics=["recall@11"])
+    with pytest.raises(ConfigError, match="resamples"):
+        compare(base, base, resamples=0)
+
+
+def test_runs_are_evaluated_when_they_were_not(store, model, given_scores, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphrec.graph.store.GraphStore.open", lambda folder: store)
+    runs = [SimpleNamespace(model=model, folder=tmp_path / name, store_path="stores/small") for name in ("a", "b")]
+    evaluate(runs[0], k=5, metrics="recall", user_groups=2)
+    result = compare(*runs, resamples=100)
+    assert [row.metric for row in result.differences] == ["recall@5"]
+    assert Evaluation.load(tmp_path / "b").settings == Evaluation.load(tmp_path / "a").settings

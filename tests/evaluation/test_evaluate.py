@@ -1,0 +1,189 @@
+"""The whole evaluation on small stores: protocol, masks, breakdowns, saving, and messages for bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from math import log2
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from graphrec.errors import ConfigError, RunError, StoreError
+from graphrec.evaluation import METRICS
+from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.result import Evaluation
+from graphrec.evaluation.settings import EvaluateSettings
+from graphrec.evaluation.validation import validator
+
+
+def test_protocol_by_hand(hand):
+    result = evaluate(hand.model, hand.store, k=(1, 3), metrics=("recall", "ndcg", "precision", "auc"))
+    # Lists of three: user 0: 1 2 3, hit at place 1 of two test items; user 1: 0 3 4, hit at place 2 of one.
+    expected = {
+        "recall@1": (1 / 2 + 0) / 2,
+        "recall@3": (1 / 2 + 1) / 2,
+        "ndcg@1": (1 + 0) / 2,
+        "ndcg@3": (1 / (1 + 1 / log2(3)) + 1 / log2(3)) / 2,
+        "precision@1": 1 / 2,
+        "precision@3": 1 / 3,
+        "auc": ((3 / 6) + (2 / 3)) / 2,
+    }
+    assert result.metrics == pytest.approx(expected)
+    assert result.counts["users"] == 2  # user 2 has no test item and is left out
+    assert result.per_user["user_id"].to_list() == ["u0000", "u0001"]
+    assert result.per_user["history"].to_list() == [1, 2]
+    assert result.per_user["relevant"].to_list() == [2, 1]
+
+
+def test_valid_items_are_masked_unless_asked(small_store, given_scores):
+    store = small_store(1, 3, {"train": [(0, 0)], "valid": [(0, 1)], "test": [(0, 2)]})
+    model = given_scores(np.array([[3, 2, 1]]), store)
+    assert evaluate(model, store, k=1, metrics="hit").metrics == {"hit@1": 1.0}
+    assert evaluate(model, store, k=1, metrics="hit", mask_valid=False).metrics == {"hit@1": 0.0}
+    assert evaluate(model, store, split="valid", k=1, metrics="hit").metrics == {"hit@1": 1.0}
+
+
+def test_repeated_items_and_duplicate_rows_do_not_count(small_store, given_scores):
+    store = small_store(2, 3, {"train": [(0, 0), (1, 0)], "test": [(0, 0), (0, 1), (0, 1), (1, 0)]})
+    result = evaluate(given_scores(np.array([[3, 2, 1]] * 2), store), store, k=1, metrics="recall")
+    assert result.metrics == {"recall@1": 1.0}
+    counts = {
+        name: result.counts[name] for name in ("users", "left_out_users", "left_out_repeats", "test_interactions")
+    }
+    assert counts == {"users": 1, "left_out_users": 1, "left_out_repeats": 2, "test_interactions": 1}
+
+
+def test_ratings(small_store, given_scores):
+    weights = {"test": [4.0, 1.0, 3.0]}
+    store = small_store(2, 3, {"train": [(0, 0), (1, 0)], "test": [(1, 2), (0, 1), (0, 2)]}, weights)
+    model = given_scores(np.array([[0, 2.0, 3.0], [0, 0, 2.0]]), store)
+    assert evaluate(model, store, k=1, metrics=("rmse", "mae")).metrics == pytest.approx(
+        {"rmse": math.sqrt((1 + 0 + 4) / 3), "mae": 1.0}
+    )
+
+
+def test_all_metrics_are_in_bounds_and_have_intervals(store, model):
+    result = evaluate(model, store, metrics=[name for name in METRICS if name not in ("rmse", "mae")])
+    for name, (low, high) in result.intervals.items():
+        assert low < result.metrics[name] < high, name
+    assert set(result.intervals) == set(result.user_metrics)
+    assert {"coverage@10", "gini@20"} <= set(result.metrics) - set(result.intervals)
+    assert 0.4 < result.metrics["auc"] < 0.6  # random scores
+    assert evaluate(model, store, diversity_by="one-hot", metrics="diversity").metrics["diversity@10"] == 1.0
+
+
+def test_breakdowns_add_up(store, model):
+    result = evaluate(model, store, k=10)
+    users = [group["users"] for group in result.by_user_activity]
+    assert sum(users) == result.counts["users"]
+    total = sum(group["users"] * group["metrics"]["recall@10"] for group in result.by_user_activity)
+    assert total / sum(users) == pytest.approx(result.metrics["recall@10"])
+    bounds = [(group["min_history"], group["max_history"]) for group in result.by_user_activity]
+    assert all(before[1] < after[0] for before, after in pairwise(bounds))
+    items = result.by_item_popularity
+    assert [group["label"] for group in items] == ["head", "mid", "tail"]
+    assert sum(group["items"] for group in items) == store.num_items
+    assert sum(group["share_of_places@10"] for group in items) == pytest.approx(1)
+    assert items[0]["items"] < items[2]["items"]
+    hits = sum(group["test_interactions"] * group["recall@10"] for group in items)
+    assert hits == pytest.approx((result.values("recall@10") * result.per_user["relevant"].to_numpy()).sum())
+    for name, curve in result.concentration.items():
+        assert (curve[0], curve[-1]) == (0, pytest.approx(1)), name
+        assert np.all(np.diff(curve) >= 0), name
+
+
+def test_any_block_gives_the_same_and_the_same_seed_the_same_intervals(store, model):
+    whole, parts = evaluate(model, store), evaluate(model, store, block=7)
+    assert whole.metrics == parts.metrics
+    assert whole.intervals == parts.intervals
+    assert whole.per_user.equals(parts.per_user)
+
+
+def test_run_is_saved_and_read_back(store, model, tmp_path):
+    run = SimpleNamespace(model=model, folder=tmp_path, store_path=None)
+    result = evaluate(run, store)
+    loaded = Evaluation.load(tmp_path)
+    assert loaded.to_dict() == result.to_dict()
+    assert loaded.per_user.equals(result.per_user)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["metrics"] == result.metrics
+    evaluate(run, store, split="valid")
+    assert Evaluation.load(tmp_path).metrics == result.metrics  # another split has its own files
+    assert Evaluation.load(tmp_path, "valid").split == "valid"
+    assert "recall@20" in str(result) and f"{result.metrics['recall@20']:.4f}" in str(result)
+
+
+def test_damaged_and_missing_evaluations(store, model, tmp_path):
+    with pytest.raises(RunError, match="graphrec evaluate"):
+        Evaluation.load(tmp_path)
+    evaluate(model, store).save(tmp_path)
+    table, description = tmp_path / "evaluation.parquet", tmp_path / "evaluation.json"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-10])
+    with pytest.raises(RunError, match="cut off or edited"):
+        Evaluation.load(tmp_path)
+    table.write_bytes(whole)
+    text = description.read_text()
+    description.write_text(text[: len(text) // 2])
+    with pytest.raises(RunError, match="damaged"):
+        Evaluation.load(tmp_path)
+    description.write_text(text.replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(RunError, match="newer"):
+        Evaluation.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"k": 41}, r"k must lie in 1\.\.40.*41"),
+        ({"k": 0}, "at least 1"),
+        ({"metrics": "recal"}, "unknown metric 'recal'.*did you mean 'recall'"),
+        ({"metrics": "rmse"}, "every test interaction has the weight 1"),
+        ({"split": "train"}, "'valid' or 'test'"),
+        ({"bootstrap": -1}, "bootstrap"),
+        ({"boostrap": 10}, "unknown key.*did you mean 'bootstrap'"),
+    ],
+)
+def test_bad_settings(store, model, arguments, words):
+    with pytest.raises(ConfigError, match=words):
+        evaluate(model, store, **arguments)
+
+
+def test_store_without_test_part(small_store, given_scores):
+    store = small_store(2, 2, {"train": [(0, 0), (1, 1)]})
+    model = given_scores(np.ones((2, 2)), store)
+    with pytest.raises(StoreError, match="has no test interactions"):
+        evaluate(model, store, k=1)
+    repeated = small_store(2, 2, {"train": [(0, 0), (1, 1)], "test": [(0, 0)]})
+    with pytest.raises(StoreError, match="repeats an item"):
+        evaluate(model, repeated, k=1)
+    with pytest.raises(ConfigError, match="evaluate\\(model, store\\)"):
+        evaluate(model)
+
+
+def test_model_of_another_store(store, model, random_store):
+    with pytest.raises(RunError, match="60 users and 40 items"):
+        evaluate(model, random_store(num_users=50), k=1)
+    with pytest.raises(RunError, match="other interactions"):
+        evaluate(model, random_store(seed=9), k=1)
+
+
+def test_settings_accept_one_value_or_many():
+    settings = EvaluateSettings(k=20, metrics="ndcg")
+    assert (settings.k, settings.metrics) == ((20,), ("ndcg",))
+    assert EvaluateSettings(k=[20, 10, 20]).k == (10, 20)
+
+
+def test_validator_agrees_with_evaluate(store, model):
+    validate = validator(store, ("ndcg@20", "recall@5"))
+    full = evaluate(model, store, split="valid", k=(5, 20), metrics=("recall", "ndcg"))
+    assert validate(model) == {name: full.metrics[name] for name in ("ndcg@20", "recall@5")}
+
+
+def test_validator_refuses(store, small_store):
+    assert validator(small_store(1, 30, {"train": [(0, 0)]})) is None
+    for bad in ("gini@20", "auc", "rmse", "ndgc@20", "ndcg@41", "diversity@10"):
+        with pytest.raises(ConfigError):
+            validator(store, bad)
