@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,16 +13,18 @@ from pydantic import BeforeValidator, Field
 from graphrec.atomic import atomic_folder
 from graphrec.errors import StoreError
 from graphrec.graph.events import Events, choose_target, encode
-from graphrec.graph.heterograph import Edges, EdgeType, make_graph, reverse_name, save_graph
 from graphrec.graph.ids import IdMap
 from graphrec.graph.kcore import k_core
-from graphrec.graph.manifest import FILE_NAME, EdgeCount, Manifest, SplitCounts, record_files
-from graphrec.graph.sides import SideTables, join_sides
+from graphrec.graph.manifest import FILE_NAME
+from graphrec.graph.sides import join_sides
 from graphrec.graph.split import NO_TIME, SIDES, TEST, TRAIN, SplitSettings, split
-from graphrec.graph.store import GraphStore, write_feature
+from graphrec.graph.store import GraphStore
+from graphrec.graph.write import Contents, write_store
 from graphrec.logs.table import InteractionLog
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, Task
 from graphrec.settings import Settings, parse
+
+STEPS = ("reading events", "splitting", "fitting ids", "writing")
 
 
 def _as_split(value: Any) -> Any:
@@ -81,42 +81,35 @@ def build(
     settings = parse(BuildSettings, {**chosen, **overrides}, "build")
     with (
         atomic_folder(folder, StoreError, overwrite=overwrite, marker=FILE_NAME) as temporary,
-        progress.task("Building the graph", total=5, unit="steps") as task,
+        progress.task("Building the graph", total=len(STEPS), unit="steps") as task,
     ):
-        task.show(step="reading events")
-        events, light = encode(log, settings.min_weight)
-        target = choose_target(events, settings.target_behavior)
-        task.advance()
-        task.show(step="splitting")
-        resolved = settings.split.resolved(events.given is not None, events.timestamp is not None)
-        settings = settings.model_copy(update={"split": resolved, "target_behavior": events.behaviors[target]})
-        side = split(resolved, events.user, events.item, events.timestamp, events.behavior == target, events.given)
-        _check_sides(side[events.behavior == target], resolved)
-        train, held_out = _divide(events, side)
-        kept_whole = _users_kept_whole(events, side, target)
-        del events, side
-        task.advance()
-        task.show(step="ids and k-core")
-        train, users, items, outside = _fit(train, settings)
-        left_out = {"below min_weight": light, "outside the k-core": outside}
-        task.advance()
-        task.show(step="writing tables")
-        sides = join_sides(log, users, items, train.items)
-        counts = _write_splits(temporary / "splits", train, held_out, users, items, target, resolved)
-        _write_sides(temporary, sides, log.source)
-        nodes = {"user": users, "item": items, **({} if sides.entities is None else {"entity": sides.entities})}
-        for ntype, ids in nodes.items():
-            (temporary / "ids").mkdir(exist_ok=True)
-            ids.save(temporary / "ids" / f"{ntype}.parquet")
-        task.advance()
-        task.show(step="writing the graph")
-        edges = {**_interaction_edges(train), **sides.edges}
-        num_nodes = {ntype: len(ids) for ntype, ids in nodes.items()}
-        del held_out
-        save_graph(make_graph(edges, num_nodes), temporary / "graph.dgl")
-        _write_manifest(temporary, log, settings, train, edges, num_nodes, counts, left_out, sides, kept_whole)
-        task.advance()
+        _build_into(temporary, log, settings, task)
     return GraphStore.open(folder, verify=False)
+
+
+def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task: Task) -> None:
+    task.show(step=STEPS[0])
+    events, light = encode(log, settings.min_weight)
+    target = choose_target(events, settings.target_behavior)
+    task.advance()
+    task.show(step=STEPS[1])
+    resolved = settings.split.resolved(events.given is not None, events.timestamp is not None)
+    settings = settings.model_copy(update={"split": resolved, "target_behavior": events.behaviors[target]})
+    side = split(resolved, events.user, events.item, events.timestamp, events.behavior == target, events.given)
+    _check_sides(side[events.behavior == target], resolved)
+    train, held_out = _divide(events, side)
+    kept_whole = _users_kept_whole(events, side, target)
+    del events, side  # most of the memory; only the sorted copies are needed from here on
+    task.advance()
+    task.show(step=STEPS[2])
+    train, users, items, outside = _fit(train, settings)
+    task.advance()
+    task.show(step=STEPS[3])
+    sides = join_sides(log, users, items, train.items)
+    left_out = {"below min_weight": light, "outside the k-core": outside}
+    contents = Contents(train, held_out, target, users, items, sides, left_out, kept_whole)
+    write_store(folder, contents, log, settings)
+    task.advance()
 
 
 def _check_sides(side: np.ndarray, settings: SplitSettings) -> None:
@@ -203,123 +196,3 @@ def _decay(train: Events, half_life_days: float) -> None:
     known = train.timestamp != NO_TIME
     age_days = (train.timestamp[known].max() - train.timestamp[known]) / 86_400e6  # µs in a day
     train.weight[known] *= np.exp2(-age_days / half_life_days).astype(np.float32)
-
-
-def _write_splits(
-    folder: Path,
-    train: Events,
-    held_out: dict[str, Events],
-    users: IdMap,
-    items: IdMap,
-    target: int,
-    settings: SplitSettings,
-) -> dict[str, SplitCounts]:
-    folder.mkdir()
-    _frame(train, train.user, train.item).write_parquet(folder / "train.parquet", compression_level=1)
-    counts = {"train": SplitCounts(events=len(train), target_events=_count(train, target), known=len(train))}
-    rows = train.behavior == target
-    trained = train.user[rows].astype(np.int64) * len(items) + train.item[rows]  # ascending
-    for name, events in held_out.items():
-        user_ids, item_ids = events.users.gather(events.user), events.items.gather(events.item)
-        user, item = users.find(user_ids), items.find(item_ids)
-        known = (user >= 0) & (item >= 0)
-        pair = (user * len(items) + item)[known & (events.behavior == target)]
-        position = np.minimum(np.searchsorted(trained, pair), len(trained) - 1)
-        counts[name] = SplitCounts(
-            events=len(events),
-            target_events=_count(events, target),
-            known=int(known.sum()),
-            unknown_user=int((user < 0).sum()),
-            unknown_item=int((item < 0).sum()),
-            seen_pairs=int((trained[position] == pair).sum()),
-        )
-        if name == "test" and len(pair) == 0 and (settings.test or len(events)):
-            raise StoreError(
-                f"the split leaves no usable test event: all {len(events):,} name users or items that the training side "
-                "does not have; hold out less, lower k_core, or choose another split method"
-            )
-        frame = _frame(events, user.astype(np.int32), item.astype(np.int32))
-        frame = frame.with_columns(pl.when(pl.col(name) >= 0).then(pl.col(name)) for name in ("user", "item"))
-        frame = frame.with_columns(user_ids.alias("user_id"), item_ids.alias("item_id"))
-        frame.write_parquet(folder / f"{name}.parquet")
-    return counts
-
-
-def _count(events: Events, target: int) -> int:
-    return int((events.behavior == target).sum())
-
-
-def _frame(events: Events, user: np.ndarray, item: np.ndarray) -> pl.DataFrame:
-    time = pl.Datetime("us", "UTC")
-    if events.timestamp is None:
-        timestamp = pl.Series([None], dtype=time).new_from_index(0, len(events))
-    else:
-        timestamp = pl.Series(events.timestamp)
-        if (events.timestamp == NO_TIME).any():
-            timestamp = timestamp.set(timestamp == NO_TIME, None)
-        timestamp = timestamp.cast(time)
-    behavior = pl.Series(events.behaviors, dtype=pl.Enum(events.behaviors)).gather(events.behavior)
-    columns = {"user": user, "item": item, "behavior": behavior, "timestamp": timestamp, "weight": events.weight}
-    return pl.DataFrame(columns)
-
-
-def _interaction_edges(train: Events) -> dict[EdgeType, Edges]:
-    edges: dict[EdgeType, Edges] = {}
-    starts = np.searchsorted(train.behavior, np.arange(len(train.behaviors) + 1))
-    for number, name in enumerate(train.behaviors):
-        rows = slice(starts[number], starts[number + 1])
-        if rows.start == rows.stop:
-            continue
-        timestamp = None if train.timestamp is None else train.timestamp[rows]
-        forward = Edges(train.user[rows], train.item[rows], train.weight[rows], timestamp)
-        edges["user", name, "item"] = forward
-        edges["item", reverse_name(name), "user"] = forward.reversed()
-    return edges
-
-
-def _write_sides(folder: Path, sides: SideTables, source: str) -> None:
-    for ntype, table in sides.tables.items():
-        (folder / "tables").mkdir(exist_ok=True)
-        table.write_parquet(folder / "tables" / f"{ntype}.parquet")
-    for (ntype, name), (array, given) in sides.features.items():
-        provenance = {"kind": "media", "source": source, "rows_given": given, "rows_zero": len(array) - given}
-        write_feature(folder, ntype, name, array, provenance)
-    if sides.rejected:
-        sides.rejections().write_parquet(folder / "rejected.parquet")
-
-
-def _write_manifest(
-    folder: Path,
-    log: InteractionLog,
-    settings: BuildSettings,
-    train: Events,
-    edges: dict[EdgeType, Edges],
-    num_nodes: dict[str, int],
-    counts: dict[str, SplitCounts],
-    left_out: dict[str, int],
-    sides: SideTables,
-    users_kept_whole: int,
-) -> None:
-    by_reason = sides.rejections().group_by("table", "reason").len().sort("table", "reason")
-    try:
-        version = importlib.metadata.version("graphrec")
-    except importlib.metadata.PackageNotFoundError:
-        version = "not installed"
-    features = {f"features/{ntype}.{name}.safetensors" for ntype, name in sides.features}
-    Manifest(
-        graphrec_version=version,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        source=log.source,
-        settings=settings.model_dump(mode="json"),
-        log_settings=None if log.settings is None else log.settings.model_dump(mode="json", exclude_defaults=True),
-        behaviors=[relation for source, relation, target in edges if (source, target) == ("user", "item")],
-        target_behavior=settings.target_behavior,
-        nodes=num_nodes,
-        edges=[EdgeCount(source=s, relation=r, target=t, edges=len(part.source)) for (s, r, t), part in edges.items()],
-        splits=counts,
-        left_out={reason: number for reason, number in left_out.items() if number},
-        log_rejected=dict(log.rejected.counts),
-        side_rejected={f"{table}: {reason}": number for table, reason, number in by_reason.iter_rows()},
-        users_kept_whole=users_kept_whole,
-        files={name: record for name, record in record_files(folder).items() if name not in features},
-    ).write(folder)

@@ -74,7 +74,9 @@ def encode(log: InteractionLog, min_weight: float | None = None) -> tuple[Events
         events = events.filter(pl.col("weight") >= min_weight)
     users, items, behaviors = _distinct(events, "user_id"), _distinct(events, "item_id"), _distinct(events, "behavior")
     if len(users) == 0:
-        reason = f"none of its {total:,} events has weight {min_weight} or more; lower min_weight" if total else "no events"
+        reason = (
+            f"none of its {total:,} events has weight {min_weight} or more; lower min_weight" if total else "no events"
+        )
         raise StoreError(f"the log {log.source} cannot be built: {reason}")
     columns = [_code("user_id", users), _code("item_id", items), _code("behavior", behaviors)]
     columns += [pl.col("timestamp").to_physical(), pl.col("weight").cast(pl.Float32)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +68,12 @@ def save_graph(graph: Any, path: Path) -> None:
         OSError: the file cannot be written.
     """
     dgl = import_dgl()
-    path.touch()  # DGL reports a full or read-only disk without a reason; this gives the reason
     try:
         dgl.save_graphs(str(path), [graph])
     except dgl.DGLError as problem:
         raise OSError(f"DGL cannot write {path}: {problem}") from problem
+    if shutil.disk_usage(path.parent).free == 0:  # DGL does not look whether its last, buffered block was written
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
 
 def load_graph(path: Path) -> Any:

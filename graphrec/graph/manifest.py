@@ -35,13 +35,15 @@ class SplitCounts(BaseModel):
     """Events of one side, over all behaviours.
 
     `unknown_user` and `unknown_item` count events whose user or item the training side does not have (an event may count
-    in both); `known` counts those with both known. `seen_pairs` counts known target events whose pair also
-    occurs in training, which the usual evaluation cannot rank because it masks training items.
+    in both); `known` counts those with both known, `known_target` those of them that are of the target behaviour.
+    `seen_pairs` counts known target events whose pair also occurs in training, which the usual evaluation cannot rank
+    because it masks training items.
     """
 
     events: int
     target_events: int
     known: int
+    known_target: int = 0
     unknown_user: int = 0
     unknown_item: int = 0
     seen_pairs: int = 0

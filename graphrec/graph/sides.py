@@ -121,7 +121,9 @@ def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, listed: l
     text = head.dtype != tail.dtype
     ends = [end.cast(pl.String) if text else end for end in (head, tail)]
     is_entity = [pl.Series(good & (index < 0)) for index in (head_item, tail_item)]
-    sides.entities = IdMap.fit(pl.concat([end.filter(mask) for end, mask in zip(ends, is_entity, strict=True)]), "entity")
+    sides.entities = IdMap.fit(
+        pl.concat([end.filter(mask) for end, mask in zip(ends, is_entity, strict=True)]), "entity"
+    )
     source = np.where(head_item < 0, sides.entities.find(ends[0]), head_item)
     target = np.where(tail_item < 0, sides.entities.find(ends[1]), tail_item)
     kind = code * 4 + (head_item < 0) * 2 + (tail_item < 0)  # relation, head type, tail type

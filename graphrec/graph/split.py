@@ -44,7 +44,9 @@ class SplitSettings(Settings):
         if method == "auto":
             method = "given" if has_split else "leave_last_out" if has_times else "random"
         if method == "given" and not has_split:
-            raise ConfigError("split method 'given' needs a split column or folder, and the log has none; choose another")
+            raise ConfigError(
+                "split method 'given' needs a split column or folder, and the log has none; choose another"
+            )
         if method == "time" and not has_times:
             raise ConfigError("split method 'time' needs timestamps, and the log has none; choose random")
         default = {"leave_last_out": 1, "given": 0}.get(method, 0.1)

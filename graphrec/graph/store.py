@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from scipy import sparse
 
-from graphrec.atomic import atomic_file
-from graphrec.errors import ConfigError, StoreError, unknown_name
+from graphrec.errors import StoreError, unknown_name
+from graphrec.graph.arrays import feature_path, list_features, read_feature, write_feature
 from graphrec.graph.catalogue import Catalogue
 from graphrec.graph.heterograph import EdgeType, load_graph
 from graphrec.graph.ids import IdMap
@@ -212,9 +208,7 @@ class GraphStore:
 
     def features(self, ntype: str) -> list[str]:
         """Return the names of the features of a node type, sorted."""
-        prefix, suffix = f"{ntype}.", ".safetensors"
-        files = (self.folder / "features").glob(f"{prefix}*{suffix}")
-        return sorted(path.name[len(prefix) : -len(suffix)] for path in files if not path.name.startswith("."))
+        return list_features(self.folder, ntype)
 
     def feature(self, ntype: str, name: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Return a feature array (n, …) and its provenance.
@@ -223,18 +217,9 @@ class GraphStore:
             ConfigError: the store has no such feature; the message lists those it has.
             StoreError: the file is damaged or was edited.
         """
-        path = feature_path(self.folder, ntype, name)
-        if not path.exists():
+        if not feature_path(self.folder, ntype, name).exists():
             raise unknown_name(f"{ntype} feature", name, self.features(ntype))
-        try:
-            with safe_open(path, framework="numpy") as file:
-                array, metadata = file.get_tensor("feature"), file.metadata()
-            provenance, digest = json.loads(metadata["provenance"]), metadata["sha256"]
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as problem:
-            raise StoreError(f"{path} is damaged: {problem}; add the feature again") from problem
-        if _array_digest(array) != digest:
-            raise StoreError(f"{path} was changed after it was written (its SHA-256 differs); add the feature again")
-        return array, provenance
+        return read_feature(self.folder, ntype, name)
 
     def add_feature(self, ntype: str, name: str, array: np.ndarray, provenance: dict[str, Any]) -> None:
         """Write a feature of all nodes of a type, replacing one of the same name.
@@ -267,25 +252,6 @@ class GraphStore:
         frame = _read_parquet(self.folder / "splits" / f"{split}.parquet", [*columns, "behavior"])
         keep = pl.col("user").is_not_null() & pl.col("item").is_not_null()
         return frame.filter(keep & (pl.col("behavior") == behavior)).drop("behavior").rechunk()
-
-
-def feature_path(folder: Path, ntype: str, name: str) -> Path:
-    """Return where a feature lies; names that would leave the folder are refused."""
-    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
-        raise ConfigError(f"a feature name has letters, digits, '-' and '_', got {name!r}; rename it")
-    return folder / "features" / f"{ntype}.{name}.safetensors"
-
-
-def write_feature(folder: Path, ntype: str, name: str, array: np.ndarray, provenance: dict[str, Any]) -> None:
-    """Write one feature file: the array, and its provenance and digest in the header, so that one rename changes all."""
-    array = np.ascontiguousarray(array)
-    metadata = {"provenance": json.dumps(provenance), "sha256": _array_digest(array)}
-    with atomic_file(feature_path(folder, ntype, name), StoreError) as temporary:
-        save_file({"feature": array}, temporary, metadata=metadata)
-
-
-def _array_digest(array: np.ndarray) -> str:
-    return hashlib.sha256(memoryview(array.reshape(-1)).cast("B")).hexdigest()
 
 
 def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
