@@ -17,7 +17,7 @@ from graphrec.models.base import Recommender
 from graphrec.registry import resolve
 
 NUM_USERS, NUM_ITEMS, HELD_OUT = 40, 30, 4
-TRAINING = {"epochs": 60, "batch_size": 64, "learning_rate": 0.05}
+TRAINING = {"epochs": 60, "batch_size": 64, "learning_rate": 0.05, "weight_decay": 0.1}
 
 
 def make_store(
