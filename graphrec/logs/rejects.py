@@ -1,0 +1,79 @@
+"""The rows that are not used: their table on disk, the report, and the error when there are too many."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+
+from graphrec.atomic import atomic_file
+from graphrec.errors import LogError
+from graphrec.logs.table import RejectReport
+from graphrec.progress import Reporter
+
+_SHOWN = 3  # rejected rows quoted in an error
+_COLUMNS = ["file", "line", "reason", "raw"]
+_MENDS = {
+    "missing": "check columns, separator and header",
+    "ragged line": "check separator, header and quotes",
+    "undecodable bytes": 'set encoding, for example "latin-1" or "cp1252"',
+    "not a JSON object": "give one JSON object a line",
+    "user_id is no integer": 'set id_type = "string"',
+    "item_id is no integer": 'set id_type = "string"',
+    "unparsable timestamp": "set time_format, or map timestamp to another column",
+    "timestamp in the future": "set time_unit to the unit of the column",
+    "timestamp in another unit": "convert the times to one unit, or set time_unit",
+    "timestamp before 1970": "set time_unit or time_format",
+    "weight": "map weight to another column",
+    "unknown split": "name the splits train, valid and test",
+}
+"""What to do about a reason, by how the reason begins."""
+
+
+def report(bad: Path, target: Path, total: int, max_bad_share: float, where: str, progress: Reporter) -> RejectReport:
+    """Move the table of bad rows to `target`, tell `progress` the counts, and judge the share.
+
+    A table of an earlier read at `target` is removed when no row is bad now, so that it cannot mislead.
+
+    Args:
+        bad: the Parquet file of bad rows: file, line, reason, raw.
+        target: where it goes when it has rows.
+        total: all rows read.
+        max_bad_share: the largest share of bad rows that is not an error.
+        where: the source, for messages.
+        progress: told the counts.
+
+    Raises:
+        LogError: too many rows are bad; the message counts them by reason and quotes the first ones.
+    """
+    counted = pl.scan_parquet(bad).group_by("reason").len().collect(engine="streaming")
+    counts = {reason: count for reason, count in counted.sort("len", "reason", descending=[True, False]).iter_rows()}
+    if not counts:
+        if target.is_file() and _is_reject_table(target):
+            target.unlink()
+        return RejectReport(total)
+    with atomic_file(target, LogError) as temporary:
+        shutil.copyfile(bad, temporary)
+    found = RejectReport(total, counts, target)
+    if found.share > max_bad_share or found.rejected == total:
+        raise LogError(_too_many(found, max_bad_share, where))
+    progress.note(f"{found}; see {target}")
+    return found
+
+
+def _is_reject_table(path: Path) -> bool:
+    try:
+        return list(pl.read_parquet_schema(path)) == _COLUMNS
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+
+
+def _too_many(found: RejectReport, max_bad_share: float, where: str) -> str:
+    rows = pl.scan_parquet(found.path).head(_SHOWN).collect()
+    rule = "all rows are bad" if found.rejected == found.total else f"more than max_bad_share = {max_bad_share:.2%}"
+    lines = [f"{where}: {found}; {rule}"]
+    lines += [f"  {row['file']}, line {row['line']}: {row['reason']}: {row['raw'][:200]!r}" for row in rows.to_dicts()]
+    mends = {mend for start, mend in _MENDS.items() if any(reason.startswith(start) for reason in found.counts)}
+    lines.append(f"{'; '.join(sorted(mends))}; all bad rows are in {found.path}")
+    return "\n".join(lines)
