@@ -17,12 +17,22 @@ EXAMPLES = (
 
 def export(
     run: Annotated[str, typer.Argument(help="A run folder, or a model folder written by save.")],
-    out: Annotated[str, typer.Option("--out", "-o", help="The folder to write.")] = "exports/latest",
+    out: Annotated[
+        Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Option("--out", "-o", help="The folder to write; default: the run file's \\[paths] export."),
+    ] = None,
     format: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer evaluates it on Python 3.10
+        Optional[list[str]],  # noqa: UP045
         typer.Option("--format", "-f", help=f"May be repeated: {', '.join(EXPORTERS)}. Default: all of them."),
     ] = None,
-    index: Annotated[str, typer.Option("--index", help="FAISS index of the items: flat, hnsw or ivf.")] = "flat",
+    index: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--index", help="FAISS index of the items: flat (exact, default), hnsw or ivf."),
+    ] = None,
+    config: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--config", "-c", help="Run file whose \\[paths] and \\[export] sections to use."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is already there.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -30,9 +40,14 @@ def export(
 ) -> None:
     """Write a run's user and item vectors, with their original ids, for retrieval elsewhere."""
     with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.config import load_config
         from graphrec.retrieval.export import export as write_export
 
-        done = write_export(run, out, format or None, index, overwrite=overwrite, progress=io.reporter)
+        file = load_config(config)
+        done = write_export(
+            run, out or file.paths.export, format or None, index,
+            settings=file.export, overwrite=overwrite, progress=io.reporter,
+        )  # fmt: skip
         io.table(
             f"{done.manifest['model']}: {done.manifest['dim']} dimensions, inner product",
             ("file", "bytes"),
