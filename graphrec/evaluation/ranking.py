@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _BLOCK_SCORES = 32_000_000  # scores in memory at a time: 128 MB of float32
 _BLOCK_USERS = 4096
 _CHECKED_USERS = 8
+_SORT_FROM = 64  # test items of a user from which sorting the scores beats counting per test item
 _FACTOR_TOLERANCE = 1e-4  # of the range of a user's scores
 
 
@@ -106,47 +107,30 @@ def rank_positions(
         RunError: the model gives NaN as a score.
     """
     ranks, predicted = np.empty(len(truth.indices)), np.empty(len(truth.indices))
-    step = block or max(1, _block_users(seen.num_items) // 4)  # counting needs a few arrays as large as the scores
     with progress.task("Locating test items", total=len(users), unit="users") as task:
-        for part in _parts(len(users), step):
-            scores = _checked_scores(model, users[part]).cpu()
-            scores = scores.clamp(min=torch.finfo(scores.dtype).min)  # -inf is kept for the mask
-            rows = truth.rows(np.arange(part.start, min(part.stop, len(users))))
-            places = slice(truth.indptr[part.start], truth.indptr[part.start] + len(rows.indices))
-            predicted[places] = scores[_row_of(rows), torch.from_numpy(rows.indices)].double().numpy()
+        for part in _parts(len(users), block or _block_users(seen.num_items)):
+            scores = _checked_scores(model, users[part]).cpu().numpy()
+            scores = np.maximum(scores, np.finfo(scores.dtype).min)  # -inf is kept for the mask
             masked = seen.rows(users[part])
-            scores[_row_of(masked), torch.from_numpy(masked.indices)] = -torch.inf
-            ranks[places] = _mid_ranks(scores, rows)
+            for row, row_scores in enumerate(scores):
+                places = slice(*truth.indptr[part.start + row : part.start + row + 2])
+                wanted = row_scores[truth.indices[places]]
+                row_scores[masked.indices[slice(*masked.indptr[row : row + 2])]] = -np.inf
+                ranks[places], predicted[places] = _mid_ranks(row_scores, wanted), wanted
             task.advance(len(scores))
     return Positions(ranks, seen.num_items - seen.sizes[users], predicted)
 
 
-def _mid_ranks(scores: torch.Tensor, truth: UserItems) -> np.ndarray:
-    """Rank the true items of each row of `scores` (B, I) by counting the items above and level with them: (nnz,)."""
-    sizes = torch.from_numpy(truth.sizes)
-    used = torch.arange(int(sizes.max()))[None, :] < sizes[:, None]  # (B, T)
-    wanted = torch.full(used.shape, torch.inf, dtype=scores.dtype)
-    wanted[used] = scores[_row_of(truth), torch.from_numpy(truth.indices)]
-    ascending, order = wanted.sort(dim=1, stable=True)
-    above = _count_beyond(ascending, scores, right=False)
-    level = _count_beyond(ascending, scores, right=True) - above
-    ranks = torch.empty_like(above, dtype=torch.float64)
-    ranks.scatter_(1, order, above + (level + 1).double() / 2)
-    return ranks[used].numpy()
-
-
-def _count_beyond(ascending: torch.Tensor, scores: torch.Tensor, right: bool) -> torch.Tensor:
-    """Count per row the scores > (right: >=) each of the `ascending` (B, T) values; int64 (B, T)."""
-    rows, width = ascending.shape
-    passed = torch.searchsorted(ascending, scores.contiguous(), right=right)  # how many values each score has passed
-    passed += torch.arange(rows)[:, None] * (width + 1)
-    histogram = torch.bincount(passed.view(-1), minlength=rows * (width + 1)).view(rows, width + 1)
-    return histogram.flip(1).cumsum(1).flip(1)[:, 1:]
-
-
-def _row_of(lists: UserItems) -> torch.Tensor:
-    """Row number of each entry: int64 (nnz,)."""
-    return torch.repeat_interleave(torch.from_numpy(lists.sizes))
+def _mid_ranks(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Rank the `wanted` (T,) among `scores` (I,), which hold them, by counting the larger and the equal: float64 (T,)."""
+    if len(wanted) < _SORT_FROM:
+        above = np.array([np.count_nonzero(scores > value) for value in wanted])
+        reached = np.array([np.count_nonzero(scores >= value) for value in wanted])
+    else:
+        ascending = np.sort(scores)
+        above = len(scores) - np.searchsorted(ascending, wanted, side="right")
+        reached = len(scores) - np.searchsorted(ascending, wanted, side="left")
+    return (above + 1 + reached) / 2
 
 
 def _factors(model: Recommender, users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor] | None:

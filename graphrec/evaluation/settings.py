@@ -11,7 +11,7 @@ from graphrec.evaluation import METRICS
 from graphrec.settings import Settings
 
 DEFAULT_METRICS = (
-    "recall", "ndcg", "precision", "hit", "mrr", "map", "auc", "coverage", "gini", "novelty", "diversity", "popularity"
+    "recall", "ndcg", "precision", "hit", "mrr", "map", "coverage", "gini", "novelty", "diversity", "popularity"
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ class EvaluateSettings(Settings):
     k: tuple[int, ...] = Field((10, 20), min_length=1)
     """List lengths."""
     metrics: tuple[str, ...] = Field(DEFAULT_METRICS, min_length=1)
-    """Names of registered metrics."""
+    """Names of registered metrics. `auc` ranks every test item, which takes as long as all the others together."""
     mask_valid: bool = Field(True)
     """Also mask the valid items when the test split is ranked."""
     diversity_by: str = Field("co-occurrence")

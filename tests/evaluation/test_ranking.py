@@ -67,8 +67,10 @@ def test_ties_break_to_the_lower_index_and_short_lists_are_padded(small_store, g
     np.testing.assert_array_equal(rank_users(model, data.users, 4, data.seen), [[0, 3, -1, -1]])
 
 
+@pytest.mark.parametrize("sort_from", [1, 64])  # by sorting, and by counting
 @pytest.mark.parametrize("decimals", [8, 0])  # without ties, and with many
-def test_positions_against_scipy_and_scikit_learn(store, decimals, given_scores):
+def test_positions_against_scipy_and_scikit_learn(store, decimals, sort_from, given_scores, monkeypatch):
+    monkeypatch.setattr("graphrec.evaluation.ranking._SORT_FROM", sort_from)
     scores = np.round(np.random.default_rng(3).normal(size=(60, 40)) * 2, decimals).astype(np.float32)
     data = read_split(store, "test", mask_valid=True)
     found = rank_positions(given_scores(scores, store), data.users, data.truth, data.seen)
