@@ -169,7 +169,8 @@ def social_links(settings: WorldSettings, users: Users) -> Iterator[tuple[np.nda
     dst = order[np.minimum(np.searchsorted(edges[1:], target, side="right"), users.count - 1)]
     answered = rng.random(len(src)) < 0.5
     key = np.concatenate([src * users.count + dst, (dst * users.count + src)[answered]])
-    key = np.unique(key[np.concatenate([src != dst, (src != dst)[answered]])])
+    key = np.sort(key[np.concatenate([src != dst, (src != dst)[answered]])])
+    key = key[np.diff(key, prepend=-1) > 0]
     for first in range(0, len(key), 1 << 20):
         part = key[first : first + (1 << 20)]
         yield part // users.count, part % users.count
