@@ -14,9 +14,10 @@ Every section and key may be left out. All sections are checked before anything 
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,22 +96,64 @@ class RunConfig:
     source: Path | None = None
 
 
-def load_config(path: str | os.PathLike[str] | None = None) -> RunConfig:
+def load_config(
+    path: str | os.PathLike[str] | None = None, assignments: Sequence[str] = (), *, model: str | None = None
+) -> RunConfig:
     """Read and validate a run file.
 
     Args:
         path: the file; None takes `graphrec.toml` of the working directory if it is there, else the defaults.
+        assignments: `"section.key=value"` strings that win over the file, see `assign`.
+        model: a model that wins over the file's; the file's settings of another model are then left aside.
 
     Raises:
         ConfigError: the file is missing, unreadable or no TOML (with the line), or it has an unknown section or key, a
             value of the wrong type or out of range. The message names the file, section, key, rule and value.
     """
-    if path is None:
-        if not Path(DEFAULT_PATH).is_file():
-            return parse_config({})
+    if path is None and Path(DEFAULT_PATH).is_file():
         path = DEFAULT_PATH
-    source = Path(path)
-    return parse_config(_read_toml(source), source)
+    source = None if path is None else Path(path)
+    tables = {} if source is None else _read_toml(source)
+    section = tables.get("model", {})
+    if model is not None and isinstance(section, Mapping) and section.get("name", DEFAULT_MODEL) != model:
+        tables["model"] = {"name": model}
+    return parse_config(assign(tables, assignments), source)
+
+
+def assign(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of `tables` with single keys replaced, as `--set` on the command line does.
+
+    Args:
+        tables: section name to its keys and values; tables may be nested.
+        assignments: strings such as `"train.epochs=20"`, `"model.name=bpr-mf"` or `"model.loss.temperature=0.2"`. The value
+            is read as TOML, and as plain text where it is none. A later one wins. A name that stands where a table is
+            needed (`loss = "bpr"`) becomes that table's `name`.
+
+    Raises:
+        ConfigError: an assignment is not of the form section.key=value.
+    """
+    result = copy.deepcopy(dict(tables))
+    for assignment in assignments:
+        keys, separator, text = assignment.partition("=")
+        *path, last = keys.strip().split(".")
+        if not separator or not path or not all([*path, last]):
+            raise ConfigError(f"--set takes section.key=value, such as train.epochs=20, got {assignment!r}")
+        table = result
+        for key in path:
+            inner = table.get(key, {})
+            table[key] = {"name": inner} if isinstance(inner, str) else inner
+            table = table[key]
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {assignment}: {'.'.join(path)} is {table!r}, which has no keys")
+        table[last] = _toml_value(text.strip())
+    return result
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def parse_config(tables: Mapping[str, Any], source: Path | None = None) -> RunConfig:

@@ -121,6 +121,25 @@ class Run:
         """Return the records of `metrics.jsonl`, oldest first."""
         return journal.read(self.folder)
 
+    def summary(self) -> dict[str, Any]:
+        """Return how the training went.
+
+        Returns:
+            `epochs`, `steps` and `loss` of the last epoch, `train_seconds`, `valid_seconds`, and where there was a
+            validation `best_epoch` with its metrics as `valid`; a closed-form model has only `train_seconds`.
+        """
+        records = self.metrics()
+        if not records or "epoch" not in records[-1]:
+            return dict(records[-1]) if records else {}
+        last = records[-1]
+        result = {"epochs": last["epoch"], "steps": last["step"], "loss": last["loss"]}
+        result |= {name: last[name] for name in ("train_seconds", "valid_seconds")}
+        validated = [record for record in records if "valid" in record]
+        if validated:
+            best = max(validated, key=lambda record: record["valid"][self.config.train["metric"]])
+            result |= {"best_epoch": best["epoch"], "valid": best["valid"]}
+        return result
+
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, model={self.model.name!r})"
 

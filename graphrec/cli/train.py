@@ -1,0 +1,66 @@
+"""`graphrec train [STORE]`: train a model on a graph store, or go on with a run that was interrupted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from graphrec.cli.output import Debug, Json, Quiet, Seed, command
+
+EXAMPLES = (
+    "graphrec train stores/demo --model lightgcn --out runs/demo --set train.epochs=20",
+    "graphrec train --config graphrec.toml --set model.loss=sampled-softmax --set model.head=cosine",
+    "graphrec train stores/demo --out runs/demo --resume",
+)
+
+
+def train(
+    store: Annotated[
+        Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Argument(help="A graph store. Default: \\[paths] store of the run file."),
+    ] = None,
+    model: Annotated[Optional[str], typer.Option("--model", "-m", help="A model's name.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--out", "-o", help="The run folder. Default: \\[paths] run of the run file."),
+    ] = None,
+    config: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--config", "-c", help="Run file. Default: graphrec.toml, if it is there."),
+    ] = None,
+    assignments: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, as train.epochs=20. May be repeated."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the run folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder.")] = False,
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model on a graph store and write a run folder."""
+    with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.api import train as run_training
+        from graphrec.config import load_config
+
+        seeds = [] if seed is None else [f"train.seed={seed}"]
+        chosen = load_config(config, [*(assignments or ()), *seeds], model=model)
+        run = run_training(
+            store or chosen.paths.store,
+            # A resumed run knows its model; only one that was asked for by name is compared with it.
+            None if resume and not (model or chosen.source) else chosen.model.name,
+            out or chosen.paths.run,
+            chosen.train,
+            model_settings=chosen.model.settings,
+            resume=resume,
+            overwrite=overwrite,
+            progress=io.reporter,
+        )
+        summary = run.summary()
+        rows = [(name, value) for name, value in summary.items() if name != "valid"]
+        rows += [(f"valid {name}", value) for name, value in summary.get("valid", {}).items()]
+        io.table(f"{run.model.name} trained", ("what", "value"), rows)
+        io.line(f"written to {run.folder}; go on with: graphrec evaluate {run.folder}")
+        io.result({"run": run.folder, "model": run.model.name, "store": run.store_path, **summary})
