@@ -18,7 +18,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 def list_(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """List the public data sets that graphrec has a card for."""
     with command(json=json, quiet=quiet, debug=debug) as io:
-        from graphrec.logs.datasets import list_cards
+        from graphrec.logs.card import list_cards
 
         cards = list_cards()
         io.table(
@@ -41,7 +41,8 @@ def get(
 ) -> None:
     """Download a public data set, check it and unpack it. An interrupted download goes on where it stopped."""
     with command(json=json, quiet=quiet, debug=debug) as io:
-        from graphrec.logs.datasets import find_card, get_dataset
+        from graphrec.logs.card import find_card
+        from graphrec.logs.datasets import get_dataset
 
         card = find_card(name)
         io.note(f"{card.title}\nLicence: {card.licence}")
@@ -49,7 +50,9 @@ def get(
         io.table(f"{name} in {dataset.folder}", ("file", "sha256"), dataset.files.items())
         for path in dataset.trusted:
             io.line(f"No checksum is known for {path}: it was trusted, and its sha256 is recorded in dataset.json.")
-        io.line(f"{'Ready' if dataset.fresh else 'It was there already, unchanged'}. The card: {dataset.folder / 'CARD.md'}")
+        io.line(
+            f"{'Ready' if dataset.fresh else 'It was there already, unchanged'}. The card: {dataset.folder / 'CARD.md'}"
+        )
         io.line(f"Build a graph from it: graphrec build --config {dataset.config}")
         io.result(
             {
@@ -64,13 +67,18 @@ def get(
 
 
 @app.command(
-    "make", epilog=examples("graphrec datasets make worlds/small", "graphrec datasets make worlds/big --events 100000000")
+    "make",
+    epilog=examples("graphrec datasets make worlds/small", "graphrec datasets make worlds/big --events 100000000"),
 )
 def make(
     folder: Annotated[Path, typer.Argument(help="The folder to write.", metavar="FOLDER")],
     events: Annotated[int | None, typer.Option("--events", help="Number of events (default 120,000).")] = None,
-    users: Annotated[int | None, typer.Option("--users", help="Number of users; follows the events when left out.")] = None,
-    items: Annotated[int | None, typer.Option("--items", help="Number of items; follows the events when left out.")] = None,
+    users: Annotated[
+        int | None, typer.Option("--users", help="Number of users; follows the events when left out.")
+    ] = None,
+    items: Annotated[
+        int | None, typer.Option("--items", help="Number of items; follows the events when left out.")
+    ] = None,
     days: Annotated[int | None, typer.Option("--days", help="Length of the period (default 182).")] = None,
     seed: Seed = None,
     overwrite: Overwrite = False,

@@ -98,7 +98,7 @@ def _receive(url: str, part: Path, size: int | None, timeout: float, task: Task)
         _remember(url, part, response)
         limit = size if size is not None else MAX_BYTES
         with open(part, "ab") as sink:
-            while block := response.read(_BLOCK):
+            while block := response.read1(_BLOCK):  # what has arrived, so that a timeout loses nothing
                 have += len(block)
                 if have > limit:
                     break

@@ -74,7 +74,7 @@ class WorldSettings(Settings):
     num_topics: int = Field(12, ge=2, le=len(TOPICS))
     niche_size: int = Field(30, ge=2)
     num_communities: int | None = Field(None, ge=1)
-    funnel: dict[str, Share] = {"view": 1.0, "cart": 0.35, "purchase": 0.55}
+    funnel: dict[str, Share] = Field(default_factory=lambda: {"view": 1.0, "cart": 0.35, "purchase": 0.55})
     wander: Share = 0.12
     drift: Share = 0.4
     homophily: Share = 0.8
@@ -83,7 +83,7 @@ class WorldSettings(Settings):
     activity_exponent: float = Field(0.6, ge=0.0, le=1.5)
     cold_item_share: Share = 0.06
     cold_user_share: Share = 0.06
-    media: dict[str, Annotated[int, Field(ge=1, le=4096)]] = {"image": 48, "audio": 24}
+    media: dict[str, Annotated[int, Field(ge=1, le=4096)]] = Field(default_factory=lambda: {"image": 48, "audio": 24})
     media_noise: float = Field(0.5, ge=0.0)
 
     @field_validator("funnel")
@@ -206,7 +206,9 @@ def _write_catalogue(
     def item_blocks() -> Iterable[pa.Table]:
         for first, last in catalogue.blocks():
             columns = catalogue.items(first, last)
-            columns["released"] = _timestamps(start + columns["released"]).cast(pa.timestamp("s", "UTC")).cast(pa.date32())
+            columns["released"] = (
+                _timestamps(start + columns["released"]).cast(pa.timestamp("s", "UTC")).cast(pa.date32())
+            )
             advance(last - first)
             yield pa.table(columns)
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrec.logs.synthetic_tastes import BRANDS_PER_TOPIC, CREATORS_PER_NICHE, Items, Niches, Users, item_tastes, stream
+from graphrec.logs.synthetic_tastes import (
+    BRANDS_PER_TOPIC,
+    CREATORS_PER_NICHE,
+    Items,
+    Niches,
+    Users,
+    item_tastes,
+    stream,
+)
 from graphrec.logs.synthetic_words import FIRST_NAMES, HOUSES, LAST_NAMES, PLACES, REGIONS, TOPICS
 
 if TYPE_CHECKING:
@@ -37,7 +45,9 @@ class Catalogue:
         rng = stream(settings.seed, 6)
         self._words = [_niche_words(rng, int(topic)) for topic in niches.topic]
         names = rng.permutation(len(FIRST_NAMES) * len(LAST_NAMES))
-        self.creators = [_person(int(names[n % len(names)]), n // len(names)) for n in range(niches.count * CREATORS_PER_NICHE)]
+        self.creators = [
+            _person(int(names[n % len(names)]), n // len(names)) for n in range(niches.count * CREATORS_PER_NICHE)
+        ]
         self.brands = [
             f"{HOUSES[(topic * 5 + number) % len(HOUSES)]} {TOPICS[topic].house}"
             for topic in range(settings.num_topics)

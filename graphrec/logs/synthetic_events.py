@@ -172,5 +172,8 @@ def _rhythm(days: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _joined(first: Events, second: Events) -> Events:
     return Events(
-        *(np.concatenate([getattr(first, name), getattr(second, name)]) for name in ("user", "item", "behavior", "time"))
+        *(
+            np.concatenate([getattr(first, name), getattr(second, name)])
+            for name in ("user", "item", "behavior", "time")
+        )
     )

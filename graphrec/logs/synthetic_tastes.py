@@ -20,7 +20,9 @@ SLOTS = 6  # niches in a user's mixture
 PRIMARY_SHARE = 0.8  # part of an item's pull that comes through its primary niche
 CREATORS_PER_NICHE = 4
 BRANDS_PER_TOPIC = 6
-_START_SLOTS = np.array([1, 1, 1, 0, 1, 0], dtype=np.float64)  # slots 0..3 come from the community, 4 and 5 are personal
+_START_SLOTS = np.array(
+    [1, 1, 1, 0, 1, 0], dtype=np.float64
+)  # slots 0..3 come from the community, 4 and 5 are personal
 _END_SLOTS = np.array([0, 1, 1, 1, 0, 1], dtype=np.float64)
 
 

@@ -47,7 +47,9 @@ TOPICS: tuple[Topic, ...] = (
         "Press",
         14.0,
         ("novel", "story collection", "novella"),
-        _words("Silent, Orbital, Distant, Machine, Luminous, Fractured, Hollow, Quantum, Frozen, Last, Drifting, Binary"),
+        _words(
+            "Silent, Orbital, Distant, Machine, Luminous, Fractured, Hollow, Quantum, Frozen, Last, Drifting, Binary"
+        ),
         _words(
             "Horizon, Colony, Signal, Engine, Comet, Ark, Station, Eclipse, Voyager, Beacon, Gravity, Archive, Meridian, "
             "Satellite, Dust, Threshold"
@@ -155,7 +157,9 @@ TOPICS: tuple[Topic, ...] = (
         "Pictures",
         11.0,
         ("romantic comedy", "feature film", "holiday film"),
-        _words("Accidental, Charming, Reluctant, Second, Sunny, Perfect, Awkward, Borrowed, Sweet, Secret, Clumsy, Summer"),
+        _words(
+            "Accidental, Charming, Reluctant, Second, Sunny, Perfect, Awkward, Borrowed, Sweet, Secret, Clumsy, Summer"
+        ),
         _words(
             "Bridesmaid, Proposal, Bakery, Neighbour, Holiday, Kiss, Wedding, Roommate, Bookshop, Valentine, Honeymoon, "
             "Matchmaker, Letter, Duet, Suitcase, Balcony"
@@ -227,7 +231,9 @@ TOPICS: tuple[Topic, ...] = (
         "Nursery",
         21.0,
         ("seed box", "garden tool", "planter", "bulb set"),
-        _words("Blooming, Wild, Terracotta, Cottage, Evergreen, Meadow, Climbing, Scented, Shady, Heirloom, Woodland, Dwarf"),
+        _words(
+            "Blooming, Wild, Terracotta, Cottage, Evergreen, Meadow, Climbing, Scented, Shady, Heirloom, Woodland, Dwarf"
+        ),
         _words(
             "Fern, Trowel, Planter, Rose, Lavender, Orchid, Trellis, Succulent, Seedling, Watering Can, Peony, Moss, "
             "Greenhouse, Tomato, Bonsai, Birdbath"

@@ -22,7 +22,16 @@ from graphrec.errors import DatasetError
 MAX_UNPACKED = 16 << 30  # bytes; no public log that a card names comes near
 MAX_MEMBERS = 10_000
 _BLOCK = 1 << 20
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, OSError, RuntimeError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    EOFError,
+    OSError,
+    RuntimeError,
+)
 
 
 class Budget:
@@ -131,4 +140,5 @@ def _walk_tar(archive: Path, packed: tarfile.TarFile) -> Iterator[tuple[str, Bin
 
 @contextmanager
 def _gz_members(archive: Path) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
-    yield iter([(archive.name.removesuffix(".gz"), gzip.open(archive, "rb"))])  # type: ignore[list-item]
+    with gzip.open(archive, "rb") as source:
+        yield iter([(archive.name.removesuffix(".gz"), source)])  # type: ignore[list-item]
