@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class KNNSettings(settings.Settings):
-    """Settings of both neighbourhood models.
+    """Settings of both neighbourhood models; the defaults did best on held-out training items of Gowalla and ml-1m.
 
     Attributes:
         measure: how two items (or users) are compared; the formulas are at `neighbours.nearest_rows`.
@@ -31,7 +31,7 @@ class KNNSettings(settings.Settings):
         asymmetry: exponent of the own norm in the cosine, 0..1; 0.5 is the plain cosine.
     """
 
-    measure: Literal["cosine", "jaccard", "bm25"] = "cosine"
+    measure: Literal["cosine", "jaccard", "bm25"] = "bm25"
     neighbours: int = Field(100, ge=1)
     shrinkage: float = Field(0.0, ge=0)
     asymmetry: float = Field(0.5, ge=0, le=1)
@@ -43,6 +43,12 @@ class KNNSettings(settings.Settings):
                 f"asymmetry applies to the cosine only; leave it out or set measure = 'cosine', not {self.measure!r}"
             )
         return self
+
+
+class ItemKNNSettings(KNNSettings):
+    """Settings of item-kNN."""
+
+    shrinkage: float = Field(10.0, ge=0)
 
 
 class _KNN(Recommender):
@@ -77,6 +83,7 @@ class ItemKNN(_KNN):
     """
 
     name = "item-knn"
+    Settings = ItemKNNSettings
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
         self._train = training_matrix(store, self.name)

@@ -79,7 +79,9 @@ def nearest_rows(
 def bm25_weights(matrix: sp.csr_matrix) -> sp.csr_matrix:
     """Weight a matrix of counts by Okapi BM25, with rows as documents and columns as terms.
 
-    y_if = idf_f * x_if (K1 + 1) / (x_if + K1 (1 - B + B len_i / mean len)),   idf_f = log(N / (1 + n_f)), at least 0
+    y_if = idf_f * x_if (K1 + 1) / (x_if + K1 (1 - B + B len_i / mean len)),   idf_f = log(1 + (N - n_f + 1/2) / (n_f + 1/2))
+
+    where n_f rows hold column f and len_i is the sum of row i.
 
     Args:
         matrix: float32 (N, F), non-negative.
@@ -87,13 +89,13 @@ def bm25_weights(matrix: sp.csr_matrix) -> sp.csr_matrix:
     Returns:
         float32 (N, F) with the sparsity of `matrix`.
 
-    Source: Robertson and Zaragoza (2009), "The probabilistic relevance framework"; the form and constants are those of
-        the implicit library, but a column in nearly every row gets weight 0 where implicit's becomes negative.
+    Source: Robertson and Zaragoza (2009), "The probabilistic relevance framework", equation 3.15, with the idf of Lucene,
+        which stays positive where a column is in nearly every row.
     """
     lengths = np.asarray(matrix.sum(axis=1)).ravel()
     norm = 1.0 - BM25_B + BM25_B * lengths / max(lengths.mean(), 1e-12) if len(lengths) else lengths
     found_in = np.bincount(matrix.indices, minlength=matrix.shape[1])
-    idf = np.maximum(np.log(max(matrix.shape[0], 1)) - np.log1p(found_in), 0.0)
+    idf = np.log1p((matrix.shape[0] - found_in + 0.5) / (found_in + 0.5))
     row_norm = np.repeat(norm, np.diff(matrix.indptr))
     data = matrix.data * (BM25_K1 + 1.0) / (BM25_K1 * row_norm + matrix.data) * idf[matrix.indices]
     return sp.csr_matrix((data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
