@@ -9,7 +9,7 @@ from graphrec.errors import ConfigError
 from graphrec.evaluation import LOWER_IS_BETTER
 from graphrec.evaluation.breakdown import mean
 from graphrec.evaluation.lists import Lists, compute, needs, split_name
-from graphrec.evaluation.ranking import check_list_length, rank_users
+from graphrec.evaluation.ranking import rank_users
 from graphrec.evaluation.split_data import read_split
 
 if TYPE_CHECKING:
@@ -40,7 +40,11 @@ def validator(
     for name, k in wanted:
         if name in LOWER_IS_BETTER or k is None or "item_vectors" in needs(name):
             raise ConfigError(f"early stopping cannot watch {name!r}; choose an accuracy metric such as 'ndcg@20'")
-        check_list_length(k, store.num_items)
+        if k > store.num_items:
+            raise ConfigError(
+                f"the validation metric {name}@{k} lists more items than the {store.num_items} of the catalogue; set "
+                f"[train] metric to a shorter list, such as '{name}@{max(1, store.num_items // 2)}'"
+            )
     if "valid" not in store.splits:
         return None
     data = read_split(store, "valid", mask_valid=False)

@@ -25,7 +25,7 @@ def open_model(source: Source) -> Recommender:
         return getattr(source, "model", source)
     folder = Path(source)
     if not folder.is_dir():
-        raise RunError(f"there is no run folder {folder}; train one with: graphrec train --run {folder}")
+        raise RunError(f"there is no run folder {folder}; train one with: graphrec train --out {folder}")
     if (folder / "model.json").is_file():
         from graphrec.models import load_model
 

@@ -92,32 +92,24 @@ def train(
         train=train_settings.model_dump(mode="json"),
         store={"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)},
     )
+    is_trained = isinstance(chosen, TrainedRecommender)
+    validate = validation(store, train_settings.metric) if is_trained and validation else None
+    if is_trained:  # before the old run is cleared: what the store or the settings forbid must not cost it
+        chosen.prepare(store, seed=train_settings.seed, device=device, progress=progress)
+        sampler = make_sampler(chosen, train_settings)
     with _locked(path):
+        seconds = 0.0 if is_trained else _fit(chosen, store, train_settings.seed, progress)
         if not resume:
             _clear(path)
         record.write(path)
-        if isinstance(chosen, TrainedRecommender):
-            validate = validation(store, train_settings.metric) if validation else None
-            _train(chosen, store, path, train_settings, device, validate, progress)
+        if is_trained:
+            if validate is None:
+                progress.note(f"no validation: training for all {train_settings.epochs} epochs")
+            Loop(chosen, sampler, train_settings, path, validate, progress).run()
         else:
-            _fit(chosen, store, path, train_settings.seed, progress)
+            _record_fit(path, seconds)
         chosen.save(path / MODEL, overwrite=True)
     return Run(path, chosen, Path(record.store["path"]), record)
-
-
-def _train(
-    model: TrainedRecommender,
-    store: GraphStore,
-    folder: Path,
-    settings: TrainSettings,
-    device: torch.device,
-    validate: Validate | None,
-    progress: Reporter,
-) -> None:
-    if validate is None:
-        progress.note(f"no validation: training for all {settings.epochs} epochs")
-    model.prepare(store, seed=settings.seed, device=device, progress=progress)
-    Loop(model, make_sampler(model, settings), settings, folder, validate, progress).run()
 
 
 def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler:
@@ -131,12 +123,17 @@ def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler:
     return sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed)
 
 
-def _fit(model: Recommender, store: GraphStore, folder: Path, seed: int, progress: Reporter) -> None:
+def _fit(model: Recommender, store: GraphStore, seed: int, progress: Reporter) -> float:
+    """Fit a closed-form model and return the seconds it took."""
     start = time.monotonic()
     model.fit(store, seed=seed, progress=progress)
+    return time.monotonic() - start
+
+
+def _record_fit(folder: Path, seconds: float) -> None:
     log = Journal(folder)
     try:
-        log.record(0, {"train_seconds": round(time.monotonic() - start, 3)})
+        log.record(0, {"train_seconds": round(seconds, 3)})
     finally:
         log.close()
 
@@ -227,7 +224,11 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(f"another process is training in {path}; wait for it or choose another folder") from None
-        yield
+        try:
+            yield
+        finally:
+            if [entry.name for entry in path.iterdir()] == [".lock"]:  # failed before anything was written
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _device(name: str) -> torch.device:
