@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -80,7 +81,8 @@ class Server:
         if self.stall:
             request.wfile.flush()
             time.sleep(self.stall)
-        request.wfile.write(rest[half:])
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client has given up
+            request.wfile.write(rest[half:])
 
 
 @pytest.fixture
