@@ -60,13 +60,19 @@ class GraphFilter(Recommender):
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
         train = training_matrix(store, self.name)
-        self._set_train(train)
+        interactions = self._normalised(train)
         rank = min(self.settings.rank, *train.shape)
-        _, _, self._directions = truncated_svd(self._interactions, rank, torch.Generator().manual_seed(seed), progress)
+        _, _, directions = truncated_svd(interactions, rank, torch.Generator().manual_seed(seed), progress)
+        self._take(train, interactions, directions)
 
-    def _set_train(self, train: sp.csr_matrix) -> None:
-        self._train = train
-        self._interactions = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
+    def _normalised(self, train: sp.csr_matrix) -> NormalisedInteractions:
+        return NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
+
+    def _take(self, train: sp.csr_matrix, interactions: NormalisedInteractions, directions: torch.Tensor) -> None:
+        self._train, self._interactions, self._directions = train, interactions, directions
+        scale = interactions.item_scale[:, None]  # D_i^-b
+        self._analysis = (self.settings.ideal_weight * scale * directions).numpy()  # (I, r)
+        self._synthesis = torch.where(scale > 0, 1 / scale, 0.0) * directions  # (I, r)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
         return self._filtered(self._train[users])
@@ -79,7 +85,7 @@ class GraphFilter(Recommender):
 
     def _filtered(self, histories: sp.csr_matrix) -> torch.Tensor:
         """Apply the filter to histories (B, I)."""
-        scores = self._user_factors(histories) @ self._item_factors().T
+        scores = torch.from_numpy(histories @ self._analysis) @ self._synthesis.T
         for start in range(0, histories.shape[0], _USERS_AT_ONCE):
             block = slice(start, start + _USERS_AT_ONCE)
             signal = torch.from_numpy(histories[block].T.toarray())  # (I, B)
@@ -92,20 +98,11 @@ class GraphFilter(Recommender):
         Their dot product is the second term of the score. The linear low-pass has full rank and is not in it.
         """
         _ = self.catalogue
-        return {"user": self._user_factors(self._train).numpy(), "item": self._item_factors().numpy()}
-
-    def _user_factors(self, histories: sp.csr_matrix) -> torch.Tensor:
-        scaled = self._interactions.item_scale[:, None] * self._directions  # (I, r)
-        return self.settings.ideal_weight * torch.from_numpy(histories @ scaled.numpy())
-
-    def _item_factors(self) -> torch.Tensor:
-        scale = self._interactions.item_scale
-        inverse = torch.where(scale > 0, 1 / scale, 0.0)
-        return inverse[:, None] * self._directions
+        return {"user": self._train @ self._analysis, "item": self._synthesis.numpy()}
 
     def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
         return {**csr_arrays("train", self._train), "directions": self._directions}
 
     def _restore(self, state: dict[str, torch.Tensor]) -> None:
-        self._directions = state["directions"]
-        self._set_train(csr_from(state, "train", self.catalogue.num_items))
+        train = csr_from(state, "train", self.catalogue.num_items)
+        self._take(train, self._normalised(train), state["directions"])
