@@ -38,12 +38,12 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "Installing graphrec into $(VENV); the first time this downloads torch and takes some minutes."
-	$(INSTALL) -e .
+	@$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/.installed-test: $(SOURCES) | $(BIN)/python
 	@echo "Installing graphrec and its test tools into $(VENV); the first time this takes some minutes."
-	$(INSTALL) -e '.[test]'
+	@$(INSTALL) -e '.[test]'
 	@touch $@ $(VENV)/.installed
 
 # A name on the PATH is not yet an interpreter that runs (version managers put stubs there), so each is tried.
@@ -60,7 +60,7 @@ $(BIN)/python:
 	fi; \
 	echo "Making $(VENV) with $$($$found --version)"; \
 	$$found -m venv $(VENV)
-	$(PIP) install --quiet -c constraints.txt --upgrade pip
+	@$(PIP) install --quiet -c constraints.txt --upgrade pip
 
 $(DGL2)/.installed: constraints.txt
 	rm -rf $(DGL2)

@@ -1,7 +1,4 @@
-"""The public `train`: the training loop, with validation on the store's validation split.
-
-Training may not import evaluation, so the two meet here.
-"""
+"""Where rooms that may not know each other meet: training is handed the validation that evaluation makes."""
 
 from __future__ import annotations
 
@@ -9,17 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from graphrec.evaluation.validation import validator
-from graphrec.graph.store import GraphStore
 from graphrec.progress import SILENT, Reporter
-from graphrec.training.loop import Validate
-from graphrec.training.run import Run
-from graphrec.training.settings import TrainSettings
-from graphrec.training.train import train as run_training
 
 if TYPE_CHECKING:
+    from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
     from graphrec.settings import Settings
+    from graphrec.training.run import Run
+    from graphrec.training.settings import TrainSettings
 
 
 def train(
@@ -35,24 +29,37 @@ def train(
 ) -> Run:
     """Train a model on a store and write its run folder.
 
-    Where the store has a validation split, the weights that do best on it are kept and training stops early; where it has
-    none, training goes on for all epochs.
+    A model that learns by steps is checked on the store's validation split every `eval_every` epochs; the metric of the
+    settings picks the best weights and stops the training when it no longer rises. A closed-form model is fitted.
 
-    Args and Raises: as in `graphrec.training.train.train`, with the validation filled in.
+        graphrec.train(store, "lightgcn", "runs/demo", {"epochs": 30}, model_settings={"embedding_dim": 32})
+
+    Args:
+        store: the graph store, or its folder.
+        model: a registered name or a model not yet trained; None means "lightgcn", or the model of the resumed run.
+        folder: the run folder; None means `runs/<model name>`.
+        settings: of the training; None takes the defaults, or those of the resumed run.
+        model_settings: of the model, where `model` is a name.
+        resume: go on with the run in `folder` from its last checkpoint.
+        overwrite: replace the run in `folder`.
+        progress: receives steps, rate, loss and validations.
+
+    Raises:
+        ConfigError: an unknown model or metric, a setting out of range, or a changed setting on resume.
+        RunError: the folder is taken, a checkpoint is damaged, the loss is not finite, or the disk is full.
+        StoreError: the store is damaged.
     """
-    return run_training(
+    from graphrec.evaluation.validation import validator
+    from graphrec.training.train import train as train_with
+
+    return train_with(
         store,
         model,
         folder,
         settings,
         model_settings=model_settings,
-        validation=_validation,
+        validation=validator,
         resume=resume,
         overwrite=overwrite,
         progress=progress,
     )
-
-
-def _validation(store: GraphStore, metric: str) -> Validate | None:
-    """Watch `metric`, and recall at the same list length beside it."""
-    return validator(store, list(dict.fromkeys([metric, f"recall@{metric.partition('@')[2]}"])))

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from graphrec.atomic import atomic_file
@@ -33,7 +33,7 @@ HEADER = """\
 DEMO_LOG = "datasets/demo/events.parquet"
 SIDE_TABLES = ("users", "items", "social", "triples", "item_relations")
 _RULE_COLUMN = 40
-_BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "at least {} long"}
+_BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "of length ≥ {}"}
 _TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
 
@@ -104,7 +104,8 @@ def field_help(settings: type[BaseModel]) -> dict[str, str]:
             found |= _attributes_part(inspect.cleandoc(parent.__doc__ or ""))
             found |= _attribute_docstrings(parent)
     found |= {name: field.description for name, field in settings.model_fields.items() if field.description}
-    return {name: " ".join(text.split()) for name, text in found.items() if name in settings.model_fields}
+    plain = {name: " ".join(text.split()) for name, text in found.items() if name in settings.model_fields}
+    return {name: re.sub(r"\bNone\b", "not set", text) for name, text in plain.items()}  # TOML has no None
 
 
 def _model_text(model: str, given: Mapping[str, Any]) -> str:
@@ -174,7 +175,8 @@ def _rule(field: FieldInfo) -> str:
 def _type_text(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _type_text(arguments[0])
+        shorthand = any(isinstance(extra, BeforeValidator) for extra in arguments[1:])
+        return ("text or " if shorthand else "") + _type_text(arguments[0])
     if origin is typing.Literal:
         return "one of " + ", ".join(_toml(value) for value in arguments)
     if origin in (typing.Union, types.UnionType):

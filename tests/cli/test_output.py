@@ -1,0 +1,107 @@
+"""The conventions of `graphrec/cli/output.py`, on a verb made for the purpose."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from graphrec import cli
+from graphrec.cli.output import Debug, Json, Quiet, Seed, command, examples, format_cell
+from graphrec.errors import ConfigError, UnknownIdError
+
+FAILURES = {
+    "own": ConfigError("rule [x], value, mend"),
+    "key": UnknownIdError("unknown user 'u1'"),
+    "bug": ZeroDivisionError("by zero"),
+    "interrupt": KeyboardInterrupt(),
+}
+
+
+def verb(what: str, seed: Seed = None, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Print a result, or fail."""
+    with command(json=json, quiet=quiet, debug=debug) as io:
+        io.note("a note")
+        with io.reporter.task("step", total=2) as task:
+            task.advance(2)
+        if what in FAILURES:
+            raise FAILURES[what]
+        io.table("Title", ("name", "count", "share"), [("[bold]", 12345, 0.25), (None, 1, None)])
+        io.line("a line")
+        io.result({"value": float("nan"), "path": Path("a/b"), "array": np.arange(2), "day": datetime.date(2024, 1, 2)})
+
+
+@pytest.fixture
+def run(monkeypatch):
+    module = types.ModuleType("verb_for_tests")
+    module.verb, module.EXAMPLES = verb, ("graphrec verb [x] --json",)
+    monkeypatch.setitem(sys.modules, "verb_for_tests", module)
+    monkeypatch.setitem(cli.VERBS, "verb", "verb_for_tests")
+    return lambda *arguments: CliRunner().invoke(cli.app, ["verb", *arguments])
+
+
+def test_json_prints_one_object_and_nothing_else(run):
+    result = run("x", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"value": None, "path": "a/b", "array": [0, 1], "day": "2024-01-02"}
+    assert "a note" in result.stderr
+
+
+def test_tables_and_lines_go_to_standard_output(run):
+    result = run("x")
+    for text in ("Title", "[bold]", "12,345", "0.2500", "a line"):
+        assert text in result.stdout
+    assert "a note" not in result.stdout
+
+
+def test_quiet_silences_notes_and_bars_but_not_results(run):
+    result = run("x", "--quiet")
+    assert result.stderr == "" and "a line" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "message"),
+    [
+        ("own", 1, "error: rule [x], value, mend\n"),
+        ("key", 1, "error: unknown user 'u1'\n"),
+        ("bug", 1, "unexpected error: ZeroDivisionError: by zero\nRun the command with --debug to see where.\n"),
+        ("interrupt", 130, "interrupted; nothing half-written was left behind\n"),
+    ],
+)
+def test_failures_are_one_message_and_an_exit_code(run, what, code, message):
+    result = run(what, "--quiet", "--json")
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", message)
+
+
+def test_debug_lets_the_traceback_through(run):
+    assert isinstance(run("bug", "--debug").exception, ZeroDivisionError)
+    assert isinstance(run("own", "--debug").exception, ConfigError)
+
+
+@pytest.mark.parametrize("arguments", [(), ("x", "--unknown"), ("x", "--seed", "-1"), ("x", "--seed", "one")])
+def test_wrong_usage_exits_with_2(run, arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_help_ends_with_the_examples(run):
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "Examples" in result.stdout and "graphrec verb [x] --json" in result.stdout
+
+
+def test_examples_escape_markup():
+    assert examples("graphrec a[b]").endswith(r"graphrec a\[b]")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (True, "yes"), (1234567, "1,234,567"), (0.12345, "0.1235"), (12345.678, "12,345.7"), ("x", "x")],
+)
+def test_format_cell(value, text):
+    assert format_cell(value) == text

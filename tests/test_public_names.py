@@ -1,0 +1,51 @@
+"""The public names of the package are pinned: adding or removing one is a decision, not an accident."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import graphrec
+
+PUBLIC = [
+    "GraphStore",
+    "InteractionLog",
+    "Recommender",
+    "Run",
+    "RunConfig",
+    "build",
+    "compare",
+    "evaluate",
+    "export",
+    "load",
+    "load_config",
+    "read_log",
+    "recommend",
+    "similar",
+    "train",
+]
+
+
+def test_the_public_names_are_these():
+    assert sorted(graphrec.__all__) == PUBLIC
+    assert dir(graphrec) == sorted([*PUBLIC, "__version__"])
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_public_name_is_there_and_documented(name: str):
+    public = getattr(graphrec, name)
+    assert callable(public)
+    assert public.__name__ == name
+    assert inspect.getdoc(public)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'biuld'"):
+        graphrec.biuld  # noqa: B018
+
+
+def test_the_version_is_that_of_the_installed_package():
+    import importlib.metadata
+
+    assert graphrec.__version__ == importlib.metadata.version("graphrec")
