@@ -228,7 +228,7 @@ class Loop:
     def _check_finite(self, loss: torch.Tensor) -> None:
         on_cpu = loss.device.type == "cpu"
         if (on_cpu or self.position.steps % _CHECK_EVERY_ON_GPU == 0) and not torch.isfinite(loss):
-            self._fail(float(loss))
+            self._fail(float(loss.detach()))
 
     def _fail(self, loss: float) -> None:
         raise RunError(

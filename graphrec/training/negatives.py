@@ -48,9 +48,9 @@ class NegativeSource:
         drawable = int(np.count_nonzero(self.q))
         full = np.flatnonzero((self._degree > 0) & (self._degree >= drawable))
         if len(full):
-            user_id = self._catalogue.users.ids_of(full[:1])[0]
+            user_id = self._catalogue.users.ids_of(full[:1]).tolist()[0]
             raise RunError(
-                f"{len(full)} users, such as {user_id!r}, have interacted with all {drawable} items, so they have no "
+                f"{len(full)} user(s), such as {user_id!r}, have interacted with all {drawable} items, so they have no "
                 'negatives; leave them out of the log, or set loss = "sampled-softmax" with in-batch negatives'
             )
 

@@ -1,0 +1,62 @@
+"""A checkerboard store with a validation split, and catalogues made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from graphrec.graph.build import build
+from graphrec.graph.catalogue import Catalogue
+from graphrec.graph.ids import IdMap
+from graphrec.graph.store import GraphStore
+from graphrec.logs.table import InteractionLog
+
+NUM_USERS, NUM_ITEMS = 24, 20
+
+
+def checkerboard() -> list[tuple[int, int, str]]:
+    """Even users like even items, odd users odd ones; of each user's ten, one is for validation and two for the test."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for user in range(NUM_USERS):
+        liked = rng.permutation(np.arange(user % 2, NUM_ITEMS, 2)).tolist()
+        sides = ["valid", "test", "test", *["train"] * (len(liked) - 3)]
+        rows += [(user, item, side) for item, side in zip(liked, sides, strict=True)]
+    return rows
+
+
+def make_store(folder: Path, rows: list[tuple[int, int, str]]) -> GraphStore:
+    """Build a store from (user id, item id, side) rows."""
+    events = pl.DataFrame(
+        {
+            "user_id": [user for user, _, _ in rows],
+            "item_id": [item for _, item, _ in rows],
+            "behavior": "interaction",
+            "timestamp": pl.Series([None] * len(rows), dtype=pl.Datetime("us", "UTC")),
+            "weight": pl.Series([1.0] * len(rows), dtype=pl.Float32),
+            "split": [side for _, _, side in rows],
+        }
+    )
+    return build(InteractionLog(events.lazy()), folder, split="given")
+
+
+def make_catalogue(histories: list[list[int]], num_items: int) -> Catalogue:
+    """A catalogue whose user u has chosen `histories[u]`; ids equal indices."""
+    rows = [sorted(set(history)) for history in histories]
+    indices = np.array([item for row in rows for item in row], dtype=np.int32)
+    return Catalogue(
+        users=IdMap.fit(np.arange(len(rows)), "user"),
+        items=IdMap.fit(np.arange(num_items), "item"),
+        seen_indptr=np.cumsum([0, *map(len, rows)]).astype(np.int64),
+        seen_indices=indices,
+        item_counts=np.bincount(indices, minlength=num_items).astype(np.int64),
+    )
+
+
+@pytest.fixture(scope="session")
+def board(tmp_path_factory: pytest.TempPathFactory) -> GraphStore:
+    """The checkerboard; ids equal indices."""
+    return make_store(tmp_path_factory.mktemp("stores") / "board", checkerboard())

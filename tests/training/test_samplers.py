@@ -1,0 +1,114 @@
+"""Samplers: the right pairs, in the right distribution, the same after a restart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from graphrec.losses import Negatives
+from graphrec.registry import resolve
+from graphrec.training import SAMPLERS, samplers
+from graphrec.training.negatives import NegativeSource
+from tests.training.conftest import make_catalogue
+
+HISTORIES = [[0], [1, 2, 3, 4], [], [2, 5], [0, 1, 2, 3, 5]]
+NUM_ITEMS = 8
+KINDS = [Negatives("rows", 1), Negatives("rows", 3), Negatives("shared", 5), Negatives("in-batch")]
+
+
+def make(name: str, negatives: Negatives, batch_size: int = 5, seed: int = 0, distribution: str = "uniform"):
+    catalogue = make_catalogue(HISTORIES, NUM_ITEMS)
+    source = NegativeSource(catalogue, distribution)
+    return resolve("sampler", SAMPLERS, name)(catalogue, batch_size, negatives, source, seed)
+
+
+def pairs(batches) -> np.ndarray:
+    return np.concatenate([np.stack([b.user_rows[b.users], b.item_rows[b.positives]], 1) for b in batches])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("negatives", KINDS, ids=str)
+def test_an_epoch_has_as_many_pairs_as_edges_and_all_are_edges(name, negatives):
+    sampler = make(name, negatives)
+    batches = list(sampler.batches(0))
+    assert [len(batch) for batch in batches] == [5, 5, 2]
+    assert sampler.steps_per_epoch == 3
+    assert all(item in HISTORIES[user] for user, item in pairs(batches))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("negatives", KINDS, ids=str)
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+def test_an_epoch_goes_on_where_it_stopped(name, negatives, start, monkeypatch):
+    monkeypatch.setattr(samplers, "_DRAWS_AT_ONCE", 25)  # several chunks in an epoch
+    whole = list(make(name, negatives).batches(4))
+    rest = list(make(name, negatives).batches(4, start))
+    assert len(rest) == 3 - start
+    for left, right in zip(whole[start:], rest, strict=True):
+        for key, value in vars(left).items():
+            assert value is None or torch.equal(value, vars(right)[key]), key
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_epochs_and_seeds_differ(name):
+    first, other_epoch = make(name, KINDS[0]), pairs(make(name, KINDS[0]).batches(1))
+    assert not np.array_equal(pairs(first.batches(0)), other_epoch)
+    assert not np.array_equal(pairs(first.batches(0)), pairs(make(name, KINDS[0], seed=1).batches(0)))
+
+
+def test_uniform_edge_takes_every_edge_once():
+    edges = sorted(map(tuple, pairs(make("uniform-edge", KINDS[0]).batches(7)).tolist()))
+    assert edges == [(user, item) for user, history in enumerate(HISTORIES) for item in history]
+
+
+def test_uniform_user_draws_users_then_items_uniformly():
+    sampler = make("uniform-user", KINDS[0])
+    drawn = np.concatenate([pairs(sampler.batches(epoch)) for epoch in range(1500)])
+    users = np.bincount(drawn[:, 0], minlength=5) / len(drawn)
+    np.testing.assert_allclose(users, [0.25, 0.25, 0, 0.25, 0.25], atol=0.015)
+    items = np.bincount(drawn[drawn[:, 0] == 1, 1], minlength=NUM_ITEMS)
+    np.testing.assert_allclose(items / items.sum(), [0, 0.25, 0.25, 0.25, 0.25, 0, 0, 0], atol=0.03)
+    observed = np.bincount(drawn[:, 1], minlength=NUM_ITEMS) / len(drawn)
+    np.testing.assert_allclose(observed, sampler.positive_probability(), atol=0.015)
+
+
+def test_probability_of_positives_by_hand():
+    edge = make("uniform-edge", Negatives("in-batch")).positive_probability()
+    np.testing.assert_allclose(edge, np.array([2, 2, 3, 2, 1, 2, 0, 0]) / 12)
+    user = make("uniform-user", Negatives("in-batch")).positive_probability()
+    np.testing.assert_allclose(user[0], (1 + 1 / 5) / 4)
+    np.testing.assert_allclose(user.sum(), 1)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("negatives", KINDS[2:], ids=str)
+def test_hits_are_exactly_the_known_positives_among_shared_negatives(name, negatives):
+    for batch in make(name, negatives).batches(2):
+        hits = set(map(tuple, batch.hits.T.tolist()))
+        users, columns = batch.user_rows[batch.users].tolist(), batch.item_rows[batch.negatives].tolist()
+        assert hits == {
+            (row, column)
+            for row, user in enumerate(users)
+            for column, item in enumerate(columns)
+            if item in HISTORIES[user]
+        }
+        drawn = len(batch) if negatives.kind == "in-batch" else negatives.count
+        assert batch.counts.sum() == drawn
+        assert len(set(columns)) == len(columns)
+
+
+@pytest.mark.parametrize("negatives", KINDS[:2], ids=str)
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_negatives_of_a_row_are_never_its_users_positives(negatives, distribution):
+    for batch in make("uniform-user", negatives, distribution=distribution).batches(0):
+        users, items = batch.user_rows[batch.users], batch.item_rows[batch.negatives]
+        assert items.shape == (len(batch), negatives.count)
+        assert all(item not in HISTORIES[user] for user, row in zip(users, items, strict=True) for item in row)
+
+
+def test_log_q_is_that_of_the_draws():
+    batch = next(make("uniform-edge", Negatives("shared", 4), distribution="popularity").batches(0))
+    counts = np.array([2, 2, 3, 2, 1, 2, 0, 0]) ** 0.75
+    expected = np.log(counts / counts.sum(), where=counts > 0, out=np.full(8, -np.inf))
+    np.testing.assert_allclose(batch.log_q, expected[batch.item_rows[batch.negatives]], rtol=1e-5)
