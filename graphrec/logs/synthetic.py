@@ -250,8 +250,8 @@ def _write_events(
             counts[:] += np.bincount(events.behavior, minlength=len(names))
             yield pa.table(
                 {
-                    "user_id": pa.DictionaryArray.from_arrays(pa.array(events.user), user_ids),
-                    "item_id": pa.DictionaryArray.from_arrays(pa.array(events.item), item_ids),
+                    "user_id": _named(events.user, user_ids),
+                    "item_id": _named(events.item, item_ids),
                     "behavior": pa.DictionaryArray.from_arrays(pa.array(events.behavior), names),
                     "timestamp": _timestamps(start + events.time),
                     "weight": pa.array(strength[events.behavior]),
@@ -261,6 +261,16 @@ def _write_events(
 
     _write_table(folder / "events.parquet", blocks(), **_EVENT_ENCODING)
     return dict(zip(settings.funnel, counts.tolist(), strict=True))
+
+
+def _named(index: np.ndarray, ids: pa.Array) -> pa.Array:
+    """Return the ids at `index` as a dictionary array of those that occur: writing all of them costs most of the time."""
+    import pyarrow as pa
+
+    used = np.zeros(len(ids), dtype=bool)
+    used[index] = True
+    place = np.cumsum(used, dtype=np.int32) - 1
+    return pa.DictionaryArray.from_arrays(pa.array(place[index]), ids.take(pa.array(np.flatnonzero(used))))
 
 
 def _write_table(path: Path, tables: Iterable[pa.Table], empty: pa.Table | None = None, **encoding: Any) -> int:

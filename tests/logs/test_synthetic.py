@@ -94,7 +94,12 @@ def test_nobody_acts_before_joining_and_nothing_is_met_before_release(world):
     assert (seen["timestamp"].dt.date() >= seen["released"]).all()
     late = datetime.date(2024, 5, 25)
     assert 0.02 < (items["released"] > late).mean() < 0.15
-    assert 0.02 < (users["joined"].dt.date() > late).mean() < 0.15
+    newcomers = users.filter(pl.col("joined").dt.date() > late)
+    assert 0.02 < len(newcomers) / len(users) < 0.15
+    cold = (
+        newcomers.join(events, on="user_id", how="left").group_by("user_id").agg(pl.col("item_id").count())["item_id"]
+    )
+    assert cold.quantile(0.9) < 0.2 * len(events) / len(users)
 
 
 def test_popularity_and_activity_are_skewed_and_evenings_busy(world):
@@ -209,10 +214,11 @@ def test_triples_link_every_item(world):
 
 
 def test_chunks_change_neither_number_nor_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic_events, "CHUNK_EVENTS", 700)
-    make_world(tmp_path / "w", num_events=5000)
+    """Dense enough that sessions run over the borders of the chunks."""
+    monkeypatch.setattr(synthetic_events, "CHUNK_EVENTS", 500)
+    make_world(tmp_path / "w", num_events=20_000, days=7)
     events = read(tmp_path / "w", "events")
-    assert len(events) == 5000 and events["timestamp"].is_sorted()
+    assert len(events) == 20_000 and events["timestamp"].is_sorted()
 
 
 @pytest.mark.parametrize(
