@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from graphrec.atomic import atomic_folder
 from graphrec.errors import StoreError
 from graphrec.graph.events import Events, choose_target, encode
-from graphrec.graph.ids import IdMap
+from graphrec.graph.ids import IdMap, distinct
 from graphrec.graph.kcore import k_core
 from graphrec.graph.manifest import FILE_NAME
 from graphrec.graph.sides import join_sides
@@ -153,7 +153,7 @@ def _fit(train: Events, settings: BuildSettings) -> tuple[Events, IdMap, IdMap, 
     bounds = [settings.k_core if bound is None else bound for bound in (settings.k_core_user, settings.k_core_item)]
     sizes = len(train.users), len(train.items)
     if max(bounds) > 1:
-        pairs = np.unique(train.user.astype(np.int64) * sizes[1] + train.item)
+        pairs = distinct(train.user.astype(np.int64) * sizes[1] + train.item)
         pairs = (pairs // sizes[1]).astype(np.int32), (pairs % sizes[1]).astype(np.int32)
         keep = k_core(*pairs, *sizes, *bounds)
         if not keep[0].any():

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from graphrec.atomic import atomic_file
 from graphrec.errors import StoreError
 from graphrec.graph.heterograph import reverse_name
+from graphrec.graph.ids import distinct
 from graphrec.graph.store import GraphStore
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -177,7 +178,7 @@ def _relation_info(
     store: GraphStore, source: str, relation: str, target: str, rows: np.ndarray, columns: np.ndarray
 ) -> RelationInfo:
     sizes = store.manifest.nodes[source], store.manifest.nodes[target]
-    pairs = np.unique(rows.astype(np.int64) * sizes[1] + columns)
+    pairs = distinct(rows.astype(np.int64) * sizes[1] + columns)
     degree = np.bincount(pairs // sizes[1], minlength=sizes[0]), np.bincount(pairs % sizes[1], minlength=sizes[1])
     return RelationInfo(
         source=source,
@@ -200,5 +201,6 @@ def _quantiles(degree: np.ndarray) -> dict[str, float]:
 
 def _tail_shares(degree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct positive degrees, and the share of nodes with that degree or more."""
-    steps, counts = np.unique(degree[degree > 0], return_counts=True)
-    return steps, counts[::-1].cumsum()[::-1] / counts.sum()
+    counts = np.bincount(degree[degree > 0])
+    steps = np.flatnonzero(counts)
+    return steps, counts[::-1].cumsum()[::-1][steps] / counts.sum()

@@ -130,11 +130,13 @@ def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, listed: l
     for number in np.unique(kind[good]):
         rows = good & (kind == number)
         etype = ("entity" if number & 2 else "item", names[number // 4], "entity" if number & 1 else "item")
-        # Relations of the item table and of the triples may share a name; their edges then share a type.
+        rows = source[rows], target[rows]
         before = sides.edges.get(etype)
-        both = [(source[rows], target[rows])] + ([] if before is None else [(before.source, before.target)])
-        pairs = np.unique(np.stack([np.concatenate(ends) for ends in zip(*both, strict=True)], axis=1), axis=0)
-        sides.edges[etype] = _sorted_edges(pairs[:, 0], pairs[:, 1])
+        if before is not None:  # item relations and triples may share a name; their edges then share a type
+            rows = tuple(np.concatenate(ends) for ends in zip(rows, (before.source, before.target), strict=True))
+            once = ~_repeated(*rows)
+            rows = rows[0][once], rows[1][once]
+        sides.edges[etype] = _sorted_edges(*rows)
 
 
 def _add_media(sides: SideTables, name: str, media: Media, items: IdMap) -> None:

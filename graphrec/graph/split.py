@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from graphrec.errors import ConfigError, StoreError
+from graphrec.graph.ids import distinct
 from graphrec.settings import Settings
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -155,7 +156,7 @@ def at_random(
     """
     num_items = int(item.max()) + 1 if len(item) else 1
     key = user.astype(np.int64) * num_items + item
-    pairs = np.unique(key[target])
+    pairs = distinct(key[target])
     pair_user = pairs // num_items
     order = np.lexsort((rng.random(len(pairs)), pair_user))
     size, from_end = _group_positions(pair_user[order])

@@ -1,0 +1,145 @@
+"""`graphrec build LOG... --out STORE`: read a log, split it, and write a graph store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
+from graphrec.logs import FORMATS
+
+if TYPE_CHECKING:
+    from graphrec.graph.manifest import Manifest
+    from graphrec.settings import Settings
+
+EXAMPLES = (
+    "graphrec build --config graphrec.toml",
+    "graphrec build events.csv --out stores/shop --column user_id=userId --column item_id=sku",
+    "graphrec build 'logs/*.jsonl.gz' --out stores/shop --split time --test 0.2 --k-core 5",
+)
+
+
+def build(
+    log: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Argument(
+            metavar="LOG...", help="Files, globs, a folder or a database URL; default: [log] of the run file."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The store to write; default: [paths] store.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Run file; default: graphrec.toml here, if it is there.")
+    ] = None,
+    format: Annotated[str | None, typer.Option("--format", help=f"auto, {', '.join(FORMATS)}.")] = None,
+    column: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--column", metavar="NAME=SOURCE", help="Where user_id, item_id, ... stand; may be repeated."),
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option("--query", help="For a database: the query whose rows are events.")
+    ] = None,
+    items: Annotated[str | None, typer.Option("--items", help="Table of item titles, texts and attributes.")] = None,
+    users: Annotated[str | None, typer.Option("--users", help="Table of user attributes.")] = None,
+    duplicates: Annotated[
+        str | None, typer.Option("--duplicates", help="first, last, sum, max, mean or keep, for repeated events.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="auto, leave_last_out, time, random or given.")] = None,
+    valid: Annotated[float | None, typer.Option("--valid", help="Share (or events per user) for validation.")] = None,
+    test: Annotated[float | None, typer.Option("--test", help="Share (or events per user) for testing.")] = None,
+    k_core: Annotated[int | None, typer.Option("--k-core", help="Least degree of users and items in training.")] = None,
+    target: Annotated[str | None, typer.Option("--target", help="The behaviour to recommend for.")] = None,
+    min_weight: Annotated[
+        float | None, typer.Option("--min-weight", help="Leave out events of a smaller weight.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store that is already there.")] = False,
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read a log and build a graph store from it: split, ids, k-core, heterograph."""
+    with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.config import load_config
+        from graphrec.graph.build import build as build_store
+        from graphrec.logs.read import read_log
+
+        run_file = load_config(config)
+        path = log if log is None or len(log) > 1 else log[0]
+        flags = {"path": path, "format": format, "query": query, "items": items, "users": users}
+        columns = _columns(column or [])
+        log_settings = _override(run_file.log, {**flags, "duplicates": duplicates, "columns": columns}, "[log]")
+        parts = {"method": split, "valid": valid, "test": test, "seed": seed}
+        chosen = {"split": parts, "k_core": k_core, "target_behavior": target, "min_weight": min_weight}
+        settings = _override(run_file.build, chosen, "[build]")
+        folder = Path(run_file.paths.store) if out is None else out
+        rejected = folder.parent / f"{folder.name}.rejected.parquet"
+        source = read_log(log_settings, rejected=rejected, progress=io.reporter)
+        store = build_store(source, folder, settings, overwrite=overwrite, progress=io.reporter)
+        _show(io, store.manifest)
+        if source.rejected.path is not None:
+            io.line(f"rows of the log that were not used, with reasons: {source.rejected.path}")
+        io.line(f"written to {store.folder}; look into it with: graphrec graph info {store.folder}")
+        io.result({"store": store.folder, **store.manifest.model_dump(mode="json", exclude={"files"})})
+
+
+def _columns(given: list[str]) -> dict[str, str | int]:
+    """Read `--column name=source`; a source of digits is a position, for files without header."""
+    pairs = [text.partition("=") for text in given]
+    for text, (name, _, source) in zip(given, pairs, strict=True):
+        if not name or not source:
+            raise typer.BadParameter(f"{text!r} is not NAME=SOURCE, such as user_id=userId", param_hint="--column")
+    return {name: int(source) if source.isdecimal() else source for name, _, source in pairs}
+
+
+def _override(settings: Settings, flags: dict[str, Any], where: str) -> Settings:
+    """Return `settings` of the run file with the flags that were given; nested ones one by one."""
+    from graphrec.settings import parse
+
+    values = settings.model_dump(exclude_unset=True)
+    for name, value in flags.items():
+        if isinstance(value, dict):
+            values[name] = {**values.get(name, {}), **{key: part for key, part in value.items() if part is not None}}
+        elif value is not None:
+            values[name] = value
+    return parse(type(settings), values, where)
+
+
+def _show(io: Output, manifest: Manifest) -> None:
+    backwards = {f"rev_{behavior}" for behavior in manifest.behaviors}
+    edges = [edge for edge in manifest.edges if edge.source == "user" or edge.relation not in backwards]
+    io.table(
+        "Graph (each behaviour also has its reverse edges)",
+        ("what", "count"),
+        [(f"{ntype} nodes", count) for ntype, count in manifest.nodes.items()]
+        + [(f"{edge.source} ──{edge.relation}──> {edge.target}", edge.edges) for edge in edges],
+    )
+    split = manifest.settings["split"]
+    io.table(
+        f"Split: {split['method']}, target behaviour {manifest.target_behavior}",
+        ("side", "events", "target events", "usable", "unknown user", "unknown item", "seen in training"),
+        [
+            (
+                side,
+                part.events,
+                part.target_events,
+                part.known_target,
+                part.unknown_user,
+                part.unknown_item,
+                part.seen_pairs,
+            )
+            for side, part in manifest.splits.items()
+        ],
+    )
+    if manifest.users_kept_whole:
+        io.line(
+            f"{manifest.users_kept_whole:,} users have too few events to hold any out; all of theirs are in training"
+        )
+    dropped = [
+        *(("event", reason, count) for reason, count in manifest.left_out.items()),
+        *(("log row", reason, count) for reason, count in manifest.log_rejected.items()),
+        *(("side table row", reason, count) for reason, count in manifest.side_rejected.items()),
+    ]
+    if dropped:
+        io.table("Not used", ("what", "why", "count"), dropped)

@@ -1,0 +1,65 @@
+"""`graphrec graph`: look into a graph store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphrec.cli.output import Debug, Json, Quiet, command, examples, verb_group
+
+app = verb_group("Look into a graph store.")
+
+
+@app.callback()
+def graph() -> None:
+    """Look into a graph store."""  # without a callback typer would make the only sub-verb the verb
+
+
+@app.command(epilog=examples("graphrec graph info stores/demo", "graphrec graph info stores/demo --plot degrees.png"))
+def info(
+    store: Annotated[Path, typer.Argument(help="A graph store, as graphrec build writes it.", metavar="STORE")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the degrees into this PNG file.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Count nodes and edges, degrees, density and components, and show how the node types are joined."""
+    with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.graph.info import graph_info, plot_degrees
+        from graphrec.graph.store import GraphStore
+
+        opened = GraphStore.open(store)
+        found = graph_info(opened)
+        if plot is not None:
+            plot_degrees(opened, plot)
+        nodes = [(ntype, count, ", ".join(found.features[ntype])) for ntype, count in found.nodes.items()]
+        io.table(f"Nodes of {store}", ("type", "nodes", "features"), nodes)
+        io.table(
+            "Training edges",
+            ("type", "edges", "distinct", "density", "sources", "targets"),
+            [
+                (line, part.edges, part.distinct, f"{part.density:.3%}", part.sources, part.targets)
+                for line, part in zip(found.metagraph, found.relations, strict=True)
+            ],
+        )
+        shares = list(found.relations[0].source_degrees)
+        io.table(
+            "Degrees (distinct partners)",
+            ("of", "over", *({"0": "least", "0.5": "median", "1": "most"}.get(share, share) for share in shares)),
+            [
+                (side, part.relation, *(int(values[share]) for share in shares))
+                for part in found.relations
+                for side, values in ((part.source, part.source_degrees), (part.target, part.target_degrees))
+            ],
+        )
+        io.line(
+            f"{found.components:,} connected components, the largest with {found.largest_component:.1%} of the nodes; "
+            f"{found.isolated:,} nodes without edges"
+        )
+        if found.first is not None:
+            io.line(f"training events from {found.first:%Y-%m-%d %H:%M} to {found.last:%Y-%m-%d %H:%M} UTC")
+        if plot is not None:
+            io.line(f"degree plot written to {plot}")
+        io.result({"store": store, **found.to_dict(), "plot": plot})
