@@ -99,4 +99,6 @@ def make(
         )
         io.table(f"World in {folder}", ("what", "count"), [*world["counts"].items(), *world["behaviors"].items()])
         io.line(f"The card: {folder / 'README.md'}")
+        tables = f"{folder / 'events.parquet'} --items {folder / 'items.parquet'} --users {folder / 'users.parquet'}"
+        io.line(f"Build a graph from it: graphrec build {tables} --out stores/{folder.name}")
         io.result({"folder": folder, **world})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
@@ -47,8 +48,8 @@ def download(
         progress: receives the progress.
 
     Raises:
-        DatasetError: there is no network, the server refuses, the size is wrong, or the connection keeps breaking. What
-            has arrived is kept for the next call.
+        DatasetError: there is no network, the server refuses, the size is wrong, the connection keeps breaking, or the
+            disk is full. What has arrived is kept for the next call.
     """
     if not url.startswith(("https://", "http://")):
         raise DatasetError(f"{url}: only http and https addresses are downloaded")
@@ -69,6 +70,11 @@ def download(
                 if attempt + 1 == TRIES or (counted == before and _unreachable(error)):
                     raise DatasetError(_broken_message(url, reason, counted, size)) from error
                 time.sleep(pause * 2**attempt)
+            except OSError as error:
+                what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+                raise DatasetError(
+                    f"{part} cannot be written ({what}); mend that and run the same command again"
+                ) from error
     os.replace(part, target)
     _state_file(part).unlink(missing_ok=True)
 

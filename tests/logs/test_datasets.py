@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import http.server
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from graphrec.errors import DatasetError
+from graphrec.logs import download
 from graphrec.logs.card import DatasetCard, tomllib
 from graphrec.logs.datasets import get_dataset
 from graphrec.logs.download import digest
@@ -270,6 +272,16 @@ def test_a_passing_server_error_is_tried_again_a_lasting_one_reported(server, tm
 def test_a_wrong_size_is_refused(server, tmp_path, size):
     with pytest.raises(DatasetError, match=f"the card says {size:,}"):
         get(card(server, {"path": "log.csv", "size": size}), tmp_path / "toy")
+
+
+def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "open", full, raising=False)
+    with pytest.raises(DatasetError, match="log.csv.part cannot be written .the disk is full"):
+        get(card(server), tmp_path / "toy")
+    assert not (tmp_path / "toy").exists()
 
 
 def zipped(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
