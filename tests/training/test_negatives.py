@@ -59,7 +59,9 @@ def test_popular_negatives_follow_popularity_over_what_is_left():
 def test_a_user_with_nearly_all_of_the_popularity_still_gets_negatives():
     everyone = [[0] for _ in range(4000)]
     catalogue = make_catalogue([*everyone, [1]], 3)
-    items = NegativeSource(catalogue, "popularity", 2.0).for_users(np.zeros(3, dtype=np.int64), np.random.default_rng(0))
+    items = NegativeSource(catalogue, "popularity", 2.0).for_users(
+        np.zeros(3, dtype=np.int64), np.random.default_rng(0)
+    )
     assert items.tolist() == [1, 1, 1]
 
 
