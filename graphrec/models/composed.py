@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from graphrec.models.trained import TrainedRecommender, TrainedSettings
 
 
 class ComposedSettings(TrainedSettings):
     """Settings of a free composition."""
 
-    encoder: dict[str, Any] = {"name": "lightgcn"}
+    encoder: dict[str, Any] = Field(default={"name": "lightgcn"})
     """What mixes embeddings over the graph; see `graphrec.nn.ENCODERS`."""
 
 

@@ -35,11 +35,11 @@ class TrainedSettings(Settings):
 
     embedding_dim: int = Field(default=64, ge=1)
     """D; 64 is the choice of the LightGCN line of work."""
-    inputs: dict[str, Any] = {"name": "id"}
+    inputs: dict[str, Any] = Field(default={"name": "id"})
     """What the encoder starts from; see `graphrec.nn.INPUTS`."""
-    head: dict[str, Any] = {"name": "dot"}
+    head: dict[str, Any] = Field(default={"name": "dot"})
     """How two vectors make a score; see `graphrec.nn.HEADS`."""
-    loss: dict[str, Any] = {"name": "bpr"}
+    loss: dict[str, Any] = Field(default={"name": "bpr"})
     """What is minimised; see `graphrec.losses.LOSSES`."""
 
     @field_validator("inputs", "encoder", "head", "loss", mode="before", check_fields=False)

@@ -43,7 +43,7 @@ def test_the_penalty_is_half_the_squared_length_per_pair(board):
     user, item = model.network.inputs()
     _, parts = model.batch_loss(BATCH, 0.6)
     rows = [*user[[0, 3, 0]], *item[[2, 3, 2]], *item[[1, 4, 5]]]
-    expected = 0.6 * 0.5 * sum(float(row.square().sum()) for row in rows) / 3
+    expected = 0.6 * 0.5 * sum(float(row.detach().square().sum()) for row in rows) / 3
     assert float(parts["penalty"]) == pytest.approx(expected, rel=1e-5)
     assert "penalty" not in model.batch_loss(BATCH)[1]
 

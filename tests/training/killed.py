@@ -15,10 +15,10 @@ import sys
 import time
 
 import torch
-import torch._dynamo  # noqa: F401 - torch.optim and the journal import these late; here every child would do it again
-import torch.utils.tensorboard  # noqa: F401
+import torch._dynamo
+import torch.utils.tensorboard
 
-import graphrec.models.lightgcn  # noqa: F401
+import graphrec.models.lightgcn  # noqa: F401 - this and the two above are imported late; here every child would do it again
 from graphrec.training import checkpoints, journal, loop
 from graphrec.training.train import train
 
