@@ -65,6 +65,13 @@ def test_two_writers_of_one_folder(tmp_path):
     assert leftovers(tmp_path) == ["target"]
 
 
+def test_a_lock_whose_file_was_removed_meanwhile_does_not_count(tmp_path, monkeypatch):
+    """The other writer finishes, and removes the lock file, between our opening and our locking it."""
+    monkeypatch.setattr("graphrec.atomic.fcntl.flock", lambda *_: (tmp_path / ".target.lock").unlink())
+    with pytest.raises(StoreError, match="another process"), atomic_folder(tmp_path / "target", StoreError):
+        pass
+
+
 def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
     (tmp_path / ".target.abc.tmp").mkdir()
     (tmp_path / ".target.abc.tmp" / "half").write_text("half")
