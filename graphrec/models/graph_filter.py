@@ -22,7 +22,7 @@ from graphrec.progress import Reporter
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
-_USERS_AT_ONCE = 128  # narrow enough for the intermediate signals to stay in cache
+_USERS_AT_ONCE = 64  # narrow enough for the intermediate signals to stay in cache
 
 
 class GraphFilterSettings(settings.Settings):
