@@ -49,7 +49,9 @@ def split_files(folder: Path) -> dict[str, Path]:
     found = {split: member(folder, f"{split}.txt") for split in SPLITS}
     for split in ("train", "test"):
         if found[split] is None:
-            raise LogError(f"{folder}: no {split}.txt (nor {split}.txt.gz or .zst); a given split needs train.txt and test.txt")
+            raise LogError(
+                f"{folder}: no {split}.txt (nor {split}.txt.gz or .zst); a given split needs train.txt and test.txt"
+            )
     return {split: path for split, path in found.items() if path is not None}
 
 
@@ -63,5 +65,7 @@ def _read_file(path: Path, source: Source, settings: LogSettings) -> pl.LazyFram
     rows = lines.with_columns(user_id=ids.list.first(), item_id=ids.list.slice(1))
     # A line keeps its text only where it is short: a bad item of a long list would repeat the list.
     raw = pl.when(pl.col(RAW).str.len_bytes() < 200).then(RAW).otherwise(pl.col(RAW).str.slice(0, 200) + "...")
-    rows = rows.filter(pl.col("item_id").list.len() > 0).select(FILE, LINE, PROBLEM, raw.alias(RAW), "user_id", "item_id")
+    rows = rows.filter(pl.col("item_id").list.len() > 0).select(
+        FILE, LINE, PROBLEM, raw.alias(RAW), "user_id", "item_id"
+    )
     return rows.explode("item_id")

@@ -16,7 +16,7 @@ from graphrec.logs import ids, rejects, times
 from graphrec.logs.duplicates import PARTITION_ROWS, merge_duplicates
 from graphrec.logs.raw import FILE, LINE, PROBLEM, RAW, RawLog, Source
 from graphrec.logs.source import LogSettings
-from graphrec.logs.table import EVENT_TYPES, SPLITS, RejectReport
+from graphrec.logs.table import EVENT_TYPES, SPLITS, TIME, RejectReport
 
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "validation": "valid", "dev": "valid"}
 _PARSED = "parsed."
@@ -42,14 +42,17 @@ def clean(
         LogError: there are no rows, all are bad, or more than `max_bad_share` of them are.
     """
     schema = raw.events.collect_schema()
-    counts = _profile(raw.events, schema)
+    events = _prepare(raw.events, schema)
+    counts = _profile(events, schema)
     total = counts["rows"]
     if total == 0:
         raise LogError(f"{where} holds no events, only a header or blank lines; check the file or the query")
     source.progress.note(f"{where}: {total:,} rows")
-    parsed = _parse(raw, schema, counts, settings, source)
+    parsed = _parse(events, schema, counts, settings, raw.typed, source)
     good, bad = source.spool / "events", source.spool / "bad.parquet"
-    part = pl.PartitionBy(good, key={"part": pl.col("user_id").hash(seed=0) % -(-total // PARTITION_ROWS)}, include_key=False)
+    part = pl.PartitionBy(
+        good, key={"part": pl.col("user_id").hash(seed=0) % -(-total // PARTITION_ROWS)}, include_key=False
+    )
     names = [name for name in (*EVENT_TYPES, "split") if _PARSED + name in parsed.collect_schema()]
     bad_rows = parsed.filter(pl.col(PROBLEM).is_not_null())
     pl.collect_all(
@@ -67,62 +70,68 @@ def clean(
     return pl.scan_parquet(files, glob=False), report
 
 
-def _profile(events: pl.LazyFrame, schema: pl.Schema) -> dict[str, int]:
-    exprs = [pl.len().alias("rows")]
+def _prepare(events: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
     for name in ("user_id", "item_id"):
-        exprs += ids.profile(name, schema[name])
+        events = ids.prepare(events, name, schema[name])
+    return times.prepare(events, "timestamp", schema["timestamp"]) if "timestamp" in schema else events
+
+
+def _profile(events: pl.LazyFrame, schema: pl.Schema) -> dict[str, int]:
+    exprs = [pl.len().alias("rows"), *ids.profile("user_id"), *ids.profile("item_id")]
     if "timestamp" in schema:
         exprs += times.profile("timestamp", schema["timestamp"])
     return events.select(exprs).collect(engine="streaming").row(0, named=True)
 
 
 def _parse(
-    raw: RawLog, schema: pl.Schema, counts: Mapping[str, int], settings: LogSettings, source: Source
+    events: pl.LazyFrame,
+    schema: pl.Schema,
+    counts: Mapping[str, int],
+    settings: LogSettings,
+    typed: bool,
+    source: Source,
 ) -> pl.LazyFrame:
     """Add the reason of bad rows to PROBLEM, and every canonical column parsed, under a prefix."""
     values: dict[str, pl.Expr] = {}
     problems: list[pl.Expr] = [pl.col(PROBLEM)]
     for name in ("user_id", "item_id"):
-        integer = _is_integer(raw, name, schema[name], counts, settings, source)
-        values[name], problem = ids.parse(name, schema[name], integer)
+        integer = settings.id_type == "integer"
+        if settings.id_type == "auto" and not (typed and schema[name] == pl.String):
+            integer = _all_integers(events, name, counts, source)
+        values[name], problem = ids.parse(name, integer)
         problems.append(problem)
     values["behavior"] = pl.lit(settings.default_behavior)
     if "behavior" in schema:
         values["behavior"] = ids.as_string("behavior", schema["behavior"]).fill_null(settings.default_behavior)
-    values["timestamp"] = pl.lit(None, pl.Datetime("us", "UTC"))
+    values["timestamp"] = pl.lit(None, TIME)
     if "timestamp" in schema:
-        unit = times.usual_unit("timestamp", counts) if settings.time_unit == "auto" else settings.time_unit
-        judge = settings.time_unit == "auto"
-        values["timestamp"], problem = times.parse("timestamp", schema["timestamp"], unit, settings.time_format, judge=judge)
+        auto = settings.time_unit == "auto"
+        unit = times.usual_unit("timestamp", counts) if auto else settings.time_unit
+        dtype = schema["timestamp"]
+        values["timestamp"], problem = times.parse("timestamp", dtype, unit, settings.time_format, judge=auto)
         problems.append(problem)
     values["weight"] = pl.lit(1.0, pl.Float32)
     if "weight" in schema:
         values["weight"], problem = _weight(schema["weight"])
         problems.append(problem)
     if "split" in schema:
-        values["split"] = pl.col("split").str.strip_chars().str.to_lowercase().replace_strict(_SPLIT_NAMES, default=None)
+        name = pl.col("split").cast(pl.String).str.strip_chars().str.to_lowercase()
+        values["split"] = name.replace_strict(_SPLIT_NAMES, default=None, return_dtype=pl.String)
         problems.append(pl.when(values["split"].is_null()).then(pl.lit("unknown split")))
-    return raw.events.with_columns(
-        pl.coalesce(problems).alias(PROBLEM), *[value.alias(_PARSED + name) for name, value in values.items()]
-    )
+    parsed = events.with_columns(value.alias(_PARSED + name) for name, value in values.items())
+    return parsed.with_columns(pl.coalesce(problems).alias(PROBLEM))
 
 
-def _is_integer(
-    raw: RawLog, name: str, dtype: pl.DataType, counts: Mapping[str, int], settings: LogSettings, source: Source
-) -> bool:
-    """Whether the ids of a column become Int64; says so when integers and texts are mixed."""
-    if settings.id_type != "auto":
-        return settings.id_type == "integer"
-    if dtype == pl.String and raw.typed:
-        return False
-    present, integers = counts[f"{name}.present"], counts[f"{name}.integers"]
+def _all_integers(events: pl.LazyFrame, name: str, counts: Mapping[str, int], source: Source) -> bool:
+    """Whether all ids of a column are integers; says so when integers and texts are mixed."""
+    present, integers = counts[f"{name}.text"], counts[f"{name}.integer"]
     if 0 < integers < present:
-        odd = ids.as_string(name, dtype).is_not_null() & ids.as_integer(name, dtype).is_null()
-        first = raw.events.filter(odd).select(FILE, LINE, ids.as_string(name, dtype)).head(1).collect(engine="streaming")
+        odd = pl.col(f"{name}.text").is_not_null() & pl.col(f"{name}.integer").is_null()
+        first = events.filter(odd).select(FILE, LINE, f"{name}.text").head(1).collect(engine="streaming")
         file, line, value = first.row(0)
         source.progress.note(
-            f"{name} mixes {integers:,} integers and {present - integers:,} texts (first {value!r} in {file}, line {line}): "
-            f'all are kept as text; set id_type = "integer" to reject the texts'
+            f"{name} mixes {integers:,} integers and {present - integers:,} texts (the first is {value!r} in {file}, line "
+            f'{line}): all are kept as text; set id_type = "integer" to reject the texts'
         )
     return 0 < integers == present
 

@@ -16,7 +16,17 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *("item", "iid", "asin", "parentasin", "product", "movie", "book", "artist", "game"),
     ),
     "behavior": ("behavior", "behaviour", "event", "eventtype", "action", "actiontype", "behaviortype", "interaction"),
-    "timestamp": ("timestamp", "time", "ts", "unixtime", "unixreviewtime", "eventtime", "datetime", "date", "createdat"),
+    "timestamp": (
+        "timestamp",
+        "time",
+        "ts",
+        "unixtime",
+        "unixreviewtime",
+        "eventtime",
+        "datetime",
+        "date",
+        "createdat",
+    ),
     "weight": ("weight", "rating", "score", "stars", "overall", "count", "playcount", "value"),
     "split": ("split",),
 }
@@ -63,7 +73,7 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, Column | None], whe
         if canonical in mapping and canonical not in found:
             raise LogError(
                 f"{where}: no column for {canonical}; the columns are {', '.join(names)}{nearest(canonical, names)}; "
-                f"name it with columns = {{ {canonical} = \"...\" }} (or set header = false if the first line is data)"
+                f'name it with columns = {{ {canonical} = "..." }} (or set header = false if the first line is data)'
             )
     return found
 

@@ -44,13 +44,17 @@ def merge_duplicates(files: Sequence[Path], policy: str, progress: Reporter) -> 
 
 def _merge(events: pl.DataFrame, policy: str) -> pl.DataFrame:
     key = [name for name in ("user_id", "item_id", "behavior", "split") if name in events.columns]
-    repeated = events.select(key).is_duplicated()
-    if not repeated.any():
+    # Rows of equal keys have equal hashes, so the others need no comparison.
+    suspect = events.select(key).hash_rows(seed=0).is_duplicated()
+    if not suspect.any():
         return events
     events = events.with_row_index(_ROW)
-    ordered = events.filter(repeated).sort("timestamp", _ROW, nulls_last=True)
+    ordered = events.filter(suspect).sort("timestamp", _ROW, nulls_last=True)
     kept = ordered.unique(key, keep="last" if policy == "last" else "first", maintain_order=True)
     if policy in _WEIGHTS:
         weight = _WEIGHTS[policy](pl.col("weight").cast(pl.Float64)).cast(pl.Float32)
-        kept = kept.drop("weight").join(ordered.group_by(key).agg(weight), on=key).select(events.columns)
-    return pl.concat([events.filter(~repeated), kept]).sort(_ROW).drop(_ROW)
+        kept = kept.drop("weight").join(ordered.group_by(key).agg(weight), on=key)
+        merged = kept.select(_ROW, "weight")
+        events = events.join(merged, on=_ROW, how="left", maintain_order="left", suffix=".merged")
+        events = events.with_columns(weight=pl.coalesce("weight.merged", "weight")).drop("weight.merged")
+    return events.filter(~suspect | events[_ROW].is_in(kept[_ROW].implode())).drop(_ROW)

@@ -93,7 +93,11 @@ READ_ERRORS = (OSError, EOFError, zlib.error)
 def damaged(path: Path, error: BaseException) -> LogError:
     """The error for a file whose bytes cannot be read."""
     what = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower(), "")
-    return LogError(f"{path}: cannot read it as a {what} file ({error}); it is damaged or cut short, so copy it again".replace("  ", " "))
+    return LogError(
+        f"{path}: cannot read it as a {what} file ({error}); it is damaged or cut short, so copy it again".replace(
+            "  ", " "
+        )
+    )
 
 
 def first_bytes(path: Path, count: int = 65536) -> bytes:

@@ -14,20 +14,8 @@ def text(column: str, missing: tuple[str, ...] = MISSING) -> pl.Expr:
     return pl.when(~trimmed.is_in(missing)).then(trimmed)
 
 
-def as_integer(column: str, dtype: pl.DataType) -> pl.Expr:
-    """The id as Int64, null where it is no integer. `12` and the `12.0` of pandas are integers, `007` and `+7` are texts."""
-    if dtype == pl.String:
-        digits = text(column).str.strip_suffix(".0")
-        number = digits.cast(pl.Int64, strict=False)
-        return pl.when(number.cast(pl.String) == digits).then(number)
-    value = pl.col(column)
-    if dtype.is_float():
-        value = pl.when(value.is_finite() & (value == value.round()) & (value.abs() < 2**53)).then(value)
-    return value.cast(pl.Int64, strict=False)
-
-
 def as_string(column: str, dtype: pl.DataType) -> pl.Expr:
-    """The id as text, null where it is absent."""
+    """The values of a column of any type as text, null where absent."""
     if dtype == pl.String:
         return text(column)
     if dtype.is_float():
@@ -35,22 +23,43 @@ def as_string(column: str, dtype: pl.DataType) -> pl.Expr:
     return pl.col(column).cast(pl.String, strict=False)
 
 
-def profile(column: str, dtype: pl.DataType) -> list[pl.Expr]:
-    """Count the ids that are present and those that are integers."""
-    return [
-        as_string(column, dtype).count().alias(f"{column}.present"),
-        as_integer(column, dtype).count().alias(f"{column}.integers"),
-    ]
+def as_integer(column: str, dtype: pl.DataType) -> pl.Expr:
+    """The values of a column of any type as Int64, null where they are no integers.
+
+    `12` and the `12.0` that pandas writes are integers; `007` and `+7` are texts.
+    """
+    return text_to_integer(text(column)) if dtype == pl.String else _number_to_integer(pl.col(column), dtype)
 
 
-def parse(column: str, dtype: pl.DataType, integer: bool) -> tuple[pl.Expr, pl.Expr]:
-    """The parsed id and the reason why it is bad (null for a good one)."""
-    present = as_string(column, dtype)
-    value = as_integer(column, dtype) if integer else present
-    problem = (
-        pl.when(present.is_null())
-        .then(pl.lit(f"missing {column}"))
-        .when(value.is_null())
-        .then(pl.lit(f"{column} is no integer"))
-    )
-    return value, problem
+def text_to_integer(trimmed: pl.Expr) -> pl.Expr:
+    """The Int64 that a trimmed text writes in its plainest form, null for any other text."""
+    digits = trimmed.str.strip_suffix(".0")
+    number = digits.cast(pl.Int64, strict=False)
+    return pl.when(number.cast(pl.String) == digits).then(number)
+
+
+def _number_to_integer(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if dtype.is_float():
+        value = pl.when(value.is_finite() & (value == value.round()) & (value.abs() < 2**53)).then(value)
+    return value.cast(pl.Int64, strict=False)
+
+
+def prepare(events: pl.LazyFrame, column: str, dtype: pl.DataType) -> pl.LazyFrame:
+    """Add `COLUMN.text` and `COLUMN.integer`, computed once for counting and parsing."""
+    events = events.with_columns(as_string(column, dtype).alias(f"{column}.text"))
+    integer = text_to_integer(pl.col(f"{column}.text")) if dtype == pl.String else as_integer(column, dtype)
+    return events.with_columns(integer.alias(f"{column}.integer"))
+
+
+def profile(column: str) -> list[pl.Expr]:
+    """Count the ids that are present and those that are integers, in prepared events."""
+    return [pl.col(f"{column}.{kind}").count().alias(f"{column}.{kind}") for kind in ("text", "integer")]
+
+
+def parse(column: str, integer: bool) -> tuple[pl.Expr, pl.Expr]:
+    """The id and the reason why it is bad (null for a good one), in prepared events."""
+    value = pl.col(f"{column}.integer" if integer else f"{column}.text")
+    reason = pl.lit(f"missing {column}")
+    if integer:
+        reason = pl.when(pl.col(f"{column}.text").is_null()).then(reason).otherwise(pl.lit(f"{column} is no integer"))
+    return value, pl.when(value.is_null()).then(reason)

@@ -38,12 +38,18 @@ def read_media(name: str, table: MediaTable, item_type: pl.DataType) -> Media:
     known = frame.select(parse("item_id", known.dtype).alias("item_id")).to_series()
     if known.null_count():
         row = int(known.is_null().arg_max() or 0)
-        raise LogError(f"{path} ({name}): row {row} has the item id {frame['item_id'][row]!r}, but item ids are {item_type}")
+        raise LogError(
+            f"{path} ({name}): row {row} has the item id {frame['item_id'][row]!r}, but item ids are {item_type}"
+        )
     if known.n_unique() < len(known):
-        raise LogError(f"{path} ({name}): the item id {known.filter(known.is_duplicated())[0]!r} occurs twice; keep one row an item")
+        raise LogError(
+            f"{path} ({name}): the item id {known.filter(known.is_duplicated())[0]!r} occurs twice; keep one row an item"
+        )
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
-        raise LogError(f"{path} ({name}): row {bad[0]} and {len(bad) - 1} more hold NaN or infinite values; remove or replace them")
+        raise LogError(
+            f"{path} ({name}): row {bad[0]} and {len(bad) - 1} more hold NaN or infinite values; remove or replace them"
+        )
     return Media(known, vectors)
 
 
@@ -52,7 +58,9 @@ def _load_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise LogError(f"{path}: cannot read it as a .npy array ({error}); it is damaged, cut short or pickled") from error
+        raise LogError(
+            f"{path}: cannot read it as a .npy array ({error}); it is damaged, cut short or pickled"
+        ) from error
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise LogError(f"{path}: vectors must be a numeric array of shape (n, F), got {array.dtype} {array.shape}")
     return np.ascontiguousarray(array, dtype=np.float32)
@@ -67,7 +75,9 @@ def _read_ids(source: str | None, count: int, vectors: Path) -> pl.Series:
     else:
         known = pl.Series(first_bytes(path, -1).decode("utf-8-sig").split())
     if len(known) != count:
-        raise LogError(f"{path} holds {len(known):,} ids but {vectors} {count:,} vectors; they must be as many, in the same order")
+        raise LogError(
+            f"{path} holds {len(known):,} ids but {vectors} {count:,} vectors; they must be as many, in the same order"
+        )
     return known
 
 
@@ -86,6 +96,8 @@ def _read_parquet(path: Path, table: MediaTable) -> tuple[pl.Series, np.ndarray]
     width = vectors.list.len().max()
     if vectors.null_count() or vectors.list.len().n_unique() > 1 or not width:
         row = int((vectors.list.len().fill_null(0) != width).arg_max() or 0)
-        raise LogError(f"{path}: every vector must hold {width} numbers, but row {row} has another length; pad or drop it")
+        raise LogError(
+            f"{path}: every vector must hold {width} numbers, but row {row} has another length; pad or drop it"
+        )
     flat = vectors.list.explode().to_numpy()
     return frame[names[ids_at]], np.ascontiguousarray(flat.reshape(len(frame), width), dtype=np.float32)

@@ -61,7 +61,9 @@ def parquet_schema(path: Path) -> dict[str, pl.DataType]:
     try:
         return dict(pl.read_parquet_schema(path))
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise LogError(f"{path}: cannot read it as a Parquet file ({_first(error)}); it is damaged or cut short") from error
+        raise LogError(
+            f"{path}: cannot read it as a Parquet file ({_first(error)}); it is damaged or cut short"
+        ) from error
 
 
 def _plain(column: str, schema: dict[str, pl.DataType]) -> pl.Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import tempfile
@@ -74,9 +75,8 @@ def read_log(
                 f"environment variable TMPDIR to a folder with room for twice the log"
             ) from error
         raise
-    return InteractionLog(
-        events, **tables, media=media, source=where, rejected=report, settings=resolved, cache=cache
-    )  # fmt: skip
+    atexit.register(cache.cleanup)  # keeps the folder even when only `events` of the log is kept
+    return InteractionLog(events, **tables, media=media, source=where, rejected=report, settings=resolved, cache=cache)
 
 
 def read_split_folder(folder: _Path, **settings: Any) -> InteractionLog:
@@ -118,7 +118,9 @@ def _read_raw(paths: list[str], settings: LogSettings, spool: Path, progress: Re
         raise LogError(f"{', '.join(paths)}: no files there; check the folder and the pattern")
     formats = {sniff_format(path) if settings.format == "auto" else settings.format for path in source.paths}
     if len(formats) > 1:
-        raise LogError(f"{', '.join(paths)}: the files have several formats ({', '.join(sorted(formats))}); read them apart")
+        raise LogError(
+            f"{', '.join(paths)}: the files have several formats ({', '.join(sorted(formats))}); read them apart"
+        )
     name = formats.pop()
     for path in source.paths:
         if path.is_dir() and name not in ("movielens", "atomic", "adjacency"):

@@ -35,7 +35,11 @@ _USUAL: dict[str, tuple[str, ...]] = {
 
 
 def read_tables(
-    settings: LogSettings, given: dict[str, pl.DataFrame], user_type: pl.DataType, item_type: pl.DataType, source: Source
+    settings: LogSettings,
+    given: dict[str, pl.DataFrame],
+    user_type: pl.DataType,
+    item_type: pl.DataType,
+    source: Source,
 ) -> tuple[dict[str, pl.DataFrame], dict[str, Media]]:
     """Read the side tables that the settings name, and finish those that the log's format brought along.
 
@@ -102,7 +106,9 @@ def _sound(rows: pl.LazyFrame, path: Path, source: Source) -> pl.DataFrame:
     if bad.height == frame.height:
         raise LogError(f"{path}: no usable row; line {bad[LINE][0]}: {bad[PROBLEM][0]}; check separator and encoding")
     if bad.height:
-        source.progress.note(f"{path}: {bad.height:,} rows skipped; the first is line {bad[LINE][0]}: {bad[PROBLEM][0]}")
+        source.progress.note(
+            f"{path}: {bad.height:,} rows skipped; the first is line {bad[LINE][0]}: {bad[PROBLEM][0]}"
+        )
     return frame.filter(pl.col(PROBLEM).is_null())
 
 
@@ -115,7 +121,9 @@ def _find(names: Sequence[str], mapping: dict[str, Column], kind: str, where: st
         elif column in names:
             found[canonical] = str(column)
         else:
-            raise LogError(f"{where}: no column {column!r} for {canonical}; the columns are {', '.join(names)}{nearest(column, names)}")
+            raise LogError(
+                f"{where}: no column {column!r} for {canonical}; the columns are {', '.join(names)}{nearest(column, names)}"
+            )
     for key in _KEYS[kind]:
         if key not in found:
             usual = {plain(alias) for alias in (key, *_USUAL[key])}
@@ -129,7 +137,7 @@ def _find(names: Sequence[str], mapping: dict[str, Column], kind: str, where: st
     elif missing:
         raise LogError(
             f"{where}: no column for {missing[0]}; the columns are {', '.join(names)}{nearest(missing[0], names)}; "
-            f"name it with {kind}.columns = {{ {missing[0]} = \"...\" }}"
+            f'name it with {kind}.columns = {{ {missing[0]} = "..." }}'
         )
     order = [key for key in _KEYS[kind] if key in found]
     return {key: found[key] for key in (*order, *[name for name in found if name not in order])}
@@ -139,7 +147,11 @@ def _finish(kind: str, frame: pl.DataFrame, types: dict[str, pl.DataType], sourc
     """Give ids the type that they have in the events, attributes the type that they look like, and drop rows without id."""
     if kind == "triples":
         number = all(_all_integers(frame[name]) for name in ("head", "tail")) and types["item_id"] == pl.Int64
-        columns = {"head": pl.Int64 if number else pl.String, "relation": pl.String, "tail": pl.Int64 if number else pl.String}
+        columns = {
+            "head": pl.Int64 if number else pl.String,
+            "relation": pl.String,
+            "tail": pl.Int64 if number else pl.String,
+        }
     elif kind == "social":
         columns = {"src": types["user_id"], "dst": types["user_id"]}
     elif kind == "item_relations":
@@ -157,7 +169,9 @@ def _finish(kind: str, frame: pl.DataFrame, types: dict[str, pl.DataType], sourc
     else:
         finished = _typed(finished.unique(list(columns), keep="first", maintain_order=True))
     if finished.height < frame.height:
-        source.progress.note(f"{kind}: {frame.height - finished.height:,} of {frame.height:,} rows lack an id or repeat one")
+        source.progress.note(
+            f"{kind}: {frame.height - finished.height:,} of {frame.height:,} rows lack an id or repeat one"
+        )
     return finished
 
 

@@ -41,7 +41,7 @@ class SideTable(Settings):
     """One side table: a delimited, Parquet or JSON lines file, plain or compressed."""
 
     path: str
-    columns: dict[str, Column] = {}
+    columns: dict[str, Column] = Field(default_factory=dict)
     """Canonical name to source column, for the columns that are not called so already."""
     separator: str | None = None
     header: bool | None = None
@@ -54,7 +54,7 @@ class MediaTable(Settings):
     path: str
     ids: str | None = None
     """`.npy` only: a file of n item ids, one a line (or `.npy`); without it row r belongs to the item id r."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Parquet only: the source columns of `item_id` and `vector`."""
 
 
@@ -98,7 +98,7 @@ class LogSettings(Settings):
     """Knowledge triples: `head`, `relation`, `tail`."""
     item_relations: TableSource | None = None
     """Item to item relations: `src`, `relation`, `dst`."""
-    media: dict[str, MediaSource] = {}
+    media: dict[str, MediaSource] = Field(default_factory=dict)
 
     @field_validator("format")
     @classmethod

@@ -8,12 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from typing_extensions import Self
 
 from graphrec.logs.source import ColumnMap, LogSettings, MediaTable, SideTable
 
 __all__ = [
-    "ColumnMap", "EVENT_TYPES", "InteractionLog", "LogSettings", "Media", "MediaTable", "RejectReport", "SPLITS", "SideTable"
-]  # fmt: skip
+    "EVENT_TYPES",
+    "SPLITS",
+    "ColumnMap",
+    "InteractionLog",
+    "LogSettings",
+    "Media",
+    "MediaTable",
+    "RejectReport",
+    "SideTable",
+]
 
 TIME = pl.Datetime("us", "UTC")
 SPLITS = ("train", "valid", "test")
@@ -90,8 +99,8 @@ class InteractionLog:
     """Clean interaction events and the side tables that came with them.
 
     Rows of one user stand in source order; the (user, item, behaviour) triple occurs once unless the duplicates
-    policy was `keep`. The events lie in a temporary folder that is removed with this object, so keep the log while a query
-    made from `events` is unfinished.
+    policy was `keep`. The events of a log that was read lie in a temporary folder, which `close`, the end of a `with`
+    block or else the end of the process removes.
 
     Args:
         events: columns as in `EVENT_TYPES`, and `split` when the source gives a split.
@@ -104,6 +113,7 @@ class InteractionLog:
         source: where the log came from, for people.
         rejected: the rows that were not used.
         settings: how it was read; None for a log made in memory.
+        cache: the temporary folder of the events; None for a log made in memory.
     """
 
     events: pl.LazyFrame
@@ -123,7 +133,9 @@ class InteractionLog:
         for name, types in EVENT_TYPES.items():
             if schema.get(name) not in types:
                 choices = " or ".join(str(dtype) for dtype in types)
-                raise ValueError(f"InteractionLog: events.{name} must be {choices}, got {schema.get(name, 'no such column')}")
+                raise ValueError(
+                    f"InteractionLog: events.{name} must be {choices}, got {schema.get(name, 'no such column')}"
+                )
         for name, key in (("users", "user_id"), ("items", "item_id")):
             table = getattr(self, name)
             if table is not None and table.columns[:1] != [key]:
@@ -132,6 +144,17 @@ class InteractionLog:
             table = getattr(self, name)
             if table is not None and tuple(table.columns) != columns:
                 raise ValueError(f"InteractionLog: {name} must have the columns {columns}, got {table.columns}")
+
+    def close(self) -> None:
+        """Remove the temporary folder of the events; they cannot be read afterwards."""
+        if self.cache is not None:
+            self.cache.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
 
     @property
     def has_split(self) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator
+import errno
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from graphrec.errors import LogError
-from graphrec.logs.files import READ_ERRORS, damaged, first_bytes, open_plain
+from graphrec.logs.files import COMPRESSIONS, READ_ERRORS, damaged, first_bytes, open_plain
 from graphrec.logs.raw import FILE, LINE, PROBLEM, RAW, Source
 
 _CHUNK = 1 << 22
@@ -50,56 +52,63 @@ def open_text(path: Path, encoding: str, source: Source) -> TextFile:
     head = first_bytes(path)
     plain = encoding.lower() in _UTF8
     if plain and (head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head):
-        raise LogError(f"{path} is not UTF-8 text (it looks like UTF-16 or binary); set encoding = \"utf-16\" if it is text")
-    copy = source.spool_path(".txt") if path.suffix.lower() in (".gz", ".zst") or not plain else None
-    quoted = broken = False
-    decode = codecs.getincrementaldecoder("utf-8" if plain else encoding)("strict" if copy is None else "replace").decode
+        raise LogError(
+            f'{path} is not UTF-8 text (it looks like UTF-16 or binary); set encoding = "utf-16" if it is text'
+        )
     try:
-        output = open(copy, "wb") if copy is not None else None
-        try:
-            for chunk, last in _chunks(path):
-                quoted = quoted or b'"' in chunk
-                if not plain or not chunk.isascii() or broken:
-                    text = decode(chunk, last)
-                    broken = broken or "\ufffd" in text
-                    chunk = text.encode()
-                if output is not None:
-                    output.write(chunk)
-        finally:
-            if output is not None:
-                output.close()
-    except UnicodeDecodeError:
-        return _repair(path, source)
+        if plain and path.suffix.lower() not in COMPRESSIONS:
+            try:
+                return _inspect(path)
+            except UnicodeDecodeError:
+                pass  # the copy has U+FFFD in place of the bad bytes
+        return _copy(path, "utf-8" if plain else encoding, source.spool_path(".txt"))
     except READ_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise damaged(path, error) from error
-    return TextFile(str(path), copy or path, quoted, broken)
 
 
-def _chunks(path: Path) -> Iterator[tuple[bytes, bool]]:
+def _inspect(path: Path) -> TextFile:
+    """Check in one pass that the bytes are UTF-8; raises UnicodeDecodeError when they are not."""
+    decode = codecs.getincrementaldecoder("utf-8")("strict").decode
+    quoted, ascii_so_far = False, True
+    for chunk in _chunks(path):
+        quoted = quoted or b'"' in chunk
+        if ascii_so_far and chunk.isascii():
+            continue
+        ascii_so_far = False
+        decode(chunk)
+    decode(b"", True)
+    return TextFile(str(path), path, quoted, False)
+
+
+def _copy(path: Path, encoding: str, copy: Path) -> TextFile:
+    """Unpack and decode into a UTF-8 copy."""
+    decode = codecs.getincrementaldecoder(encoding)("replace").decode
+    quoted = broken = False
+    with open(copy, "wb") as output:
+        for chunk in itertools.chain(_chunks(path), [b""]):
+            text = decode(chunk, not chunk)
+            quoted, broken = quoted or '"' in text, broken or "\ufffd" in text
+            output.write(text.encode())
+    return TextFile(str(path), copy, quoted, broken)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
     with open_plain(path) as handle:
         while chunk := handle.read(_CHUNK):
-            yield chunk, False
-    yield b"", True
-
-
-def _repair(path: Path, source: Source) -> TextFile:
-    copy = source.spool_path(".txt")
-    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-    quoted = False
-    with open(copy, "wb") as output:
-        for chunk, last in _chunks(path):
-            quoted = quoted or b'"' in chunk
-            output.write(decode(chunk, last).encode())
-    return TextFile(str(path), copy, quoted, True)
+            yield chunk
 
 
 def scan_lines(text: TextFile, skip: int = 0) -> pl.LazyFrame:
     """All lines but the first `skip` and blank ones: FILE, LINE (from 1), RAW (the line) and PROBLEM."""
     line = pl.col(RAW).str.strip_chars_end("\r\n")
     frame = pl.scan_lines(text.path, name=RAW, row_index_name=LINE, row_index_offset=1, glob=False)
-    frame = frame.filter(pl.col(LINE) > skip).with_columns(line)
-    frame = frame.filter(pl.col(RAW).str.strip_chars() != "")
-    frame = frame.with_columns(pl.when(pl.col(LINE) == 1).then(pl.col(RAW).str.strip_prefix("\ufeff")).otherwise(RAW).alias(RAW))
+    frame = frame.filter(pl.col(LINE) > skip)
+    frame = frame.with_columns(
+        pl.when(pl.col(LINE) == 1).then(line.str.strip_prefix("\ufeff")).otherwise(line).alias(RAW)
+    )
+    frame = frame.filter(pl.col(RAW).str.strip_chars(" ") != "")
     problem = pl.lit(None, pl.String)
     if text.damaged:
         problem = pl.when(pl.col(RAW).str.contains("\ufffd", literal=True)).then(pl.lit("undecodable bytes"))
@@ -111,12 +120,9 @@ def scan_fields(text: TextFile, separator: str, width: int, skip: int, source: S
 
     A row with more or fewer than `width` fields has the problem "ragged line". Double quotes protect separators and
     line ends, as in RFC 4180; LINE is then the line on which the row begins.
-
-    Raises:
-        LogError: a quote is never closed.
     """
     if text.quoted and len(separator) == 1:
-        frame, separator = _scan_quoted(text, separator, skip, source), _UNIT
+        frame, separator = _scan_quoted(text, separator, width, skip, source), _UNIT
     else:
         frame = scan_lines(text, skip)
     names = [str(position) for position in range(width)]
@@ -128,29 +134,56 @@ def scan_fields(text: TextFile, separator: str, width: int, skip: int, source: S
     ).drop("rest")
 
 
-def _scan_quoted(text: TextFile, separator: str, skip: int, source: Source) -> pl.LazyFrame:
+def _scan_quoted(text: TextFile, separator: str, width: int, skip: int, source: Source) -> pl.LazyFrame:
     """Resolve the quotes into a copy whose lines are `line number, field, field, ...` with unit separators."""
     copy = source.spool_path(".fields")
     blank = str.maketrans({"\n": " ", "\r": " ", _UNIT: " "})
-    start = 1
-    with open(text.path, encoding="utf-8-sig", newline="") as rows, open(copy, "w", encoding="utf-8", newline="\n") as output:
-        reader = csv.reader(rows, delimiter=separator, strict=False)
-        try:
-            for row in reader:
-                if row and start > skip:
-                    output.write(f"{start}{_UNIT}{_UNIT.join(field.translate(blank) for field in row)}\n")
-                start = reader.line_num + 1
-        except csv.Error as error:
-            raise LogError(f"{text.name} line {start}: {error}; a double quote opened there is never closed") from error
+    with (
+        open(text.path, encoding="utf-8-sig", newline="\n") as rows,
+        open(copy, "w", encoding="utf-8", newline="\n") as output,
+    ):
+        for number, row in _records(rows, separator, width):
+            if number > skip:
+                output.write(f"{number}{_UNIT}{_UNIT.join(field.translate(blank) for field in row)}\n")
     resolved = scan_lines(TextFile(text.name, copy, False, text.damaged))
     parts = pl.col(RAW).str.splitn(_UNIT, 2).struct
     return resolved.with_columns(parts.field("field_0").cast(pl.Int64).alias(LINE), parts.field("field_1").alias(RAW))
 
 
+def _records(lines: Iterable[str], separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of every row. A quote that is never closed would swallow the lines after it, so lines that
+    do not make one row of `width` fields together are taken one by one."""
+    held: list[str] = []
+
+    def hold() -> Iterator[str]:
+        for line in lines:
+            held.append(line)
+            yield line
+
+    done, ended = 0, False
+    while not ended:
+        try:
+            row = next(csv.reader(hold(), delimiter=separator), None)
+            ended = row is None and not held
+        except csv.Error:
+            row = None
+        if row is not None and (len(held) == 1 or len(row) == width):
+            rows = [row] if row else []
+        else:
+            rows = [split_line(line.rstrip("\r\n"), separator) for line in held]
+        for number, fields in enumerate(rows, start=done + 1):
+            yield number, fields
+        done += len(held)
+        held.clear()
+
+
 def split_line(line: str, separator: str) -> list[str]:
     """Split one line as `scan_fields` does."""
     if '"' in line and len(separator) == 1:
-        return next(csv.reader([line], delimiter=separator), [])
+        try:
+            return next(csv.reader([line], delimiter=separator), [])
+        except csv.Error:
+            pass  # a lone carriage return, or an enormous field: no quotes are meant
     return line.split(separator)
 
 

@@ -15,15 +15,31 @@ _BELOW = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": float("inf")}
 _SPOKEN = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601 texts"}
 _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _ISO_OFFSET = "%Y-%m-%d %H:%M:%S%.f%#z"
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 _SLACK = datetime.timedelta(days=1)  # clocks and time zones differ
 
 
+def prepare(events: pl.LazyFrame, column: str, dtype: pl.DataType) -> pl.LazyFrame:
+    """Add `COLUMN.text`, `COLUMN.number` and `COLUMN.unit`, computed once for counting and parsing."""
+    if dtype.is_temporal():
+        return events
+    text, number = pl.col(f"{column}.text"), pl.col(f"{column}.number")
+    value = (text if dtype == pl.String else pl.col(column)).cast(pl.Float64, strict=False)
+    magnitude = number.abs()
+    unit = pl.when(magnitude < _BELOW["s"]).then(pl.lit("s"))
+    for name in ("ms", "us", "ns"):
+        unit = unit.when(magnitude < _BELOW[name]).then(pl.lit(name))
+    unit = unit.when(text.str.slice(4, 1).is_in(["-", "/"])).then(pl.lit("iso"))
+    events = events.with_columns(ids.as_string(column, dtype).alias(f"{column}.text"))
+    events = events.with_columns(pl.when(value.is_finite()).then(value).alias(f"{column}.number"))
+    return events.with_columns(unit.alias(f"{column}.unit"))
+
+
 def profile(column: str, dtype: pl.DataType) -> list[pl.Expr]:
-    """Count the values of each unit; text that is neither a number nor a date counts nowhere."""
+    """Count the values of each unit in prepared events; text that is neither a number nor a date counts nowhere."""
     if dtype.is_temporal():
         return []
-    unit = _unit(column, dtype)
-    return [(unit == name).sum().alias(f"{column}.{name}") for name in _SPOKEN]
+    return [(pl.col(f"{column}.unit") == name).sum().alias(f"{column}.{name}") for name in _SPOKEN]
 
 
 def usual_unit(column: str, counts: Mapping[str, int]) -> str:
@@ -37,22 +53,21 @@ def parse(
     """The time as `Datetime('us', 'UTC')` and the reason why it is bad (null for a good or absent one).
 
     Args:
-        column: the raw column.
-        dtype: its type.
+        column: a column of prepared events.
+        dtype: its type before.
         unit: s, ms, us, ns or iso; a time without zone is taken as UTC.
         time_format: a strftime format that wins over `unit`, or None.
         judge: refuse values whose magnitude is that of another unit.
     """
-    present = _text(column, dtype).is_not_null() if not dtype.is_temporal() else pl.col(column).is_not_null()
     other_unit = pl.lit(False)
     if dtype.is_temporal():
-        value = _temporal(column, dtype)
+        present, value = pl.col(column).is_not_null(), _temporal(column, dtype)
     elif time_format is not None:
-        value = _text(column, dtype).str.to_datetime(time_format, time_unit="us", strict=False)
-        value = value if "z" in time_format.lower() else value.dt.replace_time_zone("UTC")
+        present, value = pl.col(f"{column}.text").is_not_null(), _formatted(pl.col(f"{column}.text"), time_format)
     else:
-        value = _iso(_text(column, dtype)) if unit == "iso" else _epoch(_number(column, dtype), unit)
-        other_unit = (_unit(column, dtype) != unit) if judge else other_unit
+        present = pl.col(f"{column}.text").is_not_null()
+        value = _iso(pl.col(f"{column}.text")) if unit == "iso" else _epoch(pl.col(f"{column}.number"), unit)
+        other_unit = (pl.col(f"{column}.unit") != unit) if judge else other_unit
     latest = datetime.datetime.now(datetime.timezone.utc) + _SLACK
     problem = (
         pl.when(~present)
@@ -63,27 +78,15 @@ def parse(
         .then(pl.lit("unparsable timestamp"))
         .when(value > latest)
         .then(pl.lit("timestamp in the future"))
-        .when(value.dt.year() < 1970)
+        .when(value < _EPOCH)
         .then(pl.lit("timestamp before 1970"))
     )
     return value, problem
 
 
-def _text(column: str, dtype: pl.DataType) -> pl.Expr:
-    return ids.text(column) if dtype == pl.String else pl.col(column).cast(pl.String)
-
-
-def _number(column: str, dtype: pl.DataType) -> pl.Expr:
-    number = (ids.text(column) if dtype == pl.String else pl.col(column)).cast(pl.Float64, strict=False)
-    return pl.when(number.is_finite()).then(number)
-
-
-def _unit(column: str, dtype: pl.DataType) -> pl.Expr:
-    magnitude = _number(column, dtype).abs()
-    unit = pl.when(magnitude < _BELOW["s"]).then(pl.lit("s"))
-    for name in ("ms", "us", "ns"):
-        unit = unit.when(magnitude < _BELOW[name]).then(pl.lit(name))
-    return unit.when(_text(column, dtype).str.slice(4, 1).is_in(["-", "/"])).then(pl.lit("iso"))
+def _formatted(text: pl.Expr, time_format: str) -> pl.Expr:
+    value = text.str.to_datetime(time_format, time_unit="us", strict=False)
+    return value.dt.convert_time_zone("UTC") if "z" in time_format.lower() else value.dt.replace_time_zone("UTC")
 
 
 def _epoch(number: pl.Expr, unit: str) -> pl.Expr:
