@@ -71,8 +71,11 @@ def diversity(topk: np.ndarray, item_vectors: np.ndarray | sparse.csr_matrix, k:
     step = 1024  # lists at a time, so that the sums of sparse vectors stay small
     for start in range(0, len(listed), step):
         block = member[start : start + step] @ unit
-        squares = block.multiply(block) if sparse.issparse(block) else block * block
-        sums[start : start + step] = np.asarray(squares.sum(axis=1)).ravel()
+        if sparse.issparse(block):
+            block.data **= 2
+        else:
+            block **= 2
+        sums[start : start + step] = np.asarray(block.sum(axis=1)).ravel()
     count = np.asarray(member.sum(axis=1)).ravel()
     pairs = count * (count - 1)
     similarity = np.divide(sums - member @ lengths, pairs, out=np.full(len(listed), np.nan), where=pairs > 0)

@@ -65,7 +65,7 @@ def item_popularity(evaluation: Evaluation, k: int) -> bytes:
     """Recall and shares of head, mid and tail items side by side."""
     groups = evaluation.by_item_popularity
     figure = Figure(figsize=(7.2, 3.4), dpi=130)
-    left, right = figure.subplots(1, 2, width_ratios=(2, 3))
+    left, right = figure.subplots(1, 2, width_ratios=(3, 4))
     names = [f"{group['label']}\n({group['items']:,} items)" for group in groups]
     values = [group[f"recall@{k}"] or 0.0 for group in groups]
     bars = left.bar(range(len(groups)), values, 0.6, color=BLUE)
