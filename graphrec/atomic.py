@@ -160,7 +160,7 @@ def _readable_os_errors(target: Path, error: type[GraphrecError]) -> Iterator[No
             raise
         if problem.errno in _FULL:
             raise error(_full_message(target)) from problem
-        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise error(f"cannot write {target}: {problem.strerror}; choose a folder you can write") from problem
         raise
 

@@ -88,7 +88,7 @@ def encode(log: InteractionLog, min_weight: float | None = None) -> tuple[Events
     item = _to_codes(frame.drop_in_place("item_id"), items, np.int32)
     behavior = frame.drop_in_place("behavior").to_numpy().astype(np.uint8, copy=False)
     timestamp = _timestamps(frame.drop_in_place("timestamp"))
-    weight = frame.drop_in_place("weight").to_numpy().copy()
+    weight = frame.drop_in_place("weight").to_numpy(writable=True)
     given = _given(frame.drop_in_place("split"), log.source) if log.has_split else None
     coded = Events(
         IdMap(users, "user"), IdMap(items, "item"), behaviors.to_list(), user, item, behavior, weight, timestamp, given
@@ -136,7 +136,7 @@ def _to_codes(column: pl.Series, values: pl.Series, dtype: type) -> np.ndarray:
 def _timestamps(column: pl.Series) -> np.ndarray | None:
     if column.null_count() == len(column):
         return None
-    return column.fill_null(NO_TIME).to_numpy().copy()
+    return column.fill_null(NO_TIME).to_numpy(writable=True)
 
 
 def _given(column: pl.Series, source: str) -> np.ndarray | None:

@@ -149,12 +149,12 @@ class GraphStore:
         if split not in SIDES:
             raise unknown_name("split", split, SIDES)
         frame = self._events(split, ["user", "item", "weight", "timestamp"], behavior)
-        timestamp = frame["timestamp"].to_physical()
-        return Interactions(
-            frame["user"].cast(pl.Int64).to_numpy(),
-            frame["item"].cast(pl.Int64).to_numpy(),
-            frame["weight"].to_numpy(),
-            None if timestamp.null_count() == len(frame) else timestamp.fill_null(NO_TIME).to_numpy(),
+        time = frame["timestamp"].to_physical()
+        return Interactions(  # writable, so that torch takes the arrays without a copy or a warning
+            frame["user"].cast(pl.Int64).to_numpy(writable=True),
+            frame["item"].cast(pl.Int64).to_numpy(writable=True),
+            frame["weight"].to_numpy(writable=True),
+            None if time.null_count() == len(frame) else time.fill_null(NO_TIME).to_numpy(writable=True),
         )
 
     def train_matrix(self, behavior: str | None = None) -> sparse.csr_matrix:
@@ -167,7 +167,7 @@ class GraphStore:
         indptr = np.zeros(self.num_users + 1, dtype=np.int64)
         np.cumsum(np.bincount(frame["user"].to_numpy(), minlength=self.num_users), out=indptr[1:])
         matrix = sparse.csr_matrix(
-            (frame["weight"].to_numpy().copy(), frame["item"].to_numpy().copy(), indptr),
+            (frame["weight"].to_numpy(writable=True), frame["item"].to_numpy(writable=True), indptr),
             shape=(self.num_users, self.num_items),
         )
         matrix.has_sorted_indices = True

@@ -1,0 +1,72 @@
+"""Statistics of a store, against numbers that are obvious and against networkx."""
+
+from __future__ import annotations
+
+import json
+
+import networkx as nx
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from graphrec.cli import app
+from graphrec.errors import StoreError
+from graphrec.graph.build import build
+from graphrec.graph.convert import to_networkx
+from graphrec.graph.info import degrees, graph_info, plot_degrees
+from tests.graph.small import make_log, ring
+
+TWO_CLIQUES = [(f"{side}{user}", f"{side}-item{item}", item) for side in "ab" for user in range(4) for item in range(6)]
+
+
+def test_two_cliques(tmp_path):
+    store = build(make_log(TWO_CLIQUES), tmp_path / "store", split={"method": "random", "valid": 0, "test": 0})
+    info = graph_info(store)
+    (relation,) = info.relations
+    assert (relation.edges, relation.distinct, relation.density, relation.sources) == (48, 48, 0.5, 8)
+    assert set(relation.source_degrees.values()) == {6.0} and set(relation.target_degrees.values()) == {4.0}
+    assert (info.components, info.largest_component, info.isolated) == (2, 0.5, 0)
+    assert info.metagraph == ["user ──interaction──> item"]
+    assert (info.last - info.first).days == 5
+
+
+def test_components_of_everything_equal_networkx(shop):
+    info = graph_info(shop)
+    graph = to_networkx(shop)
+    components = list(nx.weakly_connected_components(graph))
+    assert info.components == len(components)
+    assert info.largest_component == max(map(len, components)) / graph.number_of_nodes()
+    assert info.isolated == nx.number_of_isolates(graph)
+    assert info.nodes == {"user": 12, "item": 12, "entity": 2}
+    assert [part.relation for part in info.relations].count("buy") == 1
+    assert json.loads(json.dumps(info.to_dict()))["first"].startswith("2024-01-01")
+
+
+def test_repeated_events_count_once_in_degrees(tmp_path):
+    rows = [*ring(), *[(user, item, day + 9) for user, item, day in ring()]]
+    store = build(make_log(rows), tmp_path / "store", split={"method": "random", "valid": 0, "test": 0})
+    (relation,) = graph_info(store).relations
+    assert (relation.edges, relation.distinct) == (120, 60)
+    assert [set(side.tolist()) for side in degrees(store)] == [{5}, {5}]
+
+
+def test_the_plot_is_a_png_with_something_on_it(shop, tmp_path):
+    plot_degrees(shop, tmp_path / "degrees.png")
+    pixels = imread(tmp_path / "degrees.png")
+    assert pixels.shape[1] == 1500 and len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > 50
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        plot_degrees(shop, tmp_path / "file" / "degrees.png")
+
+
+def test_graph_info_on_the_command_line(shop, tmp_path):
+    plot = tmp_path / "degrees.png"
+    result = CliRunner().invoke(app, ["graph", "info", str(shop.folder), "--plot", str(plot), "--json", "--quiet"])
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed["nodes"]["entity"] == 2 and printed["plot"] == str(plot) and plot.exists()
+    result = CliRunner().invoke(app, ["graph", "info", str(shop.folder)])
+    assert "user ──follows──> user" in result.stdout and "connected components" in result.stdout
+    result = CliRunner().invoke(app, ["graph", "info", str(tmp_path / "nothing")])
+    assert result.exit_code == 1 and "there is no graph store" in result.stderr
