@@ -45,7 +45,7 @@ def evaluate(
         from graphrec.evaluation.evaluate import evaluate as evaluate_run
 
         names = None if metrics is None else [name.strip() for name in metrics.split(",")]
-        settings = load_config(config).evaluate if config else None
+        settings = load_config(config).evaluate
         result = evaluate_run(run, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
         title = f"{result.model}, split {split}, {result.counts['users']:,} users, {result.counts['catalogue_items']:,} items"
         io.table(title, ("metric", "value", "low", "high"), result.rows())

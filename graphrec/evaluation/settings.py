@@ -25,7 +25,7 @@ class EvaluateSettings(Settings):
     k: tuple[int, ...] = Field((10, 20), min_length=1)
     """List lengths."""
     metrics: tuple[str, ...] = Field(DEFAULT_METRICS, min_length=1)
-    """Names of registered metrics. `auc` ranks every test item, which takes as long as all the others together."""
+    """Names of registered metrics. `auc` ranks every test item, which takes longer than all the others together."""
     mask_valid: bool = Field(True)
     """Also mask the valid items when the test split is ranked."""
     diversity_by: str = Field("co-occurrence")

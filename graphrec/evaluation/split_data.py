@@ -79,7 +79,8 @@ def read_split(store: GraphStore, split: str, mask_valid: bool) -> SplitData:
     seen = UserItems(catalogue.seen_indptr.astype(np.int64), catalogue.seen_indices.astype(np.int64), num_items)
     if split == "test" and mask_valid:
         valid_users, valid_items, _ = _pairs(store, "valid")
-        seen = seen.union(UserItems.from_pairs(valid_users, valid_items, num_users, num_items))
+        if len(valid_users):
+            seen = seen.union(UserItems.from_pairs(valid_users, valid_items, num_users, num_items))
     given = UserItems.from_pairs(users, items, num_users, num_items)
     truth = given.minus(seen)
     tested = np.flatnonzero(truth.sizes)

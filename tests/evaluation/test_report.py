@@ -1,0 +1,52 @@
+"""The HTML report: one self-contained file, escaped, with every picture it can draw."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import pytest
+
+from graphrec.errors import RunError
+from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.report import report_html, write_report
+
+PNG = re.compile(r'src="data:image/png;base64,([^"]+)"')
+
+
+def test_report_is_one_file_with_all_pictures(store, model, tmp_path):
+    lines = [{"epoch": epoch, "loss": 1 / epoch, "valid": {"ndcg@20": 0.1 * epoch}} for epoch in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = evaluate(model, store)
+    path = write_report(tmp_path / "report.html", result, tmp_path)
+    text = path.read_text(encoding="utf-8")
+    pictures = [base64.b64decode(found) for found in PNG.findall(text)]
+    assert len(pictures) == 5
+    assert all(picture.startswith(b"\x89PNG") and picture.endswith(b"IEND\xaeB`\x82") for picture in pictures)
+    for heading in ("Overall", "By user activity", "By item popularity", "Training", "How it was measured"):
+        assert f"<h2>{heading}" in text
+    assert not re.search(r'(?:src|href)="(?!data:)', text)  # nothing is fetched
+    assert f"{result.metrics['ndcg@20']:.4f}" in text
+    assert text.count("<img") == text.count("alt=")
+
+
+def test_names_are_escaped(store, model, tmp_path):
+    store.folder = tmp_path / "<script>alert(1)</script>"
+    model.name = 'a<b>&"c"'
+    text = report_html(evaluate(model, store, metrics="recall"))
+    assert "<script" not in text and "a<b>" not in text
+    assert "&lt;script&gt;" in text and "a&lt;b&gt;&amp;" in text
+
+
+@pytest.mark.parametrize("metrics", [("coverage",), ("auc",), ("hit", "gini")])
+def test_few_metrics_and_no_run(store, model, metrics):
+    text = report_html(evaluate(model, store, metrics=metrics, k=5, bootstrap=0))
+    assert "<h2>Training" not in text
+    assert PNG.search(text)
+
+
+def test_path_that_cannot_be_written(store, model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write|exists"):
+        write_report(tmp_path / "file" / "report.html", evaluate(model, store, metrics="recall"))
