@@ -1,7 +1,7 @@
 """The graph filter: a training-free recommender that smooths a user's history over the item graph.
 
-The family of GF-CF, BSPM and ChebyCF in closed form: a linear low-pass filter of the item-item graph plus an ideal
-low-pass filter, the projection onto the smoothest directions of the graph.
+The family of GF-CF, BSPM and ChebyCF in closed form: a linear low-pass filter of the item-item graph plus a flat low-pass
+filter, which keeps the smoothest directions of the graph and fades the others out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from graphrec import settings
 from graphrec.models.base import Recommender, training_matrix
+from graphrec.models.filter_response import Response, choose_response
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
@@ -22,37 +23,46 @@ from graphrec.progress import Reporter
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
-_USERS_AT_ONCE = 64  # narrow enough for the intermediate signals to stay in cache
+_USERS_AT_ONCE = 64  # one line of the kernels' widest path, so the intermediate signals stay in cache
 
 
 class GraphFilterSettings(settings.Settings):
     """Settings of the graph filter.
 
+    The three settings that are None by default shape the filter. What suits a log depends on how dense it is, so they are
+    chosen together at fit time on a tenth of the training items that is held out for that; give all three to skip it.
+
     Attributes:
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
         item_exponent: b, how strongly popular items are discounted; 0.5 in GF-CF.
-        rank: r, number of smooth directions of the ideal low-pass; at most min(U, I) of them are used.
-        ideal_weight: w, weight of the ideal low-pass; 0 leaves the linear one alone.
+        rank: r, number of smooth directions that the flat low-pass may keep; at most min(U, I) of them are used.
+        cutoff: t, the eigenvalue, as a share of the largest, that the flat low-pass halves; 0 keeps r directions whole.
+        smooth_share: w, weight of the flat low-pass; the linear one has 1 - w.
+        gain_exponent: c, how strongly the flat low-pass raises popular items back up; b in GF-CF.
     """
 
-    user_exponent: float = Field(0.5, ge=0, le=1)
+    user_exponent: float = Field(0.3, ge=0, le=1)
     item_exponent: float = Field(0.5, ge=0, le=1)
-    rank: int = Field(256, ge=1)
-    ideal_weight: float = Field(0.3, ge=0)
+    rank: int = Field(512, ge=1)
+    cutoff: float | None = Field(None, ge=0, le=1)
+    smooth_share: float | None = Field(None, ge=0, le=1)
+    gain_exponent: float | None = Field(None, ge=0, le=1)
 
 
 class GraphFilter(Recommender):
     """Scores all items by filtering the user's row of the interaction matrix.
 
-    With R~ = D_u^-a R D_i^-b and Q (I, r) its leading right singular vectors,
+    With R~ = D_u^-a R D_i^-b, its largest singular value s_1, and its leading right singular vectors Q (I, r) with
+    eigenvalues l = s^2 / s_1^2 of the item graph,
 
-        score(u) = r_u (R~^T R~ + w D_i^-b Q Q^T D_i^b)
+        score(u) = r_u ((1 - w) R~^T R~ / s_1^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c)
 
-    The first term is the linear low-pass, evaluated for blocks of users as two sparse products; the second the ideal
+    The first term is the linear low-pass, evaluated for blocks of users as two sparse products; the second the flat
     low-pass, two thin dense products. No I x I matrix is ever formed.
 
     Source: Shen et al. (2021), "How powerful is graph convolution for recommendation?", arXiv 2108.07567, equation 12
-        and algorithm 1, generalised from the exponents 1/2 and 1/2 to a and b.
+        and algorithm 1, which is a = b = c = 1/2 and t = 0. The smooth flank of the flat low-pass is the Butterworth
+        response of second order, close to the plateau filter of Kim et al. (2025), arXiv 2505.00552.
     """
 
     name = "graph-filter"
@@ -60,19 +70,27 @@ class GraphFilter(Recommender):
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
         train = training_matrix(store, self.name)
-        interactions = self._normalised(train)
+        given = Response(self.settings.cutoff, self.settings.smooth_share, self.settings.gain_exponent)
+        exponents = self.settings.user_exponent, self.settings.item_exponent
+        response = choose_response(train, given, *exponents, self.settings.rank, seed, progress)
+        interactions = NormalisedInteractions(train, *exponents)
         rank = min(self.settings.rank, *train.shape)
-        _, _, directions = truncated_svd(interactions, rank, torch.Generator().manual_seed(seed), progress)
-        self._take(train, interactions, directions)
+        generator = torch.Generator().manual_seed(seed)
+        _, values, directions = truncated_svd(interactions, rank, generator, progress)
+        self._take(train, interactions, values, directions, response)
 
-    def _normalised(self, train: sp.csr_matrix) -> NormalisedInteractions:
-        return NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
-
-    def _take(self, train: sp.csr_matrix, interactions: NormalisedInteractions, directions: torch.Tensor) -> None:
-        self._train, self._interactions, self._directions = train, interactions, directions
-        scale = interactions.item_scale[:, None]  # D_i^-b
-        self._analysis = (self.settings.ideal_weight * scale * directions).numpy()  # (I, r)
-        self._synthesis = torch.where(scale > 0, 1 / scale, 0.0) * directions  # (I, r)
+    def _take(
+        self,
+        train: sp.csr_matrix,
+        interactions: NormalisedInteractions,
+        values: torch.Tensor,
+        directions: torch.Tensor,
+        response: Response,
+    ) -> None:
+        self._train, self._interactions = train, interactions
+        self._values, self._directions, self.response = values, directions, response
+        self._linear_weight = (1 - response.smooth_share) / max(float(values[0]) ** 2, 1e-30)
+        self._analysis, self._synthesis = response.factors(train, values, directions)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
         return self._filtered(self._train[users])
@@ -86,23 +104,36 @@ class GraphFilter(Recommender):
     def _filtered(self, histories: sp.csr_matrix) -> torch.Tensor:
         """Apply the filter to histories (B, I)."""
         scores = torch.from_numpy(histories @ self._analysis) @ self._synthesis.T
+        if self._linear_weight == 0:
+            return scores
         for start in range(0, histories.shape[0], _USERS_AT_ONCE):
             block = slice(start, start + _USERS_AT_ONCE)
             signal = torch.from_numpy(histories[block].T.toarray())  # (I, B)
-            scores[block] += self._interactions.to_items(self._interactions.to_users(signal)).T
+            linear = self._interactions.to_items(self._interactions.to_users(signal))
+            scores[block].add_(linear.T, alpha=self._linear_weight)
         return scores
 
     def embeddings(self) -> dict[str, np.ndarray]:
-        """The factors of the ideal low-pass: user w r_u D_i^-b Q (U, r) and item D_i^b Q (I, r).
+        """The low-rank factors, user (U, r) and item (I, r), or (U, 2 r) and (I, 2 r) where the linear low-pass counts.
 
-        Their dot product is the second term of the score. The linear low-pass has full rank and is not in it.
+        The first r columns give the flat low-pass exactly: user w r_u D_i^-c Q h and item D_i^c Q. The next r, user
+        (1 - w) r_u Q l and item Q, give the linear one within the r directions; what it does beyond them is left out.
         """
         _ = self.catalogue
-        return {"user": self._train @ self._analysis, "item": self._synthesis.numpy()}
+        user, item = [self._train @ self._analysis], [self._synthesis.numpy()]
+        if self._linear_weight:
+            weights = self._linear_weight * self._values.square()
+            user.append(self._train @ (self._directions * weights).numpy())
+            item.append(self._directions.numpy())
+        return {"user": np.concatenate(user, axis=1), "item": np.concatenate(item, axis=1)}
 
     def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
-        return {**csr_arrays("train", self._train), "directions": self._directions}
+        response = np.array([self.response.cutoff, self.response.smooth_share, self.response.gain_exponent])
+        parts = {"directions": self._directions, "singular_values": self._values, "response": response}
+        return {**csr_arrays("train", self._train), **parts}
 
     def _restore(self, state: dict[str, torch.Tensor]) -> None:
         train = csr_from(state, "train", self.catalogue.num_items)
-        self._take(train, self._normalised(train), state["directions"])
+        interactions = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
+        response = Response(*(float(value) for value in state["response"]))
+        self._take(train, interactions, state["singular_values"], state["directions"], response)

@@ -6,26 +6,37 @@ import scipy.sparse as sp
 
 from graphrec.errors import ConfigError
 from graphrec.models import create
+from graphrec.models.filter_response import GAIN_EXPONENTS, SMOOTH_SHARES, Response, hide
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, make_store
 from tests.models.test_spectral import dense_normalised
 
 ALL_USERS = np.arange(NUM_USERS)
 
 
-def dense_filter(matrix: sp.csr_matrix, a: float, b: float, rank: int, weight: float) -> np.ndarray:
-    """R~^T R~ + w D_i^-b Q Q^T D_i^b in float64."""
+SHAPED = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.2}  # nothing left to choose
+
+
+def dense_filter(matrix: sp.csr_matrix, a: float, b: float, rank: int, t: float, w: float, c: float) -> np.ndarray:
+    """(1 - w) R~^T R~ / s_1^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c in float64."""
     normalised = dense_normalised(matrix, a, b)
-    _, _, right = np.linalg.svd(normalised, full_matrices=False)
+    _, values, right = np.linalg.svd(normalised, full_matrices=False)
+    eigenvalues = (values[:rank] / values[0]) ** 2
     degree = np.asarray(matrix.sum(axis=0)).ravel().astype(np.float64)
-    return normalised.T @ normalised + weight * (right[:rank].T @ right[:rank]) / degree[:, None] ** b * degree**b
+    flat = (right[:rank].T * (eigenvalues**2 / (eigenvalues**2 + t**2))) @ right[:rank]
+    return (1 - w) * normalised.T @ normalised / values[0] ** 2 + w * flat / degree[:, None] ** c * degree**c
 
 
-@pytest.mark.parametrize(("a", "b", "rank", "weight"), [(0.5, 0.5, 4, 0.3), (0.7, 0.2, 2, 1.5), (0.0, 0.0, 8, 0.0)])
-def test_scores_follow_the_formula(a, b, rank, weight, board):
-    settings = {"user_exponent": a, "item_exponent": b, "rank": rank, "ideal_weight": weight}
-    model = create("graph-filter", settings).fit(board)
+@pytest.mark.parametrize(
+    ("a", "b", "rank", "t", "w", "c"),
+    [(0.5, 0.5, 4, 0.0, 0.3, 0.5), (0.7, 0.2, 2, 0.1, 1.0, 0.3), (0.0, 0.0, 8, 0.02, 0.0, 0.0)],
+)
+def test_scores_follow_the_formula(a, b, rank, t, w, c, board):
+    model = create(
+        "graph-filter",
+        user_exponent=a, item_exponent=b, rank=rank, cutoff=t, smooth_share=w, gain_exponent=c,
+    ).fit(board)  # fmt: skip
     train = board.train_matrix()
-    expected = train.toarray() @ dense_filter(train, a, b, rank, weight)
+    expected = train.toarray() @ dense_filter(train, a, b, rank, t, w, c)
     np.testing.assert_allclose(model.score(ALL_USERS), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -34,34 +45,59 @@ def test_weights_count(tmp_path):
     pairs = [(user, item) for user in range(12) for item in range(9) if rng.random() < 0.5]
     weights = rng.integers(1, 6, len(pairs)).astype(float).tolist()
     store = make_store(tmp_path / "store", pairs[1:], pairs[:1], weights=weights[1:])
-    model = create("graph-filter", rank=3).fit(store)
+    model = create("graph-filter", SHAPED, rank=3).fit(store)
     train = store.train_matrix()
-    expected = train.toarray() @ dense_filter(train, 0.5, 0.5, 3, model.settings.ideal_weight)
+    expected = train.toarray() @ dense_filter(train, 0.3, 0.5, 3, 0.05, 0.4, 0.2)
     np.testing.assert_allclose(model.score(np.arange(12)), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_embeddings_multiply_to_the_ideal_part(board):
-    model = create("graph-filter", rank=5).fit(board)
+def test_embeddings_at_full_rank_multiply_to_the_scores(board):
+    model = create("graph-filter", SHAPED, rank=NUM_ITEMS).fit(board)
     vectors = model.embeddings()
-    linear = create("graph-filter", rank=5, ideal_weight=0.0).fit(board)
+    assert vectors["user"].shape == (NUM_USERS, 2 * min(NUM_USERS, NUM_ITEMS))
+    np.testing.assert_allclose(vectors["user"] @ vectors["item"].T, model.score(ALL_USERS), atol=1e-4)
+
+
+def test_embeddings_of_the_flat_part_alone_take_half_the_columns(board):
+    model = create("graph-filter", SHAPED, smooth_share=1.0, rank=5).fit(board)
+    vectors = model.embeddings()
     assert vectors["user"].shape == (NUM_USERS, 5)
-    np.testing.assert_allclose(
-        vectors["user"] @ vectors["item"].T, model.score(ALL_USERS) - linear.score(ALL_USERS), atol=1e-4
-    )
+    np.testing.assert_allclose(vectors["user"] @ vectors["item"].T, model.score(ALL_USERS), atol=1e-4)
 
 
-def test_similar_items_answer_a_history_of_one_item(board, fitted):
-    model = fitted("graph-filter", board)
-    filter_matrix = dense_filter(board.train_matrix(), 0.5, 0.5, model.settings.rank, model.settings.ideal_weight)
+def test_similar_items_answer_a_history_of_one_item(board):
+    model = create("graph-filter", SHAPED, rank=6).fit(board)
+    filter_matrix = dense_filter(board.train_matrix(), 0.3, 0.5, 6, 0.05, 0.4, 0.2)
     np.fill_diagonal(filter_matrix, -np.inf)
     items = model.catalogue.items.ids_of(np.arange(NUM_ITEMS))
     listed = model.similar(items, 1)
     np.testing.assert_allclose(listed["score"], filter_matrix.max(axis=1), rtol=1e-3)
 
 
+def test_what_is_given_is_not_chosen(board):
+    model = create("graph-filter", rank=6, cutoff=0.02).fit(board)
+    assert model.response.cutoff == 0.02
+    assert model.response.smooth_share in SMOOTH_SHARES and model.response.gain_exponent in GAIN_EXPONENTS
+    fixed = create("graph-filter", SHAPED, rank=6).fit(board)
+    assert vars(fixed.response) == SHAPED
+
+
+def test_a_log_with_nothing_to_hold_out_takes_the_defaults(tmp_path):
+    store = make_store(tmp_path / "store", [(user, user % 4) for user in range(8)], [(0, 1)])
+    assert create("graph-filter", rank=2).fit(store).response == Response(0.0, 0.2, 0.5)
+
+
+def test_hiding_parts_each_history():
+    matrix = sp.csr_matrix(np.triu(np.ones((12, 12), np.float32)))  # rows of 12, 11, ..., 1 entries
+    kept, hidden = hide(matrix, 0.1, np.random.default_rng(0))
+    assert (kept + hidden != matrix).nnz == 0
+    assert kept.multiply(hidden).nnz == 0
+    np.testing.assert_array_equal(np.diff(hidden.indptr), [1] * 10 + [0, 0])
+
+
 @pytest.mark.parametrize(
     ("settings", "key"),
-    [({"rank": 0}, "rank"), ({"ideal_weight": -0.1}, "ideal_weight"), ({"item_exponent": 2}, "item_exponent")],
+    [({"rank": 0}, "rank"), ({"smooth_share": 1.1}, "smooth_share"), ({"item_exponent": 2}, "item_exponent")],
 )
 def test_bad_settings_are_refused(settings, key):
     with pytest.raises(ConfigError, match=f"model graph-filter {key}: "):
