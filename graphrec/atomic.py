@@ -73,7 +73,7 @@ def atomic_folder(
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target, error):
             _remove_leftovers(target)  # may bring back a folder that a killed process was replacing
-            _check_free(target, error, overwrite, marker)
+            check_free(target, error, overwrite, marker)
             temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
             try:
                 with _full_disk_named(target, error):
@@ -87,7 +87,14 @@ def atomic_folder(
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_free(target: Path, error: type[GraphrecError], overwrite: bool, marker: str | None) -> None:
+def check_free(
+    target: Path, error: type[GraphrecError] = GraphrecError, overwrite: bool = False, marker: str | None = None
+) -> None:
+    """Raise what `atomic_folder` would raise for a folder that is already there; to ask before work that takes long.
+
+    Raises:
+        error: the folder exists and `overwrite` is false, or it does not hold `marker`.
+    """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:

@@ -61,8 +61,11 @@ def build(
 ) -> None:
     """Read a log and build a graph store from it: split, ids, k-core, heterograph."""
     with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.atomic import check_free
         from graphrec.config import load_config
+        from graphrec.errors import StoreError
         from graphrec.graph.build import build as build_store
+        from graphrec.graph.manifest import FILE_NAME
         from graphrec.logs.read import read_log
 
         run_file = load_config(config)
@@ -75,6 +78,7 @@ def build(
         settings = _override(run_file.build, chosen, "[build]")
         folder = Path(run_file.paths.store) if out is None else out
         rejected = folder.parent / f"{folder.name}.rejected.parquet"
+        check_free(folder, StoreError, overwrite, FILE_NAME)  # before a long reading
         source = read_log(log_settings, rejected=rejected, progress=io.reporter)
         store = build_store(source, folder, settings, overwrite=overwrite, progress=io.reporter)
         _show(io, store.manifest)
@@ -133,9 +137,7 @@ def _show(io: Output, manifest: Manifest) -> None:
         ],
     )
     if manifest.users_kept_whole:
-        io.line(
-            f"{manifest.users_kept_whole:,} users have too few events to hold any out; all of theirs are in training"
-        )
+        io.line(f"{manifest.users_kept_whole:,} users have no held-out event; all of theirs are in training")
     dropped = [
         *(("event", reason, count) for reason, count in manifest.left_out.items()),
         *(("log row", reason, count) for reason, count in manifest.log_rejected.items()),
