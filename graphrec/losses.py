@@ -219,10 +219,33 @@ class SampledSoftmax:
 
         A row whose negatives are all masked counts zero.
         """
+        temperature = self.settings.temperature
         log_weight = batch.counts.log()
         if self.settings.popularity_correction:
             log_weight = log_weight - batch.counts.sum().log() - batch.log_q
-        masked = torch.zeros(negative.shape, dtype=torch.bool, device=negative.device)
-        masked[batch.hits[0], batch.hits[1]] = True
-        logits = (negative / self.settings.temperature + log_weight).masked_fill(masked, _MASKED)
-        return softplus(logits.logsumexp(-1) - positive / self.settings.temperature).mean()
+        total = _MaskedLogSumExp.apply(negative, log_weight.to(negative.dtype), batch.hits, temperature)
+        return softplus(total - positive / temperature).mean()
+
+
+class _MaskedLogSumExp(torch.autograd.Function):
+    """log sum_j exp(scores_bj / temperature + log_weight_j) over the j that are not hits: (B, M) to (B,).
+
+    One buffer of the size of the scores is written and kept; composed from torch's own operators it would be seven, which
+    made this the dearest part of a step. The gradient is the softmax over the temperature.
+    """
+
+    @staticmethod
+    def forward(ctx, scores, log_weight, hits, temperature):  # type: ignore[no-untyped-def]
+        terms = (scores / temperature).add_(log_weight)
+        terms[hits[0], hits[1]] = _MASKED
+        largest = terms.amax(1, keepdim=True)
+        terms.sub_(largest).exp_()
+        sums = terms.sum(1, keepdim=True)
+        ctx.temperature = temperature
+        ctx.save_for_backward(terms, sums)
+        return (largest + sums.log()).squeeze(1)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        terms, sums = ctx.saved_tensors
+        return terms * (gradient.unsqueeze(1) / (sums * ctx.temperature)), None, None, None
