@@ -63,7 +63,7 @@ class Output:
         self.reporter: Reporter = SILENT if quiet else ConsoleReporter()
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Print a table, unless `--json`. Floats get four decimals, integers thousands separators; both align right.
+        """Print a table, unless `--json`. Numbers align right; metrics keep four decimals.
 
         Args:
             title: the line above the table.
@@ -77,7 +77,7 @@ class Output:
         from rich.text import Text
 
         rows = [list(row) for row in rows]
-        table = Table(title=title, title_justify="left", title_style="bold")
+        table = Table()
         for position, column in enumerate(columns):
             numeric = any(_is_number(row[position]) for row in rows)
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
@@ -86,6 +86,7 @@ class Output:
         console = Console()
         if not console.is_terminal:  # a pipe or a file: never fold a row to the 80 columns nobody has
             console = Console(width=max(200, console.width))
+        console.print(Text(title, "bold"))  # as a table's own title it would be folded to the table's width
         console.print(table)
 
     def line(self, text: str = "") -> None:
@@ -160,7 +161,7 @@ def format_cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
     return str(value)
 
 

@@ -101,7 +101,7 @@ def test_examples_escape_markup():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, ""), (True, "yes"), (1234567, "1,234,567"), (0.12345, "0.1235"), (12345.678, "12,345.7"), ("x", "x")],
+    [(None, ""), (True, "yes"), (1234567, "1,234,567"), (0.12345, "0.1235"), (12.345, "12.35"), (12345.678, "12,346"), ("x", "x")],
 )
 def test_format_cell(value, text):
     assert format_cell(value) == text

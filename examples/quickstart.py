@@ -1,0 +1,13 @@
+"""The first example of the README: from a log to recommendations and exported vectors."""
+
+import graphrec
+
+log = graphrec.read_log("datasets/demo/events.parquet", items="datasets/demo/items.parquet")
+store = graphrec.build(log, "stores/quickstart")
+run = graphrec.train(store, "graph-filter", "runs/quickstart")
+print(graphrec.evaluate(run))
+print(graphrec.recommend(run, ["u00017"], k=5))
+graphrec.export(run, "exports/quickstart")
+
+again = graphrec.load("runs/quickstart")  # any time later, in any process
+print(graphrec.similar(again, ["i00003"], k=5))
