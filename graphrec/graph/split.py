@@ -1,7 +1,7 @@
 """Which events are for training, which for validation and which for testing.
 
-Every method looks at the target behaviour to choose what is held out, and then takes out of training the other
-behaviours' events that would give the answer away: those at or after the held-out event, or on the same pair.
+Every method looks at the target behaviour to choose what is held out. The other behaviours' events that would give the
+answer away leave training too: those at or after the held-out event, and those on the same (user, item) pair.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ class SplitSettings(Settings):
     the training items of each user to hold out at random where the source has no validation part (default 0)."""
     test: float | None = Field(None, ge=0)
     """leave_last_out: events per user (default 1); time and random: share (default 0.1); given: not used."""
+    hide_pairs: bool = True
+    """Other behaviours' events on a held-out (user, item) pair are held out with it, so that a view does not give away the
+    purchase. False leaves those before it in training, as they would be known when the recommendation is made."""
     seed: int = Field(0, ge=0)
 
     def resolved(self, has_split: bool, has_times: bool) -> SplitSettings:
@@ -57,7 +60,7 @@ class SplitSettings(Settings):
             raise ConfigError(f"leave_last_out holds out whole events per user, got valid {valid} and test {test}")
         if method != "leave_last_out" and valid + test >= 1:
             raise ConfigError(f"{method}: valid + test must be shares below 1 together, got {valid} + {test}")
-        return SplitSettings(method=method, valid=valid, test=test, seed=self.seed)
+        return self.model_copy(update={"method": method, "valid": valid, "test": test})
 
 
 def split(
@@ -82,15 +85,18 @@ def split(
     """
     rng = np.random.default_rng(settings.seed)
     if settings.method == "leave_last_out":
-        return leave_last_out(user, timestamp, target, int(settings.valid), int(settings.test))
-    if settings.method == "time":
-        return by_time(timestamp, target, settings.valid, settings.test)
-    if settings.method == "random":
-        return at_random(user, item, target, settings.valid, settings.test, rng)
-    side = given.copy()
-    if settings.valid > 0 and not (side == VALID).any():
-        train = side == TRAIN
-        side[train] = at_random(user[train], item[train], target[train], settings.valid, 0.0, rng)
+        side = leave_last_out(user, timestamp, target, int(settings.valid), int(settings.test))
+    elif settings.method == "time":
+        side = by_time(timestamp, target, settings.valid, settings.test)
+    elif settings.method == "random":
+        side = at_random(user, item, target, settings.valid, settings.test, rng)
+    else:
+        side = given.copy()
+        if settings.valid > 0 and not (side == VALID).any():
+            train = side == TRAIN
+            side[train] = at_random(user[train], item[train], target[train], settings.valid, 0.0, rng)
+    if settings.hide_pairs and not target.all():
+        _hide_pairs(side, _pair_keys(user, item), target)
     return side
 
 
@@ -151,13 +157,14 @@ def at_random(
 ) -> np.ndarray:
     """Hold out a share of the distinct target items of each user, rounded, with at least one left for training.
 
-    All events of a held-out (user, item) pair, of any behaviour, go with it. The draw depends on the ids and the generator,
-    not on the order of the rows.
+    A repeated event of a held-out (user, item) pair goes with it. The draw depends on the ids and the generator, not on the
+    order of the rows. Other behaviours stay in training.
     """
-    num_items = int(item.max()) + 1 if len(item) else 1
-    key = user.astype(np.int64) * num_items + item
-    pairs = distinct(key[target])
-    pair_user = pairs // num_items
+    side = np.zeros(len(user), dtype=np.uint8)
+    user, item = user[target], item[target]
+    key = _pair_keys(user, item)
+    pairs = distinct(key)
+    pair_user = pairs // (int(item.max()) + 1) if len(item) else pairs
     order = np.lexsort((rng.random(len(pairs)), pair_user))
     size, from_end = _group_positions(pair_user[order])
     num_test = np.minimum(np.floor(size * test + 0.5), size - 1)
@@ -165,10 +172,24 @@ def at_random(
     pair_side = np.zeros(len(pairs), dtype=np.uint8)
     pair_side[order[from_end < num_held]] = VALID
     pair_side[order[from_end < num_test]] = TEST
-    if len(pairs) == 0:
-        return np.zeros(len(user), dtype=np.uint8)
-    position = np.minimum(np.searchsorted(pairs, key), len(pairs) - 1)
-    return np.where(pairs[position] == key, pair_side[position], TRAIN).astype(np.uint8)
+    side[target] = pair_side[np.searchsorted(pairs, key)]
+    return side
+
+
+def _pair_keys(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """One int64 per event that says its (user, item) pair; ascending with the user."""
+    num_items = int(item.max()) + 1 if len(item) else 1
+    return user.astype(np.int64) * num_items + item
+
+
+def _hide_pairs(side: np.ndarray, key: np.ndarray, target: np.ndarray) -> None:
+    """Move training events of other behaviours to the side where their pair is held out; test wins over valid."""
+    others = np.flatnonzero(~target & (side == TRAIN))
+    for value in (VALID, TEST):
+        held = distinct(key[target & (side == value)])
+        if len(held):
+            position = np.minimum(np.searchsorted(held, key[others]), len(held) - 1)
+            side[others[held[position] == key[others]]] = value
 
 
 def _group_positions(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,8 @@ def test_flags_decide_everything(work):
     printed = json.loads(result.stdout)
     assert printed["nodes"]["user"] == 12 and printed["left_out"]["below min_weight"] == 12
     assert printed["settings"]["k_core"] == 1 and printed["log_rejected"] == {"missing user_id": 1}
-    assert printed["settings"]["split"] == {"method": "random", "valid": 0.0, "test": 0.25, "seed": 3}
+    split = {"method": "random", "valid": 0.0, "test": 0.25, "hide_pairs": True, "seed": 3}
+    assert printed["settings"]["split"] == split
     store = GraphStore.open("stores/shop")
     assert store.titles()[:2] == ["Zero", "One"] and len(store.events("test")) == 12
     assert pl.read_parquet("stores/shop.rejected.parquet").height == 1

@@ -70,7 +70,7 @@ def test_at_random_takes_the_share_of_every_user_and_never_parts_a_pair():
     twice = at_random(
         np.tile(user, 2), np.tile(item, 2), all_target(np.tile(user, 2)), 0.1, 0.2, np.random.default_rng(0)
     )
-    assert twice.tolist() == [*side, *side]  # a repeated event, or another behaviour, goes with its pair
+    assert twice.tolist() == [*side, *side]  # a repeated event goes with its pair
 
 
 def test_at_random_depends_on_the_seed_and_not_on_the_order_of_rows():
@@ -82,6 +82,21 @@ def test_at_random_depends_on_the_seed_and_not_on_the_order_of_rows():
     order = np.random.default_rng(5).permutation(120)
     shuffled = at_random(user[order], item[order], all_target(user), 0.1, 0.2, np.random.default_rng(0))
     assert (shuffled == first[order]).all()
+
+
+@pytest.mark.parametrize("method", ["random", "given", "leave_last_out"])
+def test_a_view_does_not_give_the_purchase_away(method):
+    # Every pair is viewed on day 0 and bought on the day of its item.
+    user, item = np.repeat(np.arange(5), 8), np.tile(np.arange(8), 5)
+    users, items, target = np.tile(user, 2), np.tile(item, 2), np.repeat([True, False], 40)
+    time = np.where(target, items + 1, 0)
+    given_side = np.where(target & (items == 7), TEST, TRAIN).astype(np.uint8)
+    amounts = {"valid": 1, "test": 1} if method == "leave_last_out" else {"valid": 0.125, "test": 0.125}
+    resolved = SplitSettings(method=method, **amounts).resolved(True, True)
+    side = split(resolved, users, items, time, target, given_side)
+    assert (side[:40] == side[40:]).all() and np.bincount(side).tolist() == [60, 10, 10]
+    kept = split(resolved.model_copy(update={"hide_pairs": False}), users, items, time, target, given_side)
+    assert (kept[:40] == side[:40]).all() and not kept[40:].any()
 
 
 @given(st.data())
@@ -99,7 +114,7 @@ def test_every_user_keeps_a_target_event_and_nothing_held_out_precedes_training(
             assert (side[mine & target] == TRAIN).any()
         held = time[mine & (last != TRAIN)]
         assert len(held) == 0 or time[mine & (last == TRAIN)].max() <= held.min()
-        pairs = [set(item[mine & (random == side)]) for side in (TRAIN, VALID, TEST)]
+        pairs = [set(item[mine & target & (random == side)]) for side in (TRAIN, VALID, TEST)]
         assert not (pairs[0] & pairs[1] or pairs[0] & pairs[2] or pairs[1] & pairs[2])
 
 
