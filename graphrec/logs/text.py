@@ -6,7 +6,7 @@ import codecs
 import csv
 import errno
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def _scan_quoted(text: TextFile, separator: str, width: int, skip: int, source: 
     return resolved.with_columns(parts.field("field_0").cast(pl.Int64).alias(LINE), parts.field("field_1").alias(RAW))
 
 
-def _records(lines: Iterable[str], separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
+def _records(lines: Iterator[str], separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of every row. A quote that is never closed would swallow the lines after it, so lines that
     do not make one row of `width` fields together are taken one by one."""
     held: list[str] = []
@@ -171,8 +171,7 @@ def _records(lines: Iterable[str], separator: str, width: int) -> Iterator[tuple
             rows = [row] if row else []
         else:
             rows = [split_line(line.rstrip("\r\n"), separator) for line in held]
-        for number, fields in enumerate(rows, start=done + 1):
-            yield number, fields
+        yield from enumerate(rows, start=done + 1)
         done += len(held)
         held.clear()
 
