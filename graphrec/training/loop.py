@@ -166,7 +166,7 @@ class Loop:
             checkpoints.save(self._best, self._weights(), {"epoch": at.epoch, "metrics": metrics})
         else:
             at.bad_validations += 1
-            at.stopped = 0 < self.settings.patience <= at.bad_validations
+            at.stopped = self._is_out_of_patience()
         at.valid_seconds += time.monotonic() - start
         self.progress.note(
             f"epoch {at.epoch}: {wanted} {metrics[wanted]:.4f} (best {at.best_metric:.4f} after epoch {at.best_epoch})"
@@ -177,6 +177,9 @@ class Loop:
                 f"the weights of epoch {at.best_epoch} are kept"
             )
         return metrics
+
+    def _is_out_of_patience(self) -> bool:
+        return 0 < self.settings.patience <= self.position.bad_validations
 
     def _count_time(self, start: float) -> float:
         now = time.monotonic()
@@ -196,6 +199,7 @@ class Loop:
         tensors, state = checkpoints.load(self._last)
         try:
             self.position = Position(**state)
+            self.position.stopped = self._is_out_of_patience()  # patience may be another one now
             self._load_parameters(tensors)
             for name, parameter in self.parameters.items():
                 if f"step.{name}" in tensors:

@@ -86,30 +86,50 @@ def train(
         chosen = _create(model or DEFAULT_MODEL, model_settings)
         train_settings = parse(TrainSettings, given, "train")
         _check_free(path, overwrite)
-    device = _device(train_settings.device)
     record = RunRecord(
         model={"name": chosen.name, "settings": chosen.settings.model_dump(mode="json")},
         train=train_settings.model_dump(mode="json"),
         store={"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)},
     )
-    is_trained = isinstance(chosen, TrainedRecommender)
-    validate = validation(store, train_settings.metric) if is_trained and validation else None
-    if is_trained:  # before the old run is cleared: what the store or the settings forbid must not cost it
-        chosen.prepare(store, seed=train_settings.seed, device=device, progress=progress)
-        sampler = make_sampler(chosen, train_settings)
+    # What the store or the settings forbid must show before the old run is cleared.
+    trained = isinstance(chosen, TrainedRecommender)
+    loop = _loop(chosen, store, path, train_settings, validation, progress) if trained else None
     with _locked(path):
-        seconds = 0.0 if is_trained else _fit(chosen, store, train_settings.seed, progress)
+        seconds = _fit(chosen, store, train_settings.seed, progress) if loop is None else None
         if not resume:
             _clear(path)
         record.write(path)
-        if is_trained:
-            if validate is None:
-                progress.note(f"no validation: training for all {train_settings.epochs} epochs")
-            Loop(chosen, sampler, train_settings, path, validate, progress).run()
-        else:
+        if loop is None:
             _record_fit(path, seconds)
+        else:
+            _run(loop)
         chosen.save(path / MODEL, overwrite=True)
     return Run(path, chosen, Path(record.store["path"]), record)
+
+
+def _loop(
+    model: TrainedRecommender,
+    store: GraphStore,
+    folder: Path,
+    settings: TrainSettings,
+    validation: Validation | None,
+    progress: Reporter,
+) -> Loop:
+    """Prepare the model and everything its training needs; nothing is written yet."""
+    device = _device(settings.device)
+    validate = validation(store, settings.metric) if validation else None
+    if validate is None:
+        progress.note(f"no validation: training for all {settings.epochs} epochs")
+    model.prepare(store, seed=settings.seed, device=device, progress=progress)
+    return Loop(model, make_sampler(model, settings), settings, folder, validate, progress)
+
+
+def _run(loop: Loop) -> None:
+    try:
+        loop.run()
+    except KeyboardInterrupt:
+        loop.progress.note(f"interrupted; go on with: graphrec train --resume --out {loop.folder}")
+        raise
 
 
 def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler:

@@ -8,7 +8,7 @@ import torch
 
 from graphrec.errors import ConfigError, RunError
 from graphrec.models import create
-from graphrec.progress import SILENT
+from graphrec.progress import SILENT, Reporter
 from graphrec.training.loop import Loop
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import make_sampler, train
@@ -176,7 +176,35 @@ def test_the_last_epoch_is_validated_and_patience_zero_never_stops(board, tmp_pa
     assert [record["epoch"] for record in run.metrics() if "valid" in record] == [2, 4, 6, 7]
 
 
+def test_a_stopped_run_goes_on_with_more_patience(board, tmp_path):
+    settings = {**FAST, "epochs": 6, "eval_every": 1, "patience": 1}
+    first = train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda store, metric: Script(0.3, 0.2))
+    assert first.summary()["epochs"] == 2
+    rest = Script(0.4, 0.1, 0.2, 0.1)
+    more = {"resume": True, "validation": lambda store, metric: rest}
+    assert train(board, None, tmp_path / "run", {"patience": 3}, **more).summary()["best_epoch"] == 3
+    assert len(rest.scores) == 4
+
+
 def test_a_metric_that_validation_does_not_give_is_named(board, tmp_path):
     settings = {**FAST, "metric": "recal@20", "eval_every": 1}
     with pytest.raises(ConfigError, match=r"not 'recal@20'; did you mean 'recall@20'"):
         train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda store, metric: Script(1.0))
+
+
+def test_an_interrupted_run_says_how_to_go_on(board, tmp_path, monkeypatch):
+    notes = []
+
+    class Notes(Reporter):
+        def note(self, message):
+            notes.append(message)
+
+    def interrupted(self, batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(board, "bpr-mf", tmp_path / "run", FAST, progress=Notes())
+    assert notes[-1] == f"interrupted; go on with: graphrec train --resume --out {tmp_path / 'run'}"
+    monkeypatch.undo()
+    assert train(board, None, tmp_path / "run", resume=True).summary()["epochs"] == FAST["epochs"]
