@@ -85,11 +85,11 @@ def _decode_fast(lines: pl.Series, columns: dict[str, str]) -> pl.DataFrame | No
 
 
 def _decode_slow(lines: pl.Series, columns: dict[str, str]) -> pl.DataFrame:
-    objects = [_object(line) for line in lines]
-    fields: dict[str, list[Any]] = {"_bad": [parsed is None for parsed in objects]}
-    for name, key in columns.items():
-        fields[name] = [_as_text(parsed.get(key)) if parsed is not None else None for parsed in objects]
-    return pl.DataFrame(fields, schema={"_bad": pl.Boolean, **dict.fromkeys(columns, pl.String)})
+    rows = []
+    for line in lines:
+        parsed = _object(line)
+        rows.append((parsed is None, *[_as_text(parsed, key, line) if parsed else None for key in columns.values()]))
+    return pl.DataFrame(rows, schema={"_bad": pl.Boolean, **dict.fromkeys(columns, pl.String)}, orient="row")
 
 
 def _object(line: str) -> dict[str, Any] | None:
@@ -100,5 +100,6 @@ def _object(line: str) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _as_text(parsed: dict[str, Any], key: str, line: str) -> str | None:
+    value = parsed.get(key)
+    return value if value is None or isinstance(value, str) else json.dumps(json.loads(line)[key], ensure_ascii=False)

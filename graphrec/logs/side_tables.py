@@ -187,11 +187,12 @@ def _all_integers(column: pl.Series) -> bool:
 
 
 def _typed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Turn text attributes that are all numbers into numbers; the id in the first column stays."""
+    """Turn text attributes that are all numbers into numbers and blank ones into null; the id in front stays."""
     typed = []
     for name in frame.columns[1:]:
         if frame.schema[name] != pl.String:
             continue
+        frame = frame.with_columns(pl.when(pl.col(name).str.strip_chars() != "").then(name).alias(name))
         present = frame.select(ids.text(name)).to_series()
         integers = frame.select(ids.as_integer(name, pl.String())).to_series()
         floats = present.cast(pl.Float64, strict=False)

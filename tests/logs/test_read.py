@@ -1,0 +1,253 @@
+"""Bad input of `read_log`: each mistake gets one clear message, or its rows are put aside with their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from graphrec.errors import ConfigError, LogError, MissingExtraError
+from graphrec.logs.read import read_log
+from graphrec.logs.table import InteractionLog, LogSettings
+from graphrec.progress import Reporter
+
+
+class Notes(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def write(folder: Path, text: str | bytes, name: str = "log.csv") -> Path:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder / name
+
+
+def read(folder: Path, text: str | bytes, **settings) -> InteractionLog:
+    return read_log(write(folder, text), rejected=folder / "rejected.parquet", **settings)
+
+
+def rejects(folder: Path) -> list[tuple[int, str]]:
+    return pl.read_parquet(folder / "rejected.parquet").select("line", "reason").rows()
+
+
+def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "user,item\n1,1\n", "clicks.csv")
+    with pytest.raises(LogError, match=r"no such file or folder: .*click\.csv; did you mean 'clicks\.csv'"):
+        read_log(tmp_path / "click.csv")
+    with pytest.raises(LogError, match="there is no folder"):
+        read_log(tmp_path / "nowhere" / "click.csv")
+
+
+def test_glob_that_matches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=r"the glob '.*\*\.csv' matches no file"):
+        read_log(tmp_path / "*.csv")
+
+
+def test_folder_without_a_log(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="no log in this folder"):
+        read_log(tmp_path)
+    with pytest.raises(LogError, match="is a folder"):
+        read_log(tmp_path, format="delimited")
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl", "log.txt", "log.parquet", "log.inter"])
+def test_empty_file(name: str, tmp_path: Path) -> None:
+    import gzip
+
+    path = write(tmp_path, gzip.compress(b"") if name.endswith(".gz") else b"", name)
+    with pytest.raises(LogError, match=f"{name} is empty"):
+        read_log(path)
+
+
+def test_header_or_blank_lines_only(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="holds no events, only a header"):
+        read(tmp_path, "user,item\n")
+    with pytest.raises(LogError, match="only blank lines"):
+        read(tmp_path, "\n  \n")
+
+
+def test_missing_column_lists_the_columns(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=r"no column for user_id; the columns are usr, item; .*user_id = \"\.\.\.\""):
+        read(tmp_path, "usr,item\n1,1\n")
+    with pytest.raises(LogError, match=r"no column 'users' for user_id.*did you mean 'user'"):
+        read(tmp_path, "user,item\n1,1\n", columns={"user_id": "users"})
+    with pytest.raises(LogError, match="column 7 for weight is beyond the last, 1"):
+        read(tmp_path, "user,item\n1,1\n", columns={"weight": 7})
+    with pytest.raises(LogError, match="item_id should be column 1"):
+        read(tmp_path, "1\n2\n")
+
+
+def test_duplicate_columns(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=r"the column name 'item' occurs 2 times; rename one"):
+        read(tmp_path, "user,item,item\n1,1,1\n")
+    assert read(tmp_path, "user,item,item\n1,1,2\n", columns={"item_id": 2}).events.collect()["item_id"][0] == 2
+    assert read(tmp_path, "user,item,note,note\n1,1,x,y\n").events.collect().height == 1
+    with pytest.raises(ConfigError, match="both name the source column 'a'"):
+        read(tmp_path, "a\n1\n", columns={"user_id": "a", "item_id": "a"})
+
+
+def test_unknown_settings_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[log\] seperator: unknown key.*did you mean 'separator'"):
+        read(tmp_path, "user,item\n1,1\n", seperator=",")
+    with pytest.raises(ConfigError, match="choose one of auto, delimited"):
+        read(tmp_path, "user,item\n1,1\n", format="csv")
+    with pytest.raises(ConfigError, match="no such encoding"):
+        read(tmp_path, "user,item\n1,1\n", encoding="utf-99")
+    with pytest.raises(ConfigError, match="path: required"):
+        read_log(LogSettings())
+
+
+def test_bad_rows_are_put_aside_with_file_line_and_reason(tmp_path: Path) -> None:
+    good = "".join(f"u{n},i{n},2020-01-01,1\n" for n in range(100))
+    bad = ",i,2020-01-01,1\nu,,2020-01-01,1\nu,i,soon,1\nu,i,2020-01-01,inf\nu,i,2020-01-01,NaN\nu,i\nu,i,2020-01-01,1,9\n"
+    notes = Notes()
+    log = read(tmp_path, "user,item,time,weight\n" + good + "\n" + bad, max_bad_share=0.1, progress=notes)
+    assert log.events.collect().height == 100
+    assert rejects(tmp_path) == [
+        (103, "missing user_id"),
+        (104, "missing item_id"),
+        (105, "unparsable timestamp"),
+        (106, "weight is no finite number"),
+        (107, "weight is no finite number"),
+        (108, "ragged line"),
+        (109, "ragged line"),
+    ]
+    row = pl.read_parquet(tmp_path / "rejected.parquet").row(2, named=True)
+    assert row["file"] == str(tmp_path / "log.csv") and row["raw"] == "u,i,soon,1"
+    assert log.rejected.total == 107 and log.rejected.rejected == 7
+    assert any(line.startswith("7 of 107 rows rejected") for line in notes.lines)
+
+
+def test_too_many_bad_rows_is_an_error_and_keeps_the_table(tmp_path: Path) -> None:
+    with pytest.raises(LogError) as caught:
+        read(tmp_path, "user,item\n1,1\n1,\n1,2\n")
+    message = str(caught.value)
+    assert "1 of 3 rows rejected (1 missing item_id); more than max_bad_share = 5.00%" in message
+    assert "log.csv, line 3: missing item_id: '1,'" in message and "check columns" in message
+    assert rejects(tmp_path) == [(3, "missing item_id")]
+
+
+def test_all_rows_rejected(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="all rows are bad"):
+        read(tmp_path, "user,item\n,1\n,2\n", max_bad_share=1.0)
+
+
+def test_table_of_an_earlier_read_does_not_stay(tmp_path: Path) -> None:
+    read(tmp_path, "user,item\n1,1\n1,\n", max_bad_share=0.5)
+    assert (tmp_path / "rejected.parquet").exists()
+    log = read(tmp_path, "user,item\n1,1\n")
+    assert log.rejected.path is None and not (tmp_path / "rejected.parquet").exists()
+
+
+def test_a_file_of_somebody_else_stays(tmp_path: Path) -> None:
+    pl.DataFrame({"mine": [1]}).write_parquet(tmp_path / "rejected.parquet")
+    read(tmp_path, "user,item\n1,1\n")
+    assert pl.read_parquet(tmp_path / "rejected.parquet").columns == ["mine"]
+
+
+def test_ids_of_mixed_types_become_text_and_say_so(tmp_path: Path) -> None:
+    notes = Notes()
+    log = read(tmp_path, "user,item\n1,007\n2,008\nabc,009\n", progress=notes)
+    assert log.events.collect()["user_id"].to_list() == ["1", "2", "abc"]
+    assert log.events.collect()["item_id"].to_list() == ["007", "008", "009"]
+    assert any("user_id mixes 2 integers and 1 texts (the first is 'abc' in" in line and "line 4" in line for line in notes.lines)
+    strict = read(tmp_path, "user,item\n1,7\n2,8\nabc,9\n", id_type="integer", max_bad_share=0.5)
+    assert strict.events.collect()["user_id"].to_list() == [1, 2] and rejects(tmp_path) == [(4, "user_id is no integer")]
+    text = read(tmp_path, "user,item\n1,7\n", id_type="string")
+    assert text.events.collect()["user_id"].to_list() == ["1"]
+
+
+def test_integers_of_pandas_and_blanks(tmp_path: Path) -> None:
+    log = read(tmp_path, "user,item\n 12.0 ,3\nNaN,4\n13.0,5\n", max_bad_share=0.5)
+    assert log.events.collect()["user_id"].to_list() == [12, 13]
+    assert rejects(tmp_path) == [(3, "missing user_id")]
+
+
+def test_undecodable_bytes(tmp_path: Path) -> None:
+    data = b"user,item\n" + b"u1,i1\n" * 50 + b"caf\xe9,i1\n"
+    read(tmp_path, data)
+    assert rejects(tmp_path) == [(52, "undecodable bytes")]
+    with pytest.raises(LogError, match='set encoding, for example "latin-1"'):
+        read(tmp_path, b"user,item\ncaf\xe9,i1\nu,i\n")
+    log = read(tmp_path, data, encoding="latin-1")
+    assert "café" in log.events.collect()["user_id"].to_list()
+
+
+def test_utf16_is_recognised(tmp_path: Path) -> None:
+    data = "user,item\nü,1\n".encode("utf-16")
+    with pytest.raises(LogError, match="looks like UTF-16"):
+        read(tmp_path, data)
+    assert read(tmp_path, data, encoding="utf-16").events.collect()["user_id"].to_list() == ["ü"]
+
+
+def test_byte_order_mark_crlf_and_no_last_newline(tmp_path: Path) -> None:
+    log = read(tmp_path, b"\xef\xbb\xbfuser,item\r\n1,2\r\n\r\n3,4")
+    assert log.events.select("user_id", "item_id").collect().rows() == [(1, 2), (3, 4)]
+
+
+def test_quotes_protect_separators_and_lines(tmp_path: Path) -> None:
+    text = 'user,item\n"a,b","say ""hi"""\n"two\nlines",x\n"open,1\nu,\nv,2\n'
+    log = read(tmp_path, text, max_bad_share=0.5)
+    assert log.events.select("user_id", "item_id").collect().rows() == [("a,b", 'say "hi"'), ("two lines", "x"), ("v", "2")]
+    assert rejects(tmp_path) == [(5, "ragged line"), (6, "missing item_id")]
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::", " "])
+@pytest.mark.parametrize("header", [True, False])
+def test_separators_are_found(separator: str, header: bool, tmp_path: Path) -> None:
+    rows = [["user", "item", "rating"]] * header + [["u1", "i1", "3"], ["u2", "i2", "4.5"]]
+    text = "\n".join(separator.join(row) for row in rows)
+    log = read(tmp_path, text, columns={} if header else {"weight": 2})
+    assert log.events.select("user_id", "weight").collect().rows() == [("u1", 3.0), ("u2", 4.5)]
+
+
+def test_behaviours_and_their_default(tmp_path: Path) -> None:
+    log = read(tmp_path, "user,item,event\n1,1,view\n1,1,cart\n1,2,\n2,2,view\n", default_behavior="click")
+    assert log.behaviors == ["view", "cart", "click"]
+
+
+def test_absent_weights_and_times_are_no_errors(tmp_path: Path) -> None:
+    events = read(tmp_path, "user,item,rating,time\n1,1,,\n1,2,3,1600000000\n").events.collect()
+    assert events["weight"].to_list() == [1.0, 3.0] and events["timestamp"].null_count() == 1
+
+
+def test_sources_of_several_formats(tmp_path: Path) -> None:
+    paths = [write(tmp_path, "user,item\n1,1\n"), write(tmp_path, '{"user": 1, "item": 2}\n', "log.jsonl")]
+    with pytest.raises(LogError, match="several formats"):
+        read_log(paths)
+
+
+def test_the_temporary_folder_outlives_the_log_but_not_close(tmp_path: Path) -> None:
+    assert read(tmp_path, "user,item\n1,1\n").events.collect().height == 1
+    with read(tmp_path, "user,item\n1,1\n") as log:
+        folder = Path(log.cache.name)
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_full_disk_while_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("graphrec.logs.read.clean", full)
+    with pytest.raises(LogError, match="the disk is full while unpacking .*TMPDIR"):
+        read(tmp_path, "user,item\n1,1\n")
+
+
+def test_sql_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "sqlalchemy", None)
+    with pytest.raises(MissingExtraError, match=r"graphrec\[sql\]"):
+        read_log("sqlite:///x.db", query="SELECT 1")
+
+
+def test_settings_and_mappings_as_source(tmp_path: Path) -> None:
+    path = str(write(tmp_path, "a;b\n1;2\n"))
+    values = {"path": path, "columns": {"user_id": "a", "item_id": "b"}}
+    for source in (values, LogSettings(**values)):
+        assert read_log(source, duplicates="keep").events.collect().height == 1
