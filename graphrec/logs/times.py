@@ -96,7 +96,7 @@ def _epoch(number: pl.Expr, unit: str) -> pl.Expr:
 
 def _iso(text: pl.Expr) -> pl.Expr:
     """`2020-01-31`, with a time after a blank or T, a fraction, and Z or an offset such as +02:00."""
-    text = text.str.replace("T", " ", literal=True).str.strip_suffix("Z").str.strip_suffix(" UTC")
+    text = text.str.strip_suffix(" UTC").str.strip_suffix("Z").str.replace("T", " ", literal=True)
     text = text.str.replace_all("/", "-", literal=True)
     values = [text.str.to_datetime(form, time_unit="us", strict=False) for form in _ISO_FORMATS]
     values = [value.dt.replace_time_zone("UTC") for value in values]

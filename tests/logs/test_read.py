@@ -156,9 +156,14 @@ def test_ids_of_mixed_types_become_text_and_say_so(tmp_path: Path) -> None:
     log = read(tmp_path, "user,item\n1,007\n2,008\nabc,009\n", progress=notes)
     assert log.events.collect()["user_id"].to_list() == ["1", "2", "abc"]
     assert log.events.collect()["item_id"].to_list() == ["007", "008", "009"]
-    assert any("user_id mixes 2 integers and 1 texts (the first is 'abc' in" in line and "line 4" in line for line in notes.lines)
+    assert any(
+        "user_id mixes 2 integers and 1 texts (the first is 'abc' in" in line and "line 4" in line
+        for line in notes.lines
+    )
     strict = read(tmp_path, "user,item\n1,7\n2,8\nabc,9\n", id_type="integer", max_bad_share=0.5)
-    assert strict.events.collect()["user_id"].to_list() == [1, 2] and rejects(tmp_path) == [(4, "user_id is no integer")]
+    assert strict.events.collect()["user_id"].to_list() == [1, 2] and rejects(tmp_path) == [
+        (4, "user_id is no integer")
+    ]
     text = read(tmp_path, "user,item\n1,7\n", id_type="string")
     assert text.events.collect()["user_id"].to_list() == ["1"]
 
@@ -194,7 +199,11 @@ def test_byte_order_mark_crlf_and_no_last_newline(tmp_path: Path) -> None:
 def test_quotes_protect_separators_and_lines(tmp_path: Path) -> None:
     text = 'user,item\n"a,b","say ""hi"""\n"two\nlines",x\n"open,1\nu,\nv,2\n'
     log = read(tmp_path, text, max_bad_share=0.5)
-    assert log.events.select("user_id", "item_id").collect().rows() == [("a,b", 'say "hi"'), ("two lines", "x"), ("v", "2")]
+    assert log.events.select("user_id", "item_id").collect().rows() == [
+        ("a,b", 'say "hi"'),
+        ("two lines", "x"),
+        ("v", "2"),
+    ]
     assert rejects(tmp_path) == [(5, "ragged line"), (6, "missing item_id")]
 
 

@@ -153,7 +153,7 @@ def test_adbc(tmp_path: Path) -> None:
 def test_sql_needs_a_query_and_hides_the_password(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="set query"):
         read("sqlite:///x.db", tmp_path)
-    source, settings = write_sql(tmp_path)
+    source, _ = write_sql(tmp_path)
     with pytest.raises(LogError, match="no such column: nope.*SELECT nope"):
         read(source, tmp_path, query="SELECT nope FROM event")
     with pytest.raises(LogError, match="no rows"):
@@ -208,7 +208,9 @@ def test_old_movielens_with_side_tables(tmp_path: Path) -> None:
     log = read(tmp_path, tmp_path)
     assert log.items.select("item_id", "title", "genres").rows() == [(10, "Café (1995)", "Action|Western")]
     assert log.users.rows() == [(1, 24, "M", "technician", "05711")]
-    assert log.events.collect()["timestamp"].to_list() == [datetime.datetime.fromtimestamp(978300760, datetime.timezone.utc)]
+    assert log.events.collect()["timestamp"].to_list() == [
+        datetime.datetime.fromtimestamp(978300760, datetime.timezone.utc)
+    ]
 
 
 def test_new_movielens_with_tags(tmp_path: Path) -> None:
@@ -224,7 +226,9 @@ def test_atomic_with_knowledge_and_attributes(tmp_path: Path) -> None:
     (tmp_path / "small.item").write_text(
         "item_id:token\tmovie_title:token_seq\tvector:float_seq\n10\tToy Story\t1.0 2.0\n20\tHeat\t3.0 4.0\n"
     )
-    (tmp_path / "small.kg").write_text("head_id:token\trelation_id:token\ttail_id:token\nm.1\tgenre\tm.9\nm.2\tgenre\tm.9\n")
+    (tmp_path / "small.kg").write_text(
+        "head_id:token\trelation_id:token\ttail_id:token\nm.1\tgenre\tm.9\nm.2\tgenre\tm.9\n"
+    )
     (tmp_path / "small.link").write_text("item_id:token\tentity_id:token\n10\tm.1\n")
     (tmp_path / "small.net").write_text("source_id:token\ttarget_id:token\n1\t2\n")
     log = read(tmp_path, tmp_path)
