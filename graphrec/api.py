@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    store: GraphStore | str | os.PathLike[str],
+    store: GraphStore | str | os.PathLike[str] | None,
     model: str | Recommender | None = None,
     folder: str | os.PathLike[str] | None = None,
     settings: TrainSettings | Mapping[str, Any] | None = None,
@@ -36,7 +36,7 @@ def train(
         graphrec.train(store, "lightgcn", "runs/demo", {"epochs": 30}, model_settings={"embedding_dim": 32})
 
     Args:
-        store: the graph store, or its folder.
+        store: the graph store, or its folder; None only on resume, for the run's own.
         model: a registered name or a model not yet trained; None means "lightgcn", or the model of the resumed run.
         folder: the run folder; None means `runs/<model name>`.
         settings: of the training; None takes the defaults, or those of the resumed run.

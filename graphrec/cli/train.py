@@ -11,14 +11,14 @@ from graphrec.cli.output import Debug, Json, Quiet, Seed, command
 EXAMPLES = (
     "graphrec train stores/demo --model lightgcn --out runs/demo --set train.epochs=20",
     "graphrec train --config graphrec.toml --set model.loss=sampled-softmax --set model.head=cosine",
-    "graphrec train stores/demo --out runs/demo --resume",
+    "graphrec train --resume --out runs/demo",
 )
 
 
 def train(
     store: Annotated[
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
-        typer.Argument(help="A graph store. Default: \\[paths] store of the run file."),
+        typer.Argument(help="A graph store. Default: \\[paths] store of the run file, or the resumed run's own."),
     ] = None,
     model: Annotated[Optional[str], typer.Option("--model", "-m", help="A model's name.")] = None,  # noqa: UP045
     out: Annotated[
@@ -48,8 +48,8 @@ def train(
         seeds = [] if seed is None else [f"train.seed={seed}"]
         chosen = load_config(config, [*(assignments or ()), *seeds], model=model)
         run = run_training(
-            store or chosen.paths.store,
-            # A resumed run knows its model; only one that was asked for by name is compared with it.
+            # A resumed run knows its store and its model; only what was asked for by name is compared with them.
+            store or (None if resume else chosen.paths.store),
             None if resume and not (model or chosen.source) else chosen.model.name,
             out or chosen.paths.run,
             chosen.train,

@@ -36,7 +36,7 @@ _FREE_ON_RESUME = {"epochs", "patience", "checkpoint_every", "device"}
 
 
 def train(
-    store: GraphStore | str | os.PathLike[str],
+    store: GraphStore | str | os.PathLike[str] | None,
     model: str | Recommender | None = None,
     folder: str | os.PathLike[str] | None = None,
     settings: TrainSettings | Mapping[str, Any] | None = None,
@@ -53,7 +53,7 @@ def train(
     threads.
 
     Args:
-        store: the graph store, or its folder.
+        store: the graph store, or its folder; None only on resume, for the run's own.
         model: a registered name or a model not yet trained; None means "lightgcn", or the model of the resumed run.
         folder: the run folder; None means `runs/<model name>`.
         settings: of the training; None takes the defaults, or those of the resumed run.
@@ -74,12 +74,16 @@ def train(
     """
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other: going on with a run keeps it")
+    path = _folder(folder, model)
+    saved = RunRecord.read(path) if resume else None
+    if store is None:
+        if saved is None:
+            raise ConfigError("train needs a graph store; only a resumed run knows its own")
+        store = saved.store["path"]
     if not isinstance(store, GraphStore):
         store = GraphStore.open(store)
-    path = _folder(folder, model)
     given = _explicit(settings)
-    if resume:
-        saved = RunRecord.read(path)
+    if saved is not None:
         _check_same_store(saved, store, path)
         chosen, train_settings = _resumed(saved, model, model_settings, given)
     else:

@@ -59,7 +59,7 @@ def test_it_goes_on_with_a_run_and_refuses_to_write_over_it(store, tmp_path):
     answer(store, "--model", "bpr-mf", "--out", tmp_path / "run", *FAST)
     refused = invoke(store, "--model", "bpr-mf", "--out", tmp_path / "run", *FAST)
     assert refused.exit_code == 1 and "already holds a run" in refused.stderr
-    longer = answer(store, "--out", tmp_path / "run", "--resume", "--set", "train.epochs=3", "--json", "--quiet")
+    longer = answer("--out", tmp_path / "run", "--resume", "--set", "train.epochs=3", "--json", "--quiet")
     assert (longer["model"], longer["epochs"]) == ("bpr-mf", 3)
     replaced = answer(store, "--model", "popularity", "--out", tmp_path / "run", "--overwrite", "--json")
     assert replaced["model"] == "popularity"

@@ -161,6 +161,8 @@ def test_a_resumed_run_keeps_its_store(copy, tmp_path):
 def test_there_must_be_a_run_to_resume(board, tmp_path):
     with pytest.raises(RunError, match="holds no run"):
         train(board, folder=tmp_path / "none", resume=True)
+    with pytest.raises(ConfigError, match="needs a graph store"):
+        train(None, "bpr-mf", tmp_path / "none")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "edited", "metrics"])
