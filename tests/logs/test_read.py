@@ -196,6 +196,11 @@ def test_byte_order_mark_crlf_and_no_last_newline(tmp_path: Path) -> None:
     assert log.events.select("user_id", "item_id").collect().rows() == [(1, 2), (3, 4)]
 
 
+def test_byte_order_mark_without_header(tmp_path: Path) -> None:
+    log = read(tmp_path, b"\xef\xbb\xbf1,2\n3,4\n")
+    assert log.events.select("user_id", "item_id").collect().rows() == [(1, 2), (3, 4)]
+
+
 def test_quotes_protect_separators_and_lines(tmp_path: Path) -> None:
     text = 'user,item\n"a,b","say ""hi"""\n"two\nlines",x\n"open,1\nu,\nv,2\n'
     log = read(tmp_path, text, max_bad_share=0.5)

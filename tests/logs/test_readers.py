@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pyarrow
 import pytest
-import zstandard
 
 from graphrec.errors import LogError
 from graphrec.logs import FORMATS
@@ -118,7 +118,7 @@ def test_compressed(name: str, ending: str, tmp_path: Path) -> None:
     plain = [path for path in tmp_path.iterdir() if path.is_file()]
     for path in plain:
         data = path.read_bytes()
-        packed = gzip.compress(data) if ending == ".gz" else zstandard.compress(data)
+        packed = gzip.compress(data) if ending == ".gz" else pyarrow.compress(data, codec="zstd", asbytes=True)
         path.with_name(path.name + ending).write_bytes(packed)
         path.unlink()
     source = source if Path(source).is_dir() else f"{source}{ending}"
@@ -136,7 +136,7 @@ def test_damaged_files_are_named(ending: str, cut: str, tmp_path: Path) -> None:
         write_parquet(tmp_path)
         packed = (tmp_path / "log.parquet").read_bytes()
     else:
-        packed = gzip.compress(text) if ending == ".gz" else zstandard.compress(text)
+        packed = gzip.compress(text) if ending == ".gz" else pyarrow.compress(text, codec="zstd", asbytes=True)
     path.write_bytes(packed[: len(packed) // 2] if cut == "short" else b"garbage" * 40)
     with pytest.raises(LogError, match="damaged") as caught:
         read(path, tmp_path, format="parquet" if ending == ".parquet" else "delimited")
