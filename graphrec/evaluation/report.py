@@ -90,7 +90,7 @@ def _overall(evaluation: Evaluation) -> list[str]:
         "<h2>Overall</h2>",
         _image(plots.metric_bars(evaluation), "Accuracy metrics with their intervals"),
         _note(f"Thin bars: {confidence} bootstrap interval over users."),
-        _table(("metric", "value", f"{confidence} from", "to", "meaning"), rows),
+        html_table(("metric", "value", f"{confidence} from", "to", "meaning"), rows),
     ]
 
 
@@ -106,7 +106,7 @@ def _by_activity(evaluation: Evaluation) -> list[str]:
         "<h2>By user activity</h2>",
         _image(plots.activity(evaluation, metric), f"{metric} by training items of the user"),
         _note("Users in groups of about equal size, from the least to the most active in training."),
-        _table(("training items", "users", *shown), rows),
+        html_table(("training items", "users", *shown), rows),
     ]
 
 
@@ -132,7 +132,7 @@ def _by_popularity(evaluation: Evaluation) -> list[str]:
             "Head, mid and tail items each received a third of the training interactions. Recall here counts interactions, "
             "not users: hits on the group's items among the first places, over test interactions with them."
         ),
-        _table(head, rows),
+        html_table(head, rows),
     ]
 
 
@@ -163,7 +163,7 @@ def _method(evaluation: Evaluation) -> list[str]:
             f"All items are ranked for every user; {masked} of the user are left out of the list. Metrics are averaged over "
             "users with at least one held-out item. Held-out interactions that repeat a left-out item do not count."
         ),
-        _table(("what", "count"), rows),
+        html_table(("what", "count"), rows),
         _note(f"Data fingerprint {evaluation.data[:16]}: evaluations that share it can be compared user by user."),
     ]
 
@@ -191,7 +191,8 @@ def _note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return an HTML table, escaped; columns of numbers align right, None and NaN show as a dash."""
     rows = list(rows)
     numeric = [any(isinstance(row[column], int | float) for row in rows) for column in range(len(head))]
     kinds = [' class="number"' if number else "" for number in numeric]

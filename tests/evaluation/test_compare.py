@@ -19,7 +19,7 @@ def test_bootstrap_matches_the_normal_interval_of_a_large_sample():
     values = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 1))
     low, high = bootstrap_intervals(values, 2000, 0.95, seed=1)[0]
     half = 1.96 * values.std() / np.sqrt(4000)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.005)
 
 
 def test_bootstrap_leaves_out_users_without_a_value():

@@ -13,6 +13,7 @@ import pytest
 
 from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation import METRICS
+from graphrec.evaluation.breakdown import by_user_activity
 from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
@@ -59,9 +60,9 @@ def test_repeated_items_and_duplicate_rows_do_not_count(small_store, given_score
 def test_ratings(small_store, given_scores):
     weights = {"test": [4.0, 1.0, 3.0]}
     store = small_store(2, 3, {"train": [(0, 0), (1, 0)], "test": [(1, 2), (0, 1), (0, 2)]}, weights)
-    model = given_scores(np.array([[0, 2.0, 3.0], [0, 0, 2.0]]), store)
+    model = given_scores(np.array([[0, 2.0, 3.0], [0, 0, 3.0]]), store)
     assert evaluate(model, store, k=1, metrics=("rmse", "mae")).metrics == pytest.approx(
-        {"rmse": math.sqrt((1 + 0 + 4) / 3), "mae": 1.0}
+        {"rmse": math.sqrt((1 + 0 + 1) / 3), "mae": 2 / 3}
     )
 
 
@@ -93,6 +94,14 @@ def test_breakdowns_add_up(store, model):
     for name, curve in result.concentration.items():
         assert (curve[0], curve[-1]) == (0, pytest.approx(1)), name
         assert np.all(np.diff(curve) >= 0), name
+
+
+def test_activity_groups_by_hand():
+    history = np.array([5, 1, 1, 1, 2, 9, 3, 2])
+    groups = by_user_activity(history, {"hit@1": np.array([1.0, 0, 0, 1, 1, 1, 0, np.nan])}, 2)
+    # The middle lies between 2 and 2: users at the edge are not parted, and open the upper group.
+    assert [(g["label"], g["users"], g["metrics"]["hit@1"]) for g in groups] == [("1", 3, 1 / 3), ("2–9", 5, 3 / 4)]
+    assert [g["label"] for g in by_user_activity(np.full(4, 7), {}, 4)] == ["7"]
 
 
 def test_any_block_gives_the_same_and_the_same_seed_the_same_intervals(store, model):

@@ -10,7 +10,7 @@ import pytest
 
 from graphrec.errors import RunError
 from graphrec.evaluation.evaluate import evaluate
-from graphrec.evaluation.report import report_html, write_report
+from graphrec.evaluation.report import html_table, report_html, write_report
 
 PNG = re.compile(r'src="data:image/png;base64,([^"]+)"')
 
@@ -36,6 +36,7 @@ def test_names_are_escaped(store, model, tmp_path):
     model.name = 'a<b>&"c"'
     text = report_html(evaluate(model, store, metrics="recall"))
     assert "<script" not in text and "a<b>" not in text
+    assert "<td>&lt;b&gt;</td>" in html_table(("<i>",), [("<b>",)]) and "<i>" not in html_table(("<i>",), [("<b>",)])
     assert "&lt;script&gt;" in text and "a&lt;b&gt;&amp;" in text
 
 
