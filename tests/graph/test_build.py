@@ -64,6 +64,15 @@ def test_the_k_core_is_that_of_the_training_side(tmp_path):
     assert np.diff(store.train_matrix().indptr).min() >= 3
 
 
+def test_the_k_core_may_bound_users_and_items_apart(tmp_path):
+    rows = [*ring(), ("u00", "rare", -1), ("light", "i00", 0)]
+    for bounds, light, rare in (({"k_core_user": 2}, False, True), ({"k_core_item": 2}, True, False)):
+        store = build(make_log(rows), tmp_path / next(iter(bounds)), **bounds)
+        assert ("light" in store.ids("user"), "rare" in store.ids("item")) == (light, rare)
+    store = build(make_log(rows), tmp_path / "both", k_core=2, k_core_user=0)
+    assert "light" in store.ids("user") and "rare" not in store.ids("item")
+
+
 def test_integer_ids_keep_their_type_and_their_gaps(tmp_path):
     items = [10**12 + number for number in (5, 900, 7, 6)]
     log = make_log([(7 * user, items[(user + day) % 4], day) for user in range(4) for day in range(3)])

@@ -47,7 +47,7 @@ def test_repeated_events_count_once_in_degrees(tmp_path):
     rows = [*ring(), *[(user, item, day + 9) for user, item, day in ring()]]
     store = build(make_log(rows), tmp_path / "store", split={"method": "random", "valid": 0, "test": 0})
     (relation,) = graph_info(store).relations
-    assert (relation.edges, relation.distinct) == (120, 60)
+    assert (relation.edges, relation.distinct, relation.density) == (120, 60, 60 / 144)
     assert [set(side.tolist()) for side in degrees(store)] == [{5}, {5}]
 
 
