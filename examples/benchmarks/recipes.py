@@ -1,0 +1,69 @@
+"""The settings behind the tables of the README: one recipe a row, the same for every data set.
+
+Where a data set wants another shape, the model finds it on a held-out part of its own training items (graph filter). The
+settings of trained models were chosen on a validation part of train: `quality.py --validate` shows its figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from graphrec.errors import unknown_name
+from graphrec.logs.read import read_log, read_split_folder
+from graphrec.logs.table import InteractionLog
+from graphrec.models import MODELS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A registered model with its settings."""
+
+    model: str
+    model_settings: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+RECIPES = {
+    # He et al. 2020 with the settings of its public code; only the number of epochs is open.
+    "lightgcn-bpr": Recipe("lightgcn", {}, {"epochs": 400, "batch_size": 2048, "learning_rate": 1e-3, "patience": 0}),
+}
+
+
+def names() -> list[str]:
+    """All names that `find` knows."""
+    return [*RECIPES, *MODELS]
+
+
+def find(name: str) -> Recipe:
+    """Return the recipe `name`, or a registered model with its defaults.
+
+    Raises:
+        ConfigError: neither a recipe nor a model has that name.
+    """
+    if name not in RECIPES and name not in MODELS:
+        raise unknown_name("recipe or model", name, names())
+    return RECIPES.get(name) or Recipe(name)
+
+
+def read_data(folder: Path, rejected: Path) -> InteractionLog:
+    """Read a folder with a given split.
+
+    Args:
+        folder: holds adjacency lists `train.txt` and `test.txt`, plain or .gz, or the tab-separated `user item count` of
+            the Last.fm set in LightGCN's public code, `data1.txt` and `test1.txt`, whose counts are left out.
+        rejected: where bad rows go.
+    """
+    triplets = {side: next(folder.glob(f"{stem}.txt*"), None) for side, stem in (("train", "data1"), ("test", "test1"))}
+    if None in triplets.values():
+        return read_split_folder(folder, rejected=rejected)
+    sides = [
+        read_log(
+            path, format="delimited", separator="\t", header=False, columns={"user_id": 0, "item_id": 1}, rejected=rejected
+        ).events.with_columns(split=pl.lit(side)).collect()
+        for side, path in triplets.items()
+    ]  # fmt: skip
+    return InteractionLog(pl.concat(sides).lazy(), source=str(folder))
