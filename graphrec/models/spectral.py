@@ -107,17 +107,20 @@ def spectral_embeddings(
     user_exponent: float = 0.5,
     item_exponent: float = 0.5,
     seed: int = 0,
+    *,
+    power: float = 0.5,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Embed users and items by the leading singular vectors of the degree-normalised interactions.
 
-    With R~ = D_u^-a R D_i^-b ~ P diag(s) Q^T, the embeddings are P diag(s)^1/2 and Q diag(s)^1/2: their dot products are
-    the best approximation of R~ of that rank. A starting point for trained models.
+    With R~ = D_u^-a R D_i^-b ~ P diag(s) Q^T, the embeddings are P diag(s)^p and Q diag(s)^p. With p = 1/2 their dot
+    products are the best approximation of R~ of that rank; with p = 0 all directions count alike.
 
     Args:
         store: the graph store, or its training matrix float32 (U, I).
         dim: D; directions beyond min(U, I) are zero.
         user_exponent, item_exponent: a and b.
         seed: of the random start of the decomposition.
+        power: p, 0 or more. Directions with a singular value of zero stay zero.
 
     Returns:
         user float32 (U, D) and item float32 (I, D).
@@ -126,7 +129,8 @@ def spectral_embeddings(
     interactions = NormalisedInteractions(matrix, user_exponent, item_exponent)
     rank = min(dim, *matrix.shape)
     users, singular_values, items = truncated_svd(interactions, rank, torch.Generator().manual_seed(seed))
-    scale, padding = singular_values.sqrt(), (0, dim - rank)
+    scale = torch.where(singular_values > 0, singular_values.pow(power), 0.0)
+    padding = (0, dim - rank)
     return torch.nn.functional.pad(users * scale, padding), torch.nn.functional.pad(items * scale, padding)
 
 

@@ -27,6 +27,7 @@ from graphrec.settings import Settings
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
+_START_EXPONENTS = 0.3, 0.5  # of users and items in the spectral start; the graph filter's
 _ROLES = {"inputs": INPUTS, "encoder": ENCODERS, "head": HEADS, "loss": LOSSES}
 
 
@@ -193,7 +194,9 @@ class TrainedRecommender(Recommender):
 
     def _spectral_start(self, store: GraphStore, seed: int, progress: Reporter) -> tuple[Tensor, Tensor]:
         progress.note(f"spectral start: {self.settings.embedding_dim} singular vectors of the training matrix")
-        return spectral_embeddings(store, self.settings.embedding_dim, seed=seed)
+        vectors = spectral_embeddings(store, self.settings.embedding_dim, *_START_EXPONENTS, seed, power=0.0)
+        # Of equal length: a rare item's short row would be noise after one step of Adam, and the start lost.
+        return tuple(nn.functional.normalize(rows, dim=1) for rows in vectors)
 
     def _make(self, role: str) -> Any:
         part, settings = self._parts[role]

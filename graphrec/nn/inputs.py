@@ -16,7 +16,8 @@ class IdSettings(Settings):
 
     init: Literal["normal", "xavier", "spectral"] = "normal"
     """Where training starts. "normal": N(0, scale^2), as LightGCN's public code does; "xavier": Glorot uniform, as its
-    paper says; "spectral": the graph filter's low-rank factors, scaled to the same root mean square."""
+    paper says; "spectral": the directions of users and items in the top D singular
+    vectors of the normalised interactions, all of length scale * sqrt(D)."""
     scale: float = Field(default=0.1, gt=0)
     """Standard deviation of "normal" and root mean square of "spectral"; 0.1 is LightGCN's public default."""
 

@@ -89,3 +89,9 @@ def test_spectral_embeddings_multiply_to_the_matrix(board):
     np.testing.assert_allclose(users @ items.T, expected, atol=1e-5)
     for left, right in zip((users, items), spectral_embeddings(board.train_matrix(), 64, 0.5, 0.25), strict=True):
         assert torch.equal(left, right)
+
+
+def test_power_zero_weighs_all_directions_alike(board):
+    users, items = spectral_embeddings(board, 3, power=0.0)
+    torch.testing.assert_close(items.T @ items, torch.eye(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(users.T @ users, torch.eye(3), atol=1e-4, rtol=0)
