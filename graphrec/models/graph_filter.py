@@ -30,7 +30,7 @@ class GraphFilterSettings(settings.Settings):
     """Settings of the graph filter.
 
     The three settings that are None by default shape the filter. What suits a log depends on how dense it is, so they are
-    chosen together at fit time on a tenth of the training items that is held out for that; give all three to skip it.
+    chosen together at fit time on a fifth of the training items that is held out for that; give all three to skip it.
 
     Attributes:
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
