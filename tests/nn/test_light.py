@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
+from graphrec.ops import Relation
+
+NUM_USERS, NUM_ITEMS = 33, 22
+
+
+def dense_layers(relation: Relation, user: torch.Tensor, item: torch.Tensor, num_layers: int) -> list[torch.Tensor]:
+    """Equation 8 of the paper, layer by layer, on the dense normalised matrix."""
+    matrix = torch.zeros(NUM_USERS, NUM_ITEMS, dtype=torch.float64)
+    matrix[torch.repeat_interleave(torch.arange(NUM_USERS), relation.degree_dst), relation.indices.long()] = 1
+    scale = relation.scale_dst(-0.5, torch.float64)[:, None] * relation.scale_src(-0.5, torch.float64)
+    layers = [(user, item)]
+    for _ in range(num_layers):
+        user, item = (scale * matrix) @ item, (scale * matrix).T @ user
+        layers.append((user, item))
+    return [torch.stack(side).mean(dim=0) for side in zip(*layers, strict=True)]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("restricted", [False, True])
+def test_output_and_gradient_equal_dense_layers(num_layers, restricted):
+    rng = np.random.default_rng(num_layers)
+    relation = Relation.from_coo(rng.integers(0, 30, 200), rng.integers(0, 20, 200), NUM_USERS, NUM_ITEMS)
+    user = torch.randn(NUM_USERS, 7, dtype=torch.float64, requires_grad=True)
+    item = torch.randn(NUM_ITEMS, 7, dtype=torch.float64, requires_grad=True)
+    rows = (torch.tensor([4, 32, 0, 9]), torch.tensor([21, 3, 5])) if restricted else (None, None)
+    encoder = LightGCNEncoder(LightGCNSettings(num_layers=num_layers))
+    got = encoder(relation, user, item, *rows)
+    expected = dense_layers(relation, user, item, num_layers)
+    if restricted:
+        expected = [side[index] for side, index in zip(expected, rows, strict=True)]
+    for left, right in zip(got, expected, strict=True):
+        torch.testing.assert_close(left, right)
+    weights = [torch.randn_like(side) for side in got]
+    losses = [sum((side * w).sum() for side, w in zip(sides, weights, strict=True)) for sides in (got, expected)]
+    for left, right in zip(*(torch.autograd.grad(loss, (user, item)) for loss in losses), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_rows_of_one_side_alone_are_refused():
+    relation = Relation.from_coo([0], [0], 1, 1)
+    with pytest.raises(ValueError, match="both users and items, or neither"):
+        LightGCNEncoder()(relation, torch.ones(1, 2), torch.ones(1, 2), users=torch.tensor([0]))

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from graphrec.ops import select_topk, topk_scores
+
+
+def brute_force(scores: np.ndarray, k: int, seen: list[list[int]]) -> np.ndarray:
+    """The k best unseen columns of each row, ties to the lower column, -1 where none is left."""
+    lists = np.full((len(scores), k), -1)
+    for row, values in enumerate(scores):
+        allowed = [c for c in range(len(values)) if c not in seen[row] and values[c] > -np.inf]
+        best = sorted(allowed, key=lambda c: (-values[c], c))[:k]
+        lists[row, : len(best)] = best
+    return lists
+
+
+def csr(seen: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.cumsum([0, *map(len, seen)]), np.array([item for row in seen for item in row], dtype=np.int32)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+@pytest.mark.parametrize("num_columns", [1, 31, 33, 200])
+def test_equals_sorting_with_ties_and_seen_columns(k, num_columns):
+    rng = np.random.default_rng(num_columns)
+    scores = rng.integers(0, 6, (7, num_columns)).astype(np.float32)  # many ties
+    seen = [sorted(rng.permutation(num_columns)[: rng.integers(0, num_columns + 1)].tolist()) for _ in range(7)]
+    values, indices = select_topk(torch.from_numpy(scores), k, *csr(seen))
+    expected = brute_force(scores, k, seen)
+    np.testing.assert_array_equal(indices, expected)
+    taken = np.where(expected >= 0, np.take_along_axis(scores, np.maximum(expected, 0), 1), -np.inf)
+    np.testing.assert_array_equal(values, taken)
+
+
+def test_nan_and_minus_infinity_are_never_listed():
+    scores = torch.tensor([[float("nan"), 1.0, float("-inf"), float("inf")]])
+    assert select_topk(scores, 4)[1].tolist() == [[3, 1, -1, -1]]
+
+
+def test_products_over_several_tiles_equal_the_whole_matrix():
+    generator = torch.Generator().manual_seed(0)
+    users = torch.randint(-2, 3, (150, 4), generator=generator).float()  # small integers: exact products, many ties
+    items = torch.randint(-2, 3, (9000, 4), generator=generator).float()
+    seen = [list(range(user % 7)) for user in range(150)]
+    listed = topk_scores(users, items, 20, *csr(seen))[1]
+    whole = select_topk(users @ items.T, 20, *csr(seen))[1]
+    assert torch.equal(listed, whole)
+    np.testing.assert_array_equal(listed[:5], brute_force((users[:5] @ items.T).numpy(), 20, seen))
+
+
+def test_what_does_not_fit_is_named():
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        select_topk(torch.ones(2, 3), 0)
+    with pytest.raises(ValueError, match=r"seen_indptr must hold 2 \+ 1 entries, got 2"):
+        select_topk(torch.ones(2, 3), 1, [0, 0], [])
+    with pytest.raises(ValueError, match=r"need \(U, D\) and \(I, D\), got \(2, 3\) and \(2, 4\)"):
+        topk_scores(torch.ones(2, 3), torch.ones(2, 4), 1)
