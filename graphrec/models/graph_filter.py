@@ -43,7 +43,7 @@ class GraphFilterSettings(settings.Settings):
 
     user_exponent: float = Field(0.3, ge=0, le=1)
     item_exponent: float = Field(0.5, ge=0, le=1)
-    rank: int = Field(512, ge=1)
+    rank: int = Field(1024, ge=1)
     cutoff: float | None = Field(None, ge=0, le=1)
     smooth_share: float | None = Field(None, ge=0, le=1)
     gain_exponent: float | None = Field(None, ge=0, le=1)

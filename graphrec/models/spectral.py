@@ -91,7 +91,7 @@ def truncated_svd(
     basis = torch.randn(num_items, min(limit, rank + _OVERSAMPLING), generator=generator)  # (I, w)
     with progress.task("singular vectors", total=_POWER_ITERATIONS + 1, unit="passes") as task:
         for _ in range(_POWER_ITERATIONS):
-            basis, _, _ = _thin_svd(interactions.to_items(interactions.to_users(basis)))
+            basis = _orthonormal(interactions.to_items(interactions.to_users(basis)))
             task.advance()
         users, _, _ = _thin_svd(interactions.to_users(basis))  # (U, w)
         items, singular_values, rotation = _thin_svd(interactions.to_items(users))
@@ -132,6 +132,16 @@ def spectral_embeddings(
     scale = torch.where(singular_values > 0, singular_values.pow(power), 0.0)
     padding = (0, dim - rank)
     return torch.nn.functional.pad(users * scale, padding), torch.nn.functional.pad(items * scale, padding)
+
+
+def _orthonormal(block: torch.Tensor) -> torch.Tensor:
+    """A basis (N, w) of the columns of a tall block (N, w), as orthonormal as the next power iteration needs.
+
+    In float32, so twice as fast as `_thin_svd`. The columns' span is kept, that of the faintest directions too, whose
+    length is then uncertain.
+    """
+    eigenvalues, right = torch.linalg.eigh((block.T @ block).double())
+    return block @ (right * eigenvalues.clamp(min=1e-7 * float(eigenvalues[-1]) + 1e-30).rsqrt()).float()
 
 
 def _thin_svd(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
