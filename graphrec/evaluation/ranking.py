@@ -135,7 +135,7 @@ def _mid_ranks(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _factors(model: Recommender, users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return (user, item) embeddings, float32, if their product equals the model's score up to a constant per user."""
-    embeddings = model.embeddings()
+    embeddings = model.embeddings() if model.scores_are_dot_products else None
     if embeddings is None or not {"user", "item"} <= embeddings.keys() or not len(users):
         return None
     user_x, item_x = (torch.as_tensor(embeddings[side], dtype=torch.float32) for side in ("user", "item"))

@@ -166,6 +166,11 @@ class Recommender(ABC):
         """
         return None
 
+    @property
+    def scores_are_dot_products(self) -> bool:
+        """Whether the embeddings rank exactly as `score` does; ranking then multiplies them, once it has checked a sample."""
+        return True
+
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model as `model.json`, `model.safetensors` and `catalogue/`; the folder appears whole or not at all.
 

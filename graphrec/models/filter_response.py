@@ -17,7 +17,7 @@ CUTOFFS = (0.0, 0.03, 0.1)
 SMOOTH_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 1.0)
 GAIN_EXPONENTS = (0.3, 0.5)
 _HELD_OUT = 0.2  # of each user's training items: the usual share of a test split; less favours the linear part too much
-_USERS = 3000  # judged at the most; their standard error is common to all candidates, so differences are sharper
+_USERS = 2000  # judged at the most; their standard error is common to all candidates, so differences are sharper
 _LIST_LENGTH = 20
 _DEFAULT = (0.0, 0.2, 0.5)  # for a log too small to hold anything out
 
@@ -64,7 +64,7 @@ def choose_response(
 ) -> Response:
     """Fill in what `given` leaves open from a small grid, judged by Recall@20 + NDCG@20.
 
-    A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 3,000 users are ranked
+    A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked
     by every candidate. One decomposition serves them all. Of the candidates that are not worse than the best by more than
     one standard error of the difference, the one with the largest smooth share is taken, the best of those.
 

@@ -127,6 +127,10 @@ class GraphFilter(Recommender):
             item.append(self._directions.numpy())
         return {"user": np.concatenate(user, axis=1), "item": np.concatenate(item, axis=1)}
 
+    @property
+    def scores_are_dot_products(self) -> bool:
+        return self._linear_weight == 0
+
     def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
         response = np.array([self.response.cutoff, self.response.smooth_share, self.response.gain_exponent])
         parts = {"directions": self._directions, "singular_values": self._values, "response": response}
