@@ -28,18 +28,18 @@ class Recipe:
 
 
 RECIPES = {
-    # In-batch softmax on cosines (Wu et al. 2022; temperature of the public Gowalla runs), one hop, spectral start. Dimension,
-    # rate and epochs were chosen on held-out training items of Gowalla among 64, 256 and 512; 1e-3 to 5e-3; and 2 to 10.
+    # In-batch softmax on cosines (Wu et al. 2022), one hop, spectral start. Temperature, dimension, rate and epochs were chosen
+    # on held-out training items of Gowalla among 0.07 to 0.17; 64, 256 and 512; 1e-3 to 5e-3; and 2 to 10.
     "lightgcn-softmax": Recipe(
         "lightgcn",
         {
             "num_layers": 1,
-            "embedding_dim": 256,
+            "embedding_dim": 512,
             "inputs": {"init": "spectral"},
             "head": {"name": "cosine", "ranking": "dot"},
-            "loss": {"name": "sampled-softmax", "temperature": 0.12},
+            "loss": {"name": "sampled-softmax", "temperature": 0.08},
         },
-        {"epochs": 4, "learning_rate": 3e-3, "schedule": "cosine", "sampler": "uniform-edge", "weight_decay": 0.0},
+        {"epochs": 2, "learning_rate": 2e-3, "schedule": "cosine", "sampler": "uniform-edge", "weight_decay": 0.0},
     ),
     # He et al. 2020 with the settings of its public code; only the number of epochs is open.
     "lightgcn-bpr": Recipe("lightgcn", {}, {"epochs": 400, "batch_size": 2048, "learning_rate": 1e-3, "patience": 0}),

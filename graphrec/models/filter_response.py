@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.ops import select_topk
 from graphrec.progress import Reporter
 
-CUTOFFS = (0.0, 0.03, 0.1)
+CUTOFFS = (0.01, 0.03, 0.1)
 SMOOTH_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 1.0)
 GAIN_EXPONENTS = (0.3, 0.5)
 _HELD_OUT = 0.2  # of each user's training items: the usual share of a test split; less favours the linear part too much
@@ -62,14 +62,10 @@ def choose_response(
     seed: int,
     progress: Reporter,
 ) -> Response:
-    """Fill in what `given` leaves open from a small grid, judged by Recall@20 + NDCG@20.
+    """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
     A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked
-    by every candidate. One decomposition serves them all. Of the candidates that are not worse than the best by more than
-    one standard error of the difference, the one with the largest smooth share is taken, the best of those.
-
-    Source: the one-standard-error rule, Breiman et al. (1984), "Classification and regression trees", section 3.4.3. The
-        filter of fewest degrees of freedom is the low-rank one, and it is less noisy once fitted to all training items.
+    by every candidate. One decomposition serves them all.
 
     Args:
         train: R, float32 (U, I).
@@ -94,33 +90,16 @@ def choose_response(
     _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
     judge = _Judge(kept, hidden, users, interactions, float(values[0]))
     with progress.task("choosing the filter", total=len(candidates), unit="filters") as task:
-        quality = np.empty((len(candidates), len(users)))
-        for row, candidate in enumerate(candidates):
-            quality[row] = judge.quality(candidate, values, directions)
+        quality = []
+        for candidate in candidates:
+            quality.append(judge.quality(candidate, values, directions))
             task.advance()
-    best = candidates[smoothest(quality, [candidate.smooth_share for candidate in candidates])]
+    best = candidates[int(np.argmax(quality))]
     progress.note(
         f"graph filter: cutoff {best.cutoff:g}, smooth share {best.smooth_share:g}, gain exponent "
         f"{best.gain_exponent:g}, chosen among {len(candidates)} on {len(users):,} users' held-out training items"
     )
     return best
-
-
-def smoothest(quality: np.ndarray, shares: Sequence[float]) -> int:
-    """Choose a candidate by the one-standard-error rule; see `choose_response`.
-
-    Args:
-        quality: of each candidate for each user, (C, U).
-        shares: the candidates' smooth shares, (C,).
-
-    Returns:
-        The index of the candidate.
-    """
-    means = quality.mean(axis=1)
-    behind = quality[means.argmax()] - quality  # (C, U)
-    error = behind.std(axis=1) / np.sqrt(quality.shape[1])
-    good = np.flatnonzero(behind.mean(axis=1) <= error)
-    return int(max(good, key=lambda candidate: (shares[candidate], means[candidate])))
 
 
 def hide(matrix: sp.csr_matrix, share: float, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -163,8 +142,8 @@ class _Judge:
         self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
         self._discount = 1 / np.log2(np.arange(2, _LIST_LENGTH + 2))
 
-    def quality(self, response: Response, values: torch.Tensor, directions: torch.Tensor) -> np.ndarray:
-        """Recall@20 + NDCG@20 of each user, (B,)."""
+    def quality(self, response: Response, values: torch.Tensor, directions: torch.Tensor) -> float:
+        """Mean Recall@20 + NDCG@20 over the users."""
         key = response.cutoff, response.gain_exponent
         if self._flat is None or self._flat[0] != key:  # the grid varies the share fastest
             analysis, synthesis = replace(response, smooth_share=1.0).factors(self._kept, values, directions)
@@ -179,4 +158,4 @@ class _Judge:
         wanted = np.diff(self._truth.indptr)
         ideal = np.cumsum(self._discount)[np.minimum(wanted, _LIST_LENGTH) - 1]
         gain = (hits * self._discount[:k]).sum(axis=1) / ideal
-        return hits.sum(axis=1) / wanted + gain
+        return float((hits.sum(axis=1) / wanted + gain).mean())

@@ -29,13 +29,14 @@ _USERS_AT_ONCE = 64  # one line of the kernels' widest path, so the intermediate
 class GraphFilterSettings(settings.Settings):
     """Settings of the graph filter.
 
-    The three settings that are None by default shape the filter. What suits a log depends on how dense it is, so they are
+    The last three settings shape the filter. What suits a log depends on how dense it is, so they are
     chosen together at fit time on a fifth of the training items that is held out for that; give all three to skip it.
 
     Attributes:
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
         item_exponent: b, how strongly popular items are discounted; 0.5 in GF-CF.
-        rank: r, number of smooth directions that the flat low-pass may keep; at most min(U, I) of them are used.
+        rank: r, number of smooth directions that the flat low-pass may keep; at most min(U, I) of them are used. None
+            takes a sixth of min(U, I), within 64..1,024.
         cutoff: t, the eigenvalue, as a share of the largest, that the flat low-pass halves; 0 keeps r directions whole.
         smooth_share: w, weight of the flat low-pass; the linear one has 1 - w.
         gain_exponent: c, how strongly the flat low-pass raises popular items back up; b in GF-CF.
@@ -43,7 +44,7 @@ class GraphFilterSettings(settings.Settings):
 
     user_exponent: float = Field(0.3, ge=0, le=1)
     item_exponent: float = Field(0.5, ge=0, le=1)
-    rank: int = Field(1024, ge=1)
+    rank: int | None = Field(None, ge=1)
     cutoff: float | None = Field(None, ge=0, le=1)
     smooth_share: float | None = Field(None, ge=0, le=1)
     gain_exponent: float | None = Field(None, ge=0, le=1)
@@ -72,9 +73,9 @@ class GraphFilter(Recommender):
         train = training_matrix(store, self.name)
         given = Response(self.settings.cutoff, self.settings.smooth_share, self.settings.gain_exponent)
         exponents = self.settings.user_exponent, self.settings.item_exponent
-        response = choose_response(train, given, *exponents, self.settings.rank, seed, progress)
+        rank = min(self.settings.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
+        response = choose_response(train, given, *exponents, rank, seed, progress)
         interactions = NormalisedInteractions(train, *exponents)
-        rank = min(self.settings.rank, *train.shape)
         generator = torch.Generator().manual_seed(seed)
         _, values, directions = truncated_svd(interactions, rank, generator, progress)
         self._take(train, interactions, values, directions, response)
