@@ -102,3 +102,15 @@ def test_hiding_parts_each_history():
 def test_bad_settings_are_refused(settings, key):
     with pytest.raises(ConfigError, match=f"model graph-filter {key}: "):
         create("graph-filter", settings)
+
+
+def test_only_a_filter_without_linear_part_ranks_by_its_factors(board):
+    assert not create("graph-filter", SHAPED).fit(board).scores_are_dot_products
+    assert create("graph-filter", {**SHAPED, "smooth_share": 1.0}).fit(board).scores_are_dot_products
+
+
+@pytest.mark.parametrize(("num_items", "rank"), [(48, 48), (600, 100)])
+def test_rank_follows_the_catalogue(tmp_path, num_items, rank):
+    pairs = [(user, (user + step) % num_items) for user in range(num_items) for step in (0, 1, 3)]
+    model = create("graph-filter", SHAPED).fit(make_store(tmp_path / "store", pairs, [(0, 2)]))
+    assert model.embeddings()["item"].shape == (num_items, 2 * rank)
