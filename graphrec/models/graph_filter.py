@@ -29,8 +29,8 @@ _USERS_AT_ONCE = 64  # one line of the kernels' widest path, so the intermediate
 class GraphFilterSettings(settings.Settings):
     """Settings of the graph filter.
 
-    The last three settings shape the filter. What suits a log depends on how dense it is, so they are
-    chosen together at fit time on a fifth of the training items that is held out for that; give all three to skip it.
+    The last three settings shape the filter. What suits a log depends on how dense it is, so they are chosen together at
+    fit time on a fifth of the training items that is held out for that; give all three to skip it.
 
     Attributes:
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.

@@ -137,7 +137,7 @@ def spectral_embeddings(
 def _orthonormal(block: torch.Tensor) -> torch.Tensor:
     """A basis (N, w) of the columns of a tall block (N, w), as orthonormal as the next power iteration needs.
 
-    In float32, so twice as fast as `_thin_svd`. The columns' span is kept, that of the faintest directions too, whose
+    In float32, so cheaper than `_thin_svd`. The columns' span is kept, that of the faintest directions too, whose
     length is then uncertain.
     """
     eigenvalues, right = torch.linalg.eigh((block.T @ block).double())
