@@ -1,6 +1,6 @@
-"""Loads the native kernel library through ctypes. Only `graphrec.ops` imports this module.
+"""Loads the native kernel libraries through ctypes and calls their operators. Only `graphrec.ops` imports this module.
 
-The library has a plain C interface (`kernels/include/graphrec_kernels.h`), so it works with any torch version. It
+The libraries have a plain C interface (`kernels/include/graphrec_kernels.h`), so they work with any torch version. They
 must be loaded after torch, so that both share one OpenMP runtime and do not fight over the cores.
 """
 
@@ -8,100 +8,129 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
-ABI_VERSION = 1
+ABI_VERSION = 2
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 _FOLDER = Path(__file__).parent / "_native"
-_DTYPES = {torch.float32: 0, torch.float64: 1}
-_ERRORS = {-1: "dtype is neither float32 nor float64", -2: "a size is out of range", -3: "an index is out of range"}
+_ERRORS = {
+    -1: "the operator does not take this dtype",
+    -2: "a size is out of range",
+    -3: "an option is out of range",
+    -4: "the CUDA device refused the launch",
+}
 
-_int32, _int64, _double, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
-_SPMM_ARGUMENTS = [_int32, _int64, _int64, *[_pointer] * 7, _double, _pointer, _double, _pointer, _int32]
-_TOPK_ARGUMENTS = [_int64, _int64, _int64, _int64, *[_pointer] * 3, _int64, _pointer, _pointer, _int32]
+
+class Library:
+    """One loaded library and how its operators are named.
+
+    Args:
+        path: the shared object.
+        kind: "cpu" takes a number of threads as last argument, "cuda" a stream.
+        variant: instruction set of the CPU library, "avx512", "avx2" or "generic"; None for the best of this processor.
+
+    Raises:
+        ImportError: it was built for another interface version.
+    """
+
+    def __init__(self, path: Path, kind: Literal["cpu", "cuda"], variant: str | None = None) -> None:
+        self.kind = kind
+        self._loaded = ctypes.CDLL(str(path))
+        version = self._loaded.graphrec_abi_version()
+        if version != ABI_VERSION:
+            raise ImportError(f"{path.name} has interface version {version}, graphrec needs {ABI_VERSION}; reinstall graphrec")
+        if kind == "cpu" and variant is None:
+            self._loaded.graphrec_cpu_variant.restype = ctypes.c_char_p
+            variant = self._loaded.graphrec_cpu_variant().decode()
+        self.variant = variant
+
+    def call(self, name: str, arguments: tuple[Any, ...], device: torch.device) -> None:
+        """Call an operator; tensors go as addresses, integers as int64, floats as double.
+
+        Raises:
+            ValueError: the operator refused its arguments.
+        """
+        if self.kind == "cpu":
+            function = getattr(self._loaded, f"graphrec_cpu_{name}_{self.variant}")
+            last: Any = ctypes.c_int64(torch.get_num_threads())
+        else:
+            function = getattr(self._loaded, f"graphrec_cuda_{name}")
+            on_gpu = device.type == "cuda"  # the emulated library runs on host memory
+            last = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream if on_gpu else None)
+        status = function(*map(_argument, arguments), last)
+        if status:
+            raise ValueError(f"{name}: {_ERRORS.get(status, f'native error {status}')}")
 
 
-@lru_cache(maxsize=1)
-def library() -> ctypes.CDLL | None:
-    """Return the loaded CPU library, or None when graphrec was installed without a compiler.
+_replaced: dict[str, Library] = {}
+"""By device type: libraries that stand in for the installed ones, see `replaced`."""
 
-    The environment variable `GRAPHREC_BACKEND=reference` hides the library; `GRAPHREC_BACKEND=native` makes its absence an
-    error. It is read at the first call.
+
+def library(device_type: str = "cpu") -> Library | None:
+    """Return the library for a device type, or None where it was not built and the reference runs.
+
+    The environment variable `GRAPHREC_BACKEND=reference` hides the libraries; `GRAPHREC_BACKEND=native` makes the absence of
+    one an error. It is read at the first call.
 
     Raises:
         ImportError: the library was asked for and is missing, or it was built for another interface version.
     """
+    return _replaced.get(device_type) or _installed(device_type)
+
+
+@lru_cache(maxsize=2)
+def _installed(device_type: str) -> Library | None:
     wish = os.environ.get("GRAPHREC_BACKEND", "auto")
     if wish not in ("auto", "native", "reference"):
         raise ImportError(f"GRAPHREC_BACKEND must be auto, native or reference, got {wish!r}")
-    path = _FOLDER / "libgraphrec_cpu.so"
-    if wish == "reference" or (wish == "auto" and not path.is_file()):
+    path = _FOLDER / f"libgraphrec_{device_type}.so"
+    if wish == "reference" or device_type not in ("cpu", "cuda") or (wish == "auto" and not path.is_file()):
         return None
     if not path.is_file():
-        raise ImportError(
-            f"GRAPHREC_BACKEND=native, but {path.name} was not built; install a C++ compiler and reinstall graphrec"
-        )
-    loaded = ctypes.CDLL(str(path))
-    version = loaded.graphrec_abi_version()
-    if version != ABI_VERSION:
-        raise ImportError(f"{path.name} has interface version {version}, graphrec needs {ABI_VERSION}; reinstall graphrec")
-    loaded.graphrec_cpu_variant.restype = ctypes.c_char_p
-    loaded.graphrec_cpu_spmm.argtypes = _SPMM_ARGUMENTS
-    loaded.graphrec_cpu_topk.argtypes = _TOPK_ARGUMENTS
-    return loaded
+        compiler = "a C++ compiler" if device_type == "cpu" else "the CUDA compiler nvcc"
+        raise ImportError(f"GRAPHREC_BACKEND=native, but {path.name} was not built; install {compiler} and reinstall graphrec")
+    return Library(path, "cpu" if device_type == "cpu" else "cuda")
 
 
-def supports(x: torch.Tensor) -> bool:
-    """Whether the library is there and takes tensors like `x`."""
-    return x.device.type == "cpu" and x.dtype in _DTYPES and library() is not None
+@contextmanager
+def replaced(path: Path | None, kind: Literal["cpu", "cuda"] = "cpu", variant: str | None = None) -> Iterator[Library]:
+    """Run CPU tensors on another library for a while: another variant, or the CUDA source built for the host.
+
+    Args:
+        path: the library; None for the installed CPU library.
+        kind, variant: as `Library` takes them.
+    """
+    before = _replaced.get("cpu")
+    _replaced["cpu"] = Library(path or _FOLDER / "libgraphrec_cpu.so", kind, variant)
+    try:
+        yield _replaced["cpu"]
+    finally:
+        if before is None:
+            del _replaced["cpu"]
+        else:
+            _replaced["cpu"] = before
 
 
-def spmm(
-    num_rows: int,
-    indptr: torch.Tensor,
-    indices: torch.Tensor,
-    x: torch.Tensor,
-    rows: torch.Tensor | None,
-    positions: torch.Tensor | None,
-    left: torch.Tensor | None,
-    right: torch.Tensor | None,
-    alpha: float,
-    z: torch.Tensor | None,
-    beta: float,
-) -> torch.Tensor:
-    """Call `graphrec_cpu_spmm`; the arguments are already checked and contiguous."""
-    y = x.new_empty(num_rows, x.shape[1])
-    if x.shape[1] and num_rows:
-        status = library().graphrec_cpu_spmm(
-            _DTYPES[x.dtype], num_rows, x.shape[1], _address(indptr), _address(indices), _address(rows), _address(positions),
-            _address(x), _address(left), _address(right), alpha, _address(z), beta, _address(y), torch.get_num_threads(),
-        )  # fmt: skip
-        _check("spmm", status)
-    return y
+def kind(x: torch.Tensor) -> Literal["cpu", "cuda"] | None:
+    """Which kind of library takes tensors like `x`; None when the reference does."""
+    found = library(x.device.type) if x.dtype in DTYPES else None
+    return None if found is None else found.kind
 
 
-def topk(
-    scores: torch.Tensor,
-    first_column: int,
-    excluded_indptr: torch.Tensor | None,
-    excluded_indices: torch.Tensor | None,
-    values: torch.Tensor,
-    indices: torch.Tensor,
-) -> None:
-    """Call `graphrec_cpu_topk`, which merges the tile `scores` (B, C) into `values`, `indices` (B, k) in place."""
-    status = library().graphrec_cpu_topk(
-        scores.shape[0], scores.shape[1], first_column, scores.stride(0), _address(scores), _address(excluded_indptr),
-        _address(excluded_indices), values.shape[1], _address(values), _address(indices), torch.get_num_threads(),
-    )  # fmt: skip
-    _check("topk", status)
+def call(name: str, like: torch.Tensor, *arguments: Any) -> None:
+    """Call the operator `name` of the library for `like`'s device; the arguments are already checked and contiguous."""
+    library(like.device.type).call(name, arguments, like.device)
 
 
-def _address(tensor: torch.Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _check(name: str, status: int) -> None:
-    if status:
-        raise ValueError(f"{name}: {_ERRORS.get(status, f'native error {status}')}")
+def _argument(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(value)

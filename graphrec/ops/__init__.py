@@ -2,13 +2,18 @@
 
 from graphrec import _kernels
 from graphrec.ops.relation import Relation
+from graphrec.ops.sddmm import sddmm
 from graphrec.ops.spmm import spmm, spmm_compact, spmm_forward
 from graphrec.ops.topk import select_topk, topk_scores
 
-__all__ = ["Relation", "backend", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores"]
+__all__ = ["Relation", "backend", "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores"]
 
 
-def backend() -> str:
-    """Name the CPU implementation in use: `"native-avx512"`, `"native-avx2"`, `"native-generic"` or `"reference"`."""
-    library = _kernels.library()
-    return "reference" if library is None else f"native-{library.graphrec_cpu_variant().decode()}"
+def backend(device_type: str = "cpu") -> str:
+    """Name the implementation in use on a device type.
+
+    Returns:
+        `"native-avx512"`, `"native-avx2"` or `"native-generic"` for "cpu", `"native-cuda"` for "cuda", or `"reference"`.
+    """
+    library = _kernels.library(device_type)
+    return "reference" if library is None else f"native-{library.variant or library.kind}"

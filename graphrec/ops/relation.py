@@ -26,7 +26,7 @@ class Relation:
     t_indices: torch.Tensor
     num_dst: int
     num_src: int
-    _scales: dict[Any, torch.Tensor] = field(default_factory=dict, repr=False)
+    _kept: dict[Any, torch.Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> Relation:
@@ -92,6 +92,23 @@ class Relation:
         """Edges of each column, int64 (I,)."""
         return self.t_indptr.diff()
 
+    @property
+    def t_edges(self) -> torch.Tensor:
+        """Where the edges of `t_indices` are in `indices`, int64 (E,); kept after the first call.
+
+        Edge weights (E,) are always in the order of `indices`; `weight[relation.t_edges]` is the transpose's order.
+        """
+        if "t_edges" not in self._kept:
+            self._kept["t_edges"] = torch.argsort(self.indices, stable=True)
+        return self._kept["t_edges"]
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """The destination of each edge, int64 (E,); kept after the first call."""
+        if "rows" not in self._kept:
+            self._kept["rows"] = torch.repeat_interleave(torch.arange(self.num_dst, device=self.device), self.degree_dst)
+        return self._kept["rows"]
+
     def transpose(self) -> Relation:
         """The same edges with rows and columns exchanged; shares memory."""
         return Relation(self.t_indptr, self.t_indices, self.indptr, self.indices, self.num_src, self.num_dst)
@@ -111,10 +128,10 @@ class Relation:
 
     def _scale(self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype) -> torch.Tensor:
         key = (side, exponent, dtype)
-        if key not in self._scales:
+        if key not in self._kept:
             power = degree.to(torch.float64).pow(exponent)
-            self._scales[key] = torch.where(degree > 0, power, torch.zeros_like(power)).to(dtype)
-        return self._scales[key]
+            self._kept[key] = torch.where(degree > 0, power, torch.zeros_like(power)).to(dtype)
+        return self._kept[key]
 
 
 def _csr_tensors(matrix: scipy.sparse.csr_matrix) -> tuple[torch.Tensor, torch.Tensor]:

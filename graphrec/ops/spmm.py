@@ -6,55 +6,76 @@ U rows (destinations), I columns (sources), E edges, D embedding, B restricted r
 from __future__ import annotations
 
 import warnings
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
 
 
 def spmm(
     relation: Relation,
-    x: torch.Tensor,
-    left: torch.Tensor | None = None,
-    right: torch.Tensor | None = None,
+    x: Tensor,
+    left: Tensor | None = None,
+    right: Tensor | None = None,
     alpha: float = 1.0,
-    z: torch.Tensor | None = None,
+    z: Tensor | None = None,
     beta: float = 1.0,
-    rows: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Sum the neighbours' features: Y = α · diag(left) · A · diag(right) · X + β · Z, differentiable in X and Z.
+    rows: Tensor | None = None,
+    *,
+    edge_weight: Tensor | None = None,
+    reduce: Literal["sum", "mean", "max"] = "sum",
+) -> Tensor:
+    """Reduce the neighbours' features: Y = α · diag(left) · A · diag(right) · X + β · Z, A holding the edge weights or ones.
 
-    With left = D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`, `scale_src`) this is the symmetric
-    normalisation of LightGCN and GCN, with no edge values stored or read. The backward pass is the same operator on
-    the transpose and saves no activations. Moves about E·(4 + D·b) + U·D·b bytes for b-byte values.
+    Differentiable in X, Z and the edge weights. With left = D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`,
+    `scale_src`) this is the symmetric normalisation of LightGCN and GCN, with no edge values stored or read; the backward
+    pass is then the same operator on the transpose and saves no activations. "mean" divides a row by its number of edges,
+    "max" takes the largest weighted message of each column of X. A row without edges gives β · Z. Sums are kept in float32
+    at least. Moves about E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
 
     Args:
         relation: A, (U, I).
-        x: float32 or float64 (I, D).
-        left, right: (U,) and (I,), same dtype as x, or None for ones.
-        alpha, beta: factors of the sum and of Z.
-        z: (U, D), or (B, D) with `rows`; None for zero.
+        x: float32, float64 or bfloat16 (I, D).
+        left, right: (U,) and (I,), or None for ones; float64 where x is, else float32.
+        alpha, beta: factors of the reduction and of Z.
+        z: (U, D), or (B, D) with `rows`; None for zero; same dtype as x.
         rows: int64 (B,), distinct; only these rows of Y are computed, in this order (row restriction, exact).
+        edge_weight: (E,), in the order of `relation.indices`, dtype as `left`; None for ones.
+        reduce: "sum", "mean" or "max".
 
     Returns:
         (U, D), or (B, D) with `rows`.
 
     Raises:
-        ValueError: a shape, dtype or row index does not fit; the message names it.
+        ValueError: a shape, dtype, row index or `reduce` does not fit; the message names it.
     """
-    _check_spmm(relation, x, left, right, z, rows)
-    return _Spmm.apply(relation, x, left, right, alpha, z, beta, rows)
+    if reduce not in ("sum", "mean", "max"):
+        raise ValueError(f'spmm: reduce must be "sum", "mean" or "max", got {reduce!r}')
+    _check_spmm(relation, x, left, right, z, rows, edge_weight)
+    if reduce == "mean":
+        share = relation.scale_dst(-1.0, scale_dtype(x))
+        left = share if left is None else left * share
+    maximum = reduce == "max"
+    edges = relation.t_edges if maximum or edge_weight is not None else None
+    y, _ = _SPMM(
+        *(relation.indptr, relation.indices, relation.t_indptr, relation.t_indices, edges),
+        *(x, edge_weight, left, right, alpha, z, beta, rows, maximum),
+    )
+    return y
 
 
 def spmm_compact(
     relation: Relation,
-    x: torch.Tensor,
-    columns: torch.Tensor,
-    left: torch.Tensor | None = None,
-    right: torch.Tensor | None = None,
+    x: Tensor,
+    columns: Tensor,
+    left: Tensor | None = None,
+    right: Tensor | None = None,
     alpha: float = 1.0,
-) -> torch.Tensor:
+) -> Tensor:
     """Y = α · diag(left) · A[:, columns] · diag(right[columns]) · X for compact X (B, D): the transpose of row restriction.
 
     Args:
@@ -63,91 +84,213 @@ def spmm_compact(
     Returns:
         (U, D). Not differentiable: it is the backward pass of `spmm`.
     """
-    if not _kernels.supports(x):
-        dense = x.new_zeros(relation.num_src, x.shape[1])
-        dense[columns] = x
-        return _spmm_reference(relation, dense, left, right, alpha, None, 0.0, None)
-    positions = torch.full((relation.num_src,), -1, dtype=torch.int32)
-    positions[columns] = torch.arange(len(columns), dtype=torch.int32)
-    return _kernels.spmm(
-        relation.num_dst, relation.indptr, relation.indices, x.contiguous(), None, positions, left, right, alpha, None, 0.0
-    )
-
-
-class _Spmm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, relation, x, left, right, alpha, z, beta, rows):  # type: ignore[no-untyped-def]
-        ctx.parameters = relation, left, right, alpha, beta, rows
-        return spmm_forward(relation, x, left, right, alpha, z, beta, rows)
-
-    @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        relation, left, right, alpha, beta, rows = ctx.parameters
-        x_gradient = z_gradient = None
-        if ctx.needs_input_grad[1]:
-            transpose = relation.transpose()
-            if rows is None:
-                x_gradient = spmm_forward(transpose, gradient, right, left, alpha, None, 0.0, None)
-            else:
-                x_gradient = spmm_compact(transpose, gradient, rows, right, left, alpha)
-        if ctx.needs_input_grad[5]:
-            z_gradient = beta * gradient
-        return None, x_gradient, None, None, None, z_gradient, None, None
+    return product(relation.indptr, relation.indices, x, left, right, alpha, columns=columns, num_columns=relation.num_src)[0]
 
 
 def spmm_forward(
     relation: Relation,
-    x: torch.Tensor,
-    left: torch.Tensor | None,
-    right: torch.Tensor | None,
+    x: Tensor,
+    left: Tensor | None,
+    right: Tensor | None,
     alpha: float,
-    z: torch.Tensor | None,
+    z: Tensor | None,
     beta: float,
-    rows: torch.Tensor | None,
-) -> torch.Tensor:
+    rows: Tensor | None,
+) -> Tensor:
     """`spmm` without checks and without autograd, for layers that write their own backward pass."""
-    if not _kernels.supports(x):
-        return _spmm_reference(relation, x, left, right, alpha, z, beta, rows)
-    num_rows = relation.num_dst if rows is None else len(rows)
-    z = None if z is None else z.contiguous()
-    return _kernels.spmm(
-        num_rows, relation.indptr, relation.indices, x.contiguous(), rows, None, left, right, alpha, z, beta
-    )
+    return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows)[0]
 
 
-def _spmm_reference(relation, x, left, right, alpha, z, beta, rows):  # type: ignore[no-untyped-def]
-    if right is not None:
-        x = x * right[:, None]
-    if rows is None:
-        shape = (relation.num_dst, relation.num_src)
+def scale_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that scales and edge weights for `x` have: float64 for float64, else float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def product(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    left: Tensor | None = None,
+    right: Tensor | None = None,
+    alpha: float = 1.0,
+    z: Tensor | None = None,
+    beta: float = 1.0,
+    rows: Tensor | None = None,
+    *,
+    edge_weight: Tensor | None = None,
+    edge_ids: Tensor | None = None,
+    columns: Tensor | None = None,
+    num_columns: int = 0,
+    maximum: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """One product; `columns` says which columns x stands for, `edge_ids` where an edge's weight is. Returns Y and argmax."""
+    if _kernels.kind(x) is None:
+        if columns is not None:
+            x = x.new_zeros(num_columns, x.shape[1]).index_copy_(0, columns, x)
+        return _spmm_reference(indptr, indices, x, left, right, alpha, z, beta, rows, edge_weight, edge_ids, maximum)
+    num_rows = len(indptr) - 1 if rows is None else len(rows)
+    x = x.contiguous()
+    y = x.new_empty(num_rows, x.shape[1])
+    argmax = torch.empty(y.shape if maximum else 0, dtype=torch.int64, device=x.device)
+    if y.numel():
+        positions = None if columns is None else positions_of(columns, num_columns)
+        _kernels.call(
+            *("spmm", x, _kernels.DTYPES[x.dtype], int(maximum), num_rows, x.shape[1], indptr, indices, rows, positions),
+            *(_contiguous(edge_weight), edge_ids, x, _contiguous(left), _contiguous(right), float(alpha)),
+            *(_contiguous(z), float(beta), y, argmax if maximum else None),
+        )
+    return y, argmax
+
+
+def positions_of(columns: Tensor, num_columns: int) -> Tensor:
+    """Where each column is in `columns`, int32 (num_columns,), -1 where it is not."""
+    positions = torch.full((num_columns,), -1, dtype=torch.int32, device=columns.device)
+    positions[columns] = torch.arange(len(columns), dtype=torch.int32, device=columns.device)
+    return positions
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def _compute(indptr, indices, t_indptr, t_indices, edges, x, edge_weight, left, right, alpha, z, beta, rows, maximum):  # type: ignore[no-untyped-def]
+    return product(indptr, indices, x, left, right, alpha, z, beta, rows, edge_weight=edge_weight, maximum=maximum)
+
+
+def _fake(indptr, indices, t_indptr, t_indices, edges, x, edge_weight, left, right, alpha, z, beta, rows, maximum):  # type: ignore[no-untyped-def]
+    y = x.new_empty(len(indptr) - 1 if rows is None else len(rows), x.shape[1])
+    return y, torch.empty(y.shape if maximum else 0, dtype=torch.int64, device=x.device)
+
+
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    indptr, indices, t_indptr, t_indices, edges, x, edge_weight, left, right, alpha, _, beta, rows, maximum = inputs
+    ctx.scalars = alpha, beta, maximum
+    x = x if edge_weight is not None and ctx.needs_input_grad[6] else None
+    argmax = output[1] if maximum else None
+    ctx.save_for_backward(indptr, indices, t_indptr, t_indices, edges, x, edge_weight, left, right, rows, argmax)
+
+
+def _backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
+    indptr, indices, t_indptr, t_indices, edges, x, edge_weight, left, right, rows, argmax = ctx.saved_tensors
+    alpha, beta, maximum = ctx.scalars
+    x_gradient = weight_gradient = z_gradient = None
+    num_dst = len(indptr) - 1
+    if ctx.needs_input_grad[5] and not maximum:
+        # The transpose: rows and scales change places, and restricted rows become the columns that x stands for.
+        x_gradient, _ = product(
+            *(t_indptr, t_indices, gradient, right, left, alpha),
+            edge_weight=edge_weight, edge_ids=edges, columns=rows, num_columns=num_dst,
+        )
+    if ctx.needs_input_grad[5] and maximum:
+        x_gradient = _max_backward(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst)
+    if ctx.needs_input_grad[6]:
+        from graphrec.ops.sddmm import sddmm_forward
+
+        weight_gradient = sddmm_forward(indptr, indices, gradient, x, left, right, alpha, rows, argmax)
+    if ctx.needs_input_grad[10]:
+        z_gradient = beta * gradient
+    return (*[None] * 5, x_gradient, weight_gradient, None, None, None, z_gradient, None, None, None)
+
+
+def _max_backward(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst):  # type: ignore[no-untyped-def]
+    if _kernels.kind(gradient) is None:
+        return _max_backward_reference(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst)
+    gradient = gradient.contiguous()
+    out = gradient.new_empty(len(t_indptr) - 1, gradient.shape[1])
+    if out.numel():
+        _kernels.call(
+            *("spmm_max_backward", gradient, _kernels.DTYPES[gradient.dtype], len(out), out.shape[1], t_indptr, t_indices),
+            *(None if rows is None else positions_of(rows, num_dst), _contiguous(edge_weight), edges, gradient),
+            *(_contiguous(left), _contiguous(right), float(alpha), argmax, out),
+        )
+    return out
+
+
+_SPMM = register(
+    "spmm(Tensor indptr, Tensor indices, Tensor t_indptr, Tensor t_indices, Tensor? t_edges, Tensor x, Tensor? edge_weight, "
+    "Tensor? left, Tensor? right, float alpha, Tensor? z, float beta, Tensor? rows, bool maximum) -> (Tensor, Tensor)",
+    _compute,
+    _fake,
+    _setup_context,
+    _backward,
+)
+
+
+def _spmm_reference(indptr, indices, x, left, right, alpha, z, beta, rows, edge_weight, edge_ids, maximum):  # type: ignore[no-untyped-def]
+    dtype, wide = x.dtype, scale_dtype(x)
+    x = x.to(wide) if right is None else x.to(wide) * right[:, None]
+    argmax = torch.empty(0, dtype=torch.int64, device=x.device)
+    if edge_weight is not None and edge_ids is not None:
+        edge_weight = edge_weight[edge_ids]
+    if rows is None and not maximum:
+        values = x.new_ones(len(indices)) if edge_weight is None else edge_weight
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support")  # torch says so once per process
-            ones = x.new_ones(relation.num_edges)
-            y = torch.sparse_csr_tensor(relation.indptr, relation.indices.long(), ones, shape, check_invariants=False) @ x
+            shape = (len(indptr) - 1, len(x))
+            y = torch.sparse_csr_tensor(indptr, indices.long(), values, shape, check_invariants=False) @ x
     else:
-        degree = relation.indptr[rows + 1] - relation.indptr[rows]
-        target = torch.repeat_interleave(torch.arange(len(rows), device=x.device), degree)
-        offset = torch.arange(len(target), device=x.device) - (degree.cumsum(0) - degree)[target]
-        source = relation.indices[relation.indptr[rows][target] + offset]
-        y = x.new_zeros(len(rows), x.shape[1]).index_add_(0, target, x[source])
+        target, edge = edges_of_rows(indptr, rows)
+        message = x[indices[edge]]
+        if edge_weight is not None:
+            message = message * edge_weight[edge, None]
+        num_rows = len(indptr) - 1 if rows is None else len(rows)
+        if maximum:
+            y, argmax = _largest(target, edge if edge_ids is None else edge_ids[edge], message, num_rows)
+        else:
+            y = x.new_zeros(num_rows, x.shape[1]).index_add_(0, target, message)
     if left is not None:
         y = y * (left if rows is None else left[rows])[:, None]
     y = alpha * y
-    return y if z is None else y + beta * z
+    return (y if z is None else y + beta * z).to(dtype), argmax
 
 
-def _check_spmm(relation, x, left, right, z, rows) -> None:  # type: ignore[no-untyped-def]
+def edges_of_rows(indptr: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The edges of some rows, one row after the other: their position in `rows` and their edge, both int64."""
+    begin = indptr[:-1] if rows is None else indptr[rows]
+    degree = (indptr[1:] if rows is None else indptr[rows + 1]) - begin
+    target = torch.repeat_interleave(torch.arange(len(degree), device=indptr.device), degree)
+    offset = torch.arange(len(target), device=indptr.device) - (degree.cumsum(0) - degree)[target]
+    return target, begin[target] + offset
+
+
+def _largest(target: Tensor, edge: Tensor, message: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """The largest message of each row and column, 0 without edges, and the first edge that has it, -1 without edges."""
+    index = target[:, None].expand_as(message)
+    shape = (num_rows, message.shape[1])
+    largest = message.new_full(shape, -torch.inf).scatter_reduce_(0, index, message, "amax")
+    none = torch.iinfo(torch.int64).max
+    winner = torch.where(message == largest[target], edge[:, None], none)
+    argmax = torch.full(shape, none, device=edge.device).scatter_reduce_(0, index, winner, "amin")
+    empty = argmax == none
+    return largest.masked_fill(empty, 0.0), argmax.masked_fill(empty, -1)
+
+
+def _max_backward_reference(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst):  # type: ignore[no-untyped-def]
+    source, edge = edges_of_rows(t_indptr, None)
+    target = t_indices[edge].long()
+    place = target if rows is None else positions_of(rows, num_dst)[target].long()
+    source, edge, target, place = (part[place >= 0] for part in (source, edge, target, place))
+    factor = gradient.new_full((len(edge),), alpha, dtype=scale_dtype(gradient))
+    for scale in (None if left is None else left[target], None if edge_weight is None else edge_weight[edges[edge]]):
+        factor = factor if scale is None else factor * scale
+    part = torch.where(argmax[place] == edges[edge, None], gradient[place] * factor[:, None], 0.0)
+    out = part.new_zeros(len(t_indptr) - 1, gradient.shape[1]).index_add_(0, source, part)
+    return (out if right is None else out * right[:, None]).to(gradient.dtype)
+
+
+def _check_spmm(relation, x, left, right, z, rows, edge_weight) -> None:  # type: ignore[no-untyped-def]
     if x.ndim != 2 or x.shape[0] != relation.num_src:
         raise ValueError(f"spmm: x must be (num_src = {relation.num_src}, D), got {tuple(x.shape)}")
     if not x.dtype.is_floating_point:
         raise ValueError(f"spmm: x must be floating point, got {x.dtype}")
     num_rows = relation.num_dst if rows is None else len(rows)
-    for name, value, shape in (
-        ("left", left, (relation.num_dst,)),
-        ("right", right, (relation.num_src,)),
-        ("z", z, (num_rows, x.shape[1])),
+    for name, value, shape, dtype in (
+        ("left", left, (relation.num_dst,), scale_dtype(x)),
+        ("right", right, (relation.num_src,), scale_dtype(x)),
+        ("edge_weight", edge_weight, (relation.num_edges,), scale_dtype(x)),
+        ("z", z, (num_rows, x.shape[1]), x.dtype),
     ):
-        if value is not None and (tuple(value.shape) != shape or value.dtype != x.dtype):
-            raise ValueError(f"spmm: {name} must be {x.dtype} {shape}, got {value.dtype} {tuple(value.shape)}")
+        if value is not None and (tuple(value.shape) != shape or value.dtype != dtype):
+            raise ValueError(f"spmm: {name} must be {dtype} {shape}, got {value.dtype} {tuple(value.shape)}")
     if rows is not None and len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= relation.num_dst):
         raise ValueError(f"spmm: rows must be in 0..{relation.num_dst - 1}, got {int(rows.min())}..{int(rows.max())}")

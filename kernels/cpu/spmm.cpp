@@ -1,125 +1,215 @@
-// Sparse-times-dense product over CSR rows with the normalisation, the row restriction and the epilogue fused.
+// Sparse-times-dense product over CSR rows with normalisation, edge weights, row restriction and the epilogue fused.
 //
-// One row at a time: the partial sum stays in registers (up to 8 vectors, so 128 floats with AVX-512), the neighbours'
-// rows are prefetched a few edges ahead, and the row is written once.
-#include "variants.h"
+// One row at a time: the partial sums stay in registers (256 floats with AVX-512), the neighbours' rows are prefetched a few
+// edges ahead, and the row is written once.
+#include "kernel.h"
 
-#include <cstring>
+namespace {
 
-namespace graphrec {
-namespace GRAPHREC_VARIANT {
-
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
 constexpr int kPrefetchEdges = 12;
 constexpr int64_t kCacheLine = 64;
+constexpr int64_t kParts = 32;  // ranges of rows per thread
 
 template <typename T>
 struct Operands {
+    using S = typename Sum<T>::type;
     const int64_t *indptr;
     const int32_t *indices;
+    const int64_t *rows;
     const int32_t *positions;
-    const T *x, *right;
+    const S *edge_weight;
+    const int64_t *edge_ids;
+    const T *x;
+    const S *left, *right;
+    S alpha;
+    const T *z;
+    S beta;
+    T *y;
     int64_t dim;
+
+    int64_t position(int64_t edge) const { return positions ? positions[indices[edge]] : indices[edge]; }
+    int64_t id(int64_t edge) const { return edge_ids ? edge_ids[edge] : edge; }
+    S weight(int64_t edge) const {
+        const S scale = right ? right[indices[edge]] : S(1);
+        return edge_weight ? scale * edge_weight[id(edge)] : scale;
+    }
+    S scale(int64_t row) const { return left ? alpha * left[row] : alpha; }
+};
+
+// Sums VECTORS vectors of the row's neighbours from column `offset` on; the last vector holds `last` columns.
+template <typename T, int VECTORS, bool PARTIAL>
+inline void row_block(const Operands<T> &op, int64_t r, int64_t row, int64_t offset, int64_t last) {
+    using S = typename Sum<T>::type;
+    using V = typename Vector<S>::type;
+    constexpr int kLanes = Vector<S>::lanes;
+    constexpr int kFull = PARTIAL ? VECTORS - 1 : VECTORS;
+    V sum[VECTORS] = {};
+    const int64_t end = op.indptr[row + 1];
+    for (int64_t edge = op.indptr[row]; edge < end; ++edge) {
+        if (edge + kPrefetchEdges < end) {
+            const int64_t ahead = op.position(edge + kPrefetchEdges);
+            const char *start = reinterpret_cast<const char *>(op.x + (ahead < 0 ? 0 : ahead) * op.dim + offset);
+            for (int64_t byte = 0; byte < int64_t(VECTORS * kLanes * sizeof(T)); byte += kCacheLine)
+                __builtin_prefetch(start + byte, 0, 3);
+        }
+        const int64_t source = op.position(edge);
+        if (source < 0) continue;
+        const S weight = op.weight(edge);
+        const T *x = op.x + source * op.dim + offset;
+        for (int v = 0; v < kFull; ++v) sum[v] += weight * load(x + v * kLanes);
+        if (PARTIAL) sum[kFull] += weight * load_part(x + kFull * kLanes, last);
+    }
+    const S scale = op.scale(row);
+    const T *z = op.z ? op.z + r * op.dim + offset : nullptr;
+    T *y = op.y + r * op.dim + offset;
+    for (int v = 0; v < kFull; ++v) {
+        V result = scale * sum[v];
+        if (z) result += op.beta * load(z + v * kLanes);
+        store(y + v * kLanes, result);
+    }
+    if (PARTIAL) {
+        V result = scale * sum[kFull];
+        if (z) result += op.beta * load_part(z + kFull * kLanes, last);
+        store_part(y + kFull * kLanes, result, last);
+    }
+}
+
+template <typename T>
+using Block = void (*)(const Operands<T> &, int64_t, int64_t, int64_t, int64_t);
+
+// The block function for 1 .. kMaxVectors vectors.
+template <typename T, bool PARTIAL, int VECTORS = 1>
+Block<T> block_of(int vectors) {
+    if (vectors == VECTORS) return row_block<T, VECTORS, PARTIAL>;
+    if constexpr (VECTORS < kMaxVectors) return block_of<T, PARTIAL, VECTORS + 1>(vectors);
+    return nullptr;
+}
+
+template <typename T>
+struct SumRows {
+    static constexpr int64_t kLanes = Vector<typename Sum<T>::type>::lanes;
+    static constexpr int64_t kWidth = kMaxVectors * kLanes;
+    const Operands<T> &op;
+    Block<T> full, tail;
+    int64_t last;
+
+    explicit SumRows(const Operands<T> &operands) : op(operands) {
+        const int64_t rest = op.dim % kWidth;
+        last = rest % kLanes;
+        full = block_of<T, false>(kMaxVectors);
+        tail = last ? block_of<T, true>(int(rest / kLanes) + 1) : block_of<T, false>(int(rest / kLanes));
+    }
+    void operator()(int64_t r, int64_t row) const {
+        int64_t offset = 0;
+        for (; offset + kWidth <= op.dim; offset += kWidth) full(op, r, row, offset, 0);
+        if (offset < op.dim) tail(op, r, row, offset, last);
+    }
 };
 
 template <typename T>
-static inline int64_t position(const Operands<T> &op, int64_t edge) {
-    const int32_t column = op.indices[edge];
-    return op.positions ? op.positions[column] : column;
-}
+struct MaxRows {
+    static constexpr int64_t kColumns = 64;
+    const Operands<T> &op;
+    int64_t *argmax;
 
-template <typename T, int WIDTH>
-static inline void prefetch(const Operands<T> &op, int64_t edge, int64_t end, int64_t offset) {
-    if (edge >= end) return;
-    const int64_t row = position(op, edge);
-    if (row < 0) return;
-    const char *start = reinterpret_cast<const char *>(op.x + row * op.dim + offset);
-    for (int64_t byte = 0; byte < int64_t(WIDTH * sizeof(T)); byte += kCacheLine) __builtin_prefetch(start + byte, 0, 3);
-}
-
-// Sums VECTORS full vectors of the row's neighbours, starting at column `offset`.
-template <typename T, int VECTORS>
-static inline void row_block(const Operands<T> &op, int64_t begin, int64_t end, int64_t offset, T scale, const T *z, T beta, T *y) {
-    constexpr int kLanes = kVectorBytes / int(sizeof(T));
-    typedef T Vector __attribute__((vector_size(kVectorBytes)));
-    Vector sum[VECTORS] = {};
-    for (int64_t edge = begin; edge < end; ++edge) {
-        prefetch<T, VECTORS * kLanes>(op, edge + kPrefetchEdges, end, offset);
-        const int64_t row = position(op, edge);
-        if (row < 0) continue;
-        const T weight = op.right ? op.right[op.indices[edge]] : T(1);
-        const T *x = op.x + row * op.dim + offset;
-        for (int v = 0; v < VECTORS; ++v) {
-            Vector value;
-            std::memcpy(&value, x + v * kLanes, kVectorBytes);
-            sum[v] += weight * value;
+    void operator()(int64_t r, int64_t row) const {
+        for (int64_t offset = 0; offset < op.dim; offset += kColumns)
+            columns(r, row, offset, op.dim - offset < kColumns ? op.dim - offset : kColumns);
+    }
+    void columns(int64_t r, int64_t row, int64_t offset, int64_t width) const {
+        using S = typename Sum<T>::type;
+        S best[kColumns];
+        int64_t *arg = argmax + r * op.dim + offset;
+        for (int64_t d = 0; d < width; ++d) best[d] = 0, arg[d] = -1;
+        for (int64_t edge = op.indptr[row]; edge < op.indptr[row + 1]; ++edge) {
+            const int64_t source = op.position(edge);
+            if (source < 0) continue;
+            const S weight = op.weight(edge);
+            const T *x = op.x + source * op.dim + offset;
+            for (int64_t d = 0; d < width; ++d) {
+                const S value = weight * widen(x[d]);
+                if (arg[d] >= 0 && !(value > best[d])) continue;
+                best[d] = value;
+                arg[d] = op.id(edge);
+            }
+        }
+        const S scale = op.scale(row);
+        for (int64_t d = 0; d < width; ++d) {
+            S result = scale * best[d];
+            if (op.z) result += op.beta * widen(op.z[r * op.dim + offset + d]);
+            narrow(result, op.y[r * op.dim + offset + d]);
         }
     }
-    for (int v = 0; v < VECTORS; ++v) {
-        Vector result = scale * sum[v];
-        if (z) {
-            Vector other;
-            std::memcpy(&other, z + offset + v * kLanes, kVectorBytes);
-            result += beta * other;
+};
+
+// Every row is summed by one thread; ranges with equal numbers of edges are handed out as threads become free.
+template <typename T, typename Rows>
+void all_rows(const Operands<T> &op, int64_t num_rows, const Rows &each, [[maybe_unused]] int64_t num_threads) {
+    if (op.rows) {
+#pragma omp parallel for schedule(dynamic, 64) num_threads(int(num_threads))
+        for (int64_t r = 0; r < num_rows; ++r) each(r, op.rows[r]);
+        return;
+    }
+    const int64_t parts = num_threads == 1 ? 1 : kParts * num_threads;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(int(num_threads))
+    for (int64_t part = 0; part < parts; ++part) {
+        const int64_t stop = balanced_row(op.indptr, num_rows, part + 1, parts);
+        for (int64_t r = balanced_row(op.indptr, num_rows, part, parts); r < stop; ++r) each(r, r);
+    }
+}
+
+}  // namespace
+
+GRAPHREC_CPU(spmm)(int64_t dtype, int64_t reduce, int64_t num_rows, int64_t dim, const int64_t *indptr, const int32_t *indices,
+                   const int64_t *rows, const int32_t *positions, const void *edge_weight, const int64_t *edge_ids,
+                   const void *x, const void *left, const void *right, double alpha, const void *z, double beta, void *y,
+                   int64_t *argmax, int64_t num_threads) {
+    if (num_rows < 0 || dim < 1 || num_threads < 1) return GRAPHREC_BAD_SIZE;
+    if (reduce != GRAPHREC_SUM && (reduce != GRAPHREC_MAX || !argmax)) return GRAPHREC_BAD_OPTION;
+    return for_dtype(dtype, [&](auto type) -> int32_t {
+        using T = decltype(type);
+        using S = typename Sum<T>::type;
+        const Operands<T> op{indptr, indices, rows, positions, static_cast<const S *>(edge_weight), edge_ids,
+                             static_cast<const T *>(x), static_cast<const S *>(left), static_cast<const S *>(right), S(alpha),
+                             static_cast<const T *>(z), S(beta), static_cast<T *>(y), dim};
+        if (reduce == GRAPHREC_SUM)
+            all_rows(op, num_rows, SumRows<T>(op), num_threads);
+        else
+            all_rows(op, num_rows, MaxRows<T>{op, argmax}, num_threads);
+        return GRAPHREC_OK;
+    });
+}
+
+GRAPHREC_CPU(spmm_max_backward)(int64_t dtype, int64_t num_rows, int64_t dim, const int64_t *indptr, const int32_t *indices,
+                                const int32_t *positions, const void *edge_weight, const int64_t *edge_ids,
+                                const void *gradient, const void *left, const void *right, double alpha,
+                                const int64_t *argmax, void *x_gradient, int64_t num_threads) {
+    if (num_rows < 0 || dim < 1 || num_threads < 1) return GRAPHREC_BAD_SIZE;
+    return for_dtype(dtype, [&](auto type) -> int32_t {
+        using T = decltype(type);
+        using S = typename Sum<T>::type;
+        constexpr int64_t kColumns = 64;
+        const T *g = static_cast<const T *>(gradient);
+        const S *weight = static_cast<const S *>(edge_weight), *scale = static_cast<const S *>(left);
+#pragma omp parallel for schedule(dynamic, 64) num_threads(int(num_threads))
+        for (int64_t row = 0; row < num_rows; ++row) {
+            const S outer = right ? S(alpha) * static_cast<const S *>(right)[row] : S(alpha);
+            for (int64_t offset = 0; offset < dim; offset += kColumns) {
+                const int64_t width = dim - offset < kColumns ? dim - offset : kColumns;
+                S sum[kColumns] = {};
+                for (int64_t edge = indptr[row]; edge < indptr[row + 1]; ++edge) {
+                    const int64_t target = positions ? positions[indices[edge]] : indices[edge];
+                    if (target < 0) continue;
+                    const int64_t id = edge_ids ? edge_ids[edge] : edge;
+                    const S factor = (scale ? scale[indices[edge]] : S(1)) * (weight ? weight[id] : S(1));
+                    const int64_t start = target * dim + offset;
+                    for (int64_t d = 0; d < width; ++d)
+                        if (argmax[start + d] == id) sum[d] += factor * widen(g[start + d]);
+                }
+                for (int64_t d = 0; d < width; ++d)
+                    narrow(outer * sum[d], static_cast<T *>(x_gradient)[row * dim + offset + d]);
+            }
         }
-        std::memcpy(y + offset + v * kLanes, &result, kVectorBytes);
-    }
+        return GRAPHREC_OK;
+    });
 }
-
-template <typename T>
-static void row_tail(const Operands<T> &op, int64_t begin, int64_t end, int64_t offset, T scale, const T *z, T beta, T *y) {
-    constexpr int kLanes = kVectorBytes / int(sizeof(T));
-    const int64_t width = op.dim - offset;  // < kLanes
-    T sum[kLanes] = {};
-    for (int64_t edge = begin; edge < end; ++edge) {
-        const int64_t row = position(op, edge);
-        if (row < 0) continue;
-        const T weight = op.right ? op.right[op.indices[edge]] : T(1);
-        const T *x = op.x + row * op.dim + offset;
-        for (int64_t d = 0; d < width; ++d) sum[d] += weight * x[d];
-    }
-    for (int64_t d = 0; d < width; ++d) {
-        T result = scale * sum[d];
-        if (z) result += beta * z[offset + d];
-        y[offset + d] = result;
-    }
-}
-
-template <typename T>
-static void one_row(const Operands<T> &op, int64_t begin, int64_t end, T scale, const T *z, T beta, T *y) {
-    constexpr int64_t kLanes = kVectorBytes / int(sizeof(T));
-    int64_t offset = 0;
-    for (; op.dim - offset >= 8 * kLanes; offset += 8 * kLanes) row_block<T, 8>(op, begin, end, offset, scale, z, beta, y);
-    for (; op.dim - offset >= 4 * kLanes; offset += 4 * kLanes) row_block<T, 4>(op, begin, end, offset, scale, z, beta, y);
-    for (; op.dim - offset >= 2 * kLanes; offset += 2 * kLanes) row_block<T, 2>(op, begin, end, offset, scale, z, beta, y);
-    for (; op.dim - offset >= kLanes; offset += kLanes) row_block<T, 1>(op, begin, end, offset, scale, z, beta, y);
-    if (offset < op.dim) row_tail<T>(op, begin, end, offset, scale, z, beta, y);
-}
-
-template <typename T>
-void spmm(int64_t num_rows, int64_t dim, const int64_t *indptr, const int32_t *indices, const int64_t *rows,
-          const int32_t *positions, const T *x, const T *left, const T *right, T alpha, const T *z, T beta, T *y,
-          [[maybe_unused]] int num_threads) {
-    const Operands<T> op{indptr, indices, positions, x, right, dim};
-    // Small chunks handed out as threads become free balance the skewed degrees; each row is summed by one thread.
-#pragma omp parallel for schedule(dynamic, 64) num_threads(num_threads)
-    for (int64_t r = 0; r < num_rows; ++r) {
-        const int64_t row = rows ? rows[r] : r;
-        const T scale = left ? alpha * left[row] : alpha;
-        one_row<T>(op, indptr[row], indptr[row + 1], scale, z ? z + r * dim : nullptr, beta, y + r * dim);
-    }
-}
-
-template void spmm<float>(int64_t, int64_t, const int64_t *, const int32_t *, const int64_t *, const int32_t *, const float *,
-                          const float *, const float *, float, const float *, float, float *, int);
-template void spmm<double>(int64_t, int64_t, const int64_t *, const int32_t *, const int64_t *, const int32_t *, const double *,
-                           const double *, const double *, double, const double *, double, double *, int);
-
-}  // namespace GRAPHREC_VARIANT
-}  // namespace graphrec

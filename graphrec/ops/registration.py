@@ -1,0 +1,38 @@
+"""How an operator becomes `torch.ops.graphrec.<name>`: schema, kernels, fake and autograd in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_LIBRARY = torch.library.Library("graphrec", "DEF")
+
+
+def register(
+    schema: str,
+    compute: Callable[..., Any],
+    fake: Callable[..., Any],
+    setup_context: Callable[..., None] | None = None,
+    backward: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Define an operator for CPU and CUDA tensors.
+
+    Args:
+        schema: `name(arguments) -> results` in torch's schema language.
+        compute: what runs; it chooses between native library and reference by `_kernels.kind`.
+        fake: the same signature; returns empty results of the right shapes, dtypes and devices.
+        setup_context, backward: as `torch.library.register_autograd` takes them; None when there is no gradient.
+
+    Returns:
+        The operator, to be called like `compute`.
+    """
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema)
+    _LIBRARY.impl(name, compute, "CPU")
+    _LIBRARY.impl(name, compute, "CUDA")
+    torch.library.register_fake(f"graphrec::{name}", fake, lib=_LIBRARY)
+    if backward is not None:
+        torch.library.register_autograd(f"graphrec::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
+    return getattr(torch.ops.graphrec, name).default

@@ -1,0 +1,143 @@
+// What every CPU kernel file shares: exported names, element types, and vectors of the instruction set being compiled for.
+//
+// Each file is compiled once per variant (GRAPHREC_VARIANT). Everything but the exported functions must be in an unnamed
+// namespace or static, and no template of the standard library may be used: the linker would merge the copies of all
+// variants into one, and an old processor would run AVX-512 code.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#include "graphrec_kernels.h"
+
+#define GRAPHREC_JOIN(name, variant) graphrec_cpu_##name##_##variant
+#define GRAPHREC_NAME(name, variant) GRAPHREC_JOIN(name, variant)
+// Defines an operator: GRAPHREC_CPU(spmm)(int64_t dtype, ...) { ... }
+#define GRAPHREC_CPU(name) extern "C" __attribute__((visibility("default"))) int32_t GRAPHREC_NAME(name, GRAPHREC_VARIANT)
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+constexpr int kMaxVectors = 16;  // accumulators that fit the registers beside the operands
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+constexpr int kMaxVectors = 8;
+#else
+constexpr int kVectorBytes = 16;
+constexpr int kMaxVectors = 8;
+#endif
+
+struct bfloat16 {
+    uint16_t bits;
+};
+
+// The type that scales and sums of a T are held in.
+template <typename T>
+struct Sum {
+    using type = float;
+};
+template <>
+struct Sum<double> {
+    using type = double;
+};
+
+inline float widen(float x) { return x; }
+inline double widen(double x) { return x; }
+inline float widen(bfloat16 x) {
+    const uint32_t bits = uint32_t(x.bits) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+inline void narrow(float value, float &out) { out = value; }
+inline void narrow(double value, double &out) { out = value; }
+inline void narrow(float value, bfloat16 &out) {  // to nearest, ties to even; NaN stays NaN
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    out.bits = value != value ? 0x7FC0 : uint16_t((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+// A full vector of sums.
+template <typename S>
+struct Vector {
+    typedef S type __attribute__((vector_size(kVectorBytes)));
+    static constexpr int lanes = kVectorBytes / int(sizeof(S));
+};
+
+template <typename T>
+inline typename Vector<T>::type load(const T *from) {
+    typename Vector<T>::type value;
+    std::memcpy(&value, from, kVectorBytes);
+    return value;
+}
+
+inline Vector<float>::type load(const bfloat16 *from) {
+    typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
+    typedef uint32_t Full __attribute__((vector_size(kVectorBytes)));
+    Half half;
+    std::memcpy(&half, from, sizeof half);
+    const Full bits = __builtin_convertvector(half, Full) << 16;
+    Vector<float>::type value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+template <typename T>
+inline void store(T *to, typename Vector<T>::type value) {
+    std::memcpy(to, &value, kVectorBytes);
+}
+
+inline void store(bfloat16 *to, Vector<float>::type value) {
+    for (int lane = 0; lane < Vector<float>::lanes; ++lane) narrow(value[lane], to[lane]);
+}
+
+// The first `count` lanes; the others are zero, or left alone in memory.
+template <typename T>
+inline typename Vector<typename Sum<T>::type>::type load_part(const T *from, int64_t count) {
+    typename Vector<typename Sum<T>::type>::type value = {};
+    for (int64_t lane = 0; lane < count; ++lane) value[lane] = widen(from[lane]);
+    return value;
+}
+
+#if defined(__AVX512F__)
+template <>
+inline Vector<float>::type load_part<float>(const float *from, int64_t count) {
+    return (Vector<float>::type)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+}
+#endif
+
+template <typename T>
+inline void store_part(T *to, typename Vector<typename Sum<T>::type>::type value, int64_t count) {
+    for (int64_t lane = 0; lane < count; ++lane) narrow(value[lane], to[lane]);
+}
+
+// Calls `run` with a value of the type that `dtype` names.
+template <typename Run>
+int32_t for_dtype(int64_t dtype, Run run) {
+    switch (dtype) {
+        case GRAPHREC_FLOAT32: return run(float());
+        case GRAPHREC_FLOAT64: return run(double());
+        case GRAPHREC_BFLOAT16: return run(bfloat16());
+        default: return GRAPHREC_BAD_DTYPE;
+    }
+}
+
+// The first row at or after `edge`, for ranges of rows with equal numbers of edges: bound `part` of `parts`.
+inline int64_t balanced_row(const int64_t *indptr, int64_t num_rows, int64_t part, int64_t parts) {
+    // A row costs about as much as one edge besides its edges, so rows + edges are balanced.
+    const int64_t target = (indptr[num_rows] - indptr[0] + num_rows) * part / parts;
+    int64_t low = 0, high = num_rows;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (indptr[middle] - indptr[0] + middle < target) low = middle + 1; else high = middle;
+    }
+    return low;
+}
+
+}  // namespace
