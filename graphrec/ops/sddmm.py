@@ -11,7 +11,7 @@ from torch import Tensor
 from graphrec import _kernels
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
-from graphrec.ops.spmm import edges_of_rows, product, scale_dtype
+from graphrec.ops.spmm import edges_of_rows, scale_dtype
 
 
 def sddmm(relation: Relation, dst_x: Tensor, src_x: Tensor) -> Tensor:
@@ -92,6 +92,18 @@ def _sddmm_reference(indptr, indices, a, b, left, right, alpha, rows, argmax):  
     return torch.zeros(len(indices), dtype=wide, device=a.device).index_copy_(0, edge, value)
 
 
+def _fake_forward(indptr, indices, a, b, left, right, alpha, rows, argmax):  # type: ignore[no-untyped-def]
+    return torch.empty(len(indices), dtype=scale_dtype(a), device=a.device)
+
+
+_FORWARD = register(
+    "sddmm_forward(Tensor indptr, Tensor indices, Tensor a, Tensor b, Tensor? left, Tensor? right, float alpha, "
+    "Tensor? rows, Tensor? argmax) -> Tensor",
+    sddmm_forward,
+    _fake_forward,
+)
+
+
 def _compute(indptr, indices, t_indptr, t_indices, t_edges, dst_x, src_x):  # type: ignore[no-untyped-def]
     return sddmm_forward(indptr, indices, dst_x, src_x)
 
@@ -106,12 +118,15 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
 
 def _backward(ctx, gradient):  # type: ignore[no-untyped-def]
     indptr, indices, t_indptr, t_indices, t_edges, dst_x, src_x = ctx.saved_tensors
-    dst_gradient = src_gradient = None
-    if ctx.needs_input_grad[5]:
-        dst_gradient, _ = product(indptr, indices, src_x, edge_weight=gradient)
-    if ctx.needs_input_grad[6]:
-        src_gradient, _ = product(t_indptr, t_indices, dst_x, edge_weight=gradient, edge_ids=t_edges)
-    return (*[None] * 5, dst_gradient, src_gradient)
+    forward, transpose = (indptr, indices, None), (t_indptr, t_indices, t_edges)
+    sides = ((*forward, src_x), (*transpose, dst_x))  # each gradient is a product with the edge gradients as weights
+    return (
+        *[None] * 5,
+        *(
+            torch.ops.graphrec.spmm_transpose(*side, gradient, None, None, 1.0, None, len(side[3])) if needed else None
+            for side, needed in zip(sides, ctx.needs_input_grad[5:], strict=True)
+        ),
+    )
 
 
 _SDDMM = register(

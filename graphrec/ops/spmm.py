@@ -174,27 +174,37 @@ def _backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
     indptr, indices, t_indptr, t_indices, edges, x, edge_weight, left, right, rows, argmax = ctx.saved_tensors
     alpha, beta, maximum = ctx.scalars
     x_gradient = weight_gradient = z_gradient = None
-    num_dst = len(indptr) - 1
-    if ctx.needs_input_grad[5] and not maximum:
-        # The transpose: rows and scales change places, and restricted rows become the columns that x stands for.
-        x_gradient, _ = product(
-            *(t_indptr, t_indices, gradient, right, left, alpha),
-            edge_weight=edge_weight, edge_ids=edges, columns=rows, num_columns=num_dst,
-        )
-    if ctx.needs_input_grad[5] and maximum:
-        x_gradient = _max_backward(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst)
+    if ctx.needs_input_grad[5]:
+        transpose = (t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows)
+        if maximum:
+            x_gradient = _MAX_TRANSPOSE(*transpose, argmax, len(indptr) - 1)
+        else:
+            x_gradient = _TRANSPOSE(*transpose, len(indptr) - 1)
     if ctx.needs_input_grad[6]:
-        from graphrec.ops.sddmm import sddmm_forward
-
-        weight_gradient = sddmm_forward(indptr, indices, gradient, x, left, right, alpha, rows, argmax)
+        weight_gradient = torch.ops.graphrec.sddmm_forward(indptr, indices, gradient, x, left, right, alpha, rows, argmax)
     if ctx.needs_input_grad[10]:
         z_gradient = beta * gradient
     return (*[None] * 5, x_gradient, weight_gradient, None, None, None, z_gradient, None, None, None)
 
 
-def _max_backward(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst):  # type: ignore[no-untyped-def]
+def _transpose(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, num_dst):  # type: ignore[no-untyped-def]
+    """The gradient by X: scales change places, and restricted rows become the columns that the gradient stands for."""
+    y, _ = product(
+        *(t_indptr, t_indices, gradient, right, left, alpha),
+        edge_weight=edge_weight,
+        edge_ids=edges,
+        columns=rows,
+        num_columns=num_dst,
+    )
+    return y
+
+
+def _max_transpose(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst):  # type: ignore[no-untyped-def]
+    """The gradient by X of the max: each entry of the gradient goes to the edge that won."""
     if _kernels.kind(gradient) is None:
-        return _max_backward_reference(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst)
+        return _max_transpose_reference(
+            *(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst)
+        )
     gradient = gradient.contiguous()
     out = gradient.new_empty(len(t_indptr) - 1, gradient.shape[1])
     if out.numel():
@@ -206,6 +216,10 @@ def _max_backward(t_indptr, t_indices, edges, gradient, edge_weight, left, right
     return out
 
 
+def _fake_transpose(t_indptr, t_indices, edges, gradient, *_):  # type: ignore[no-untyped-def]
+    return gradient.new_empty(len(t_indptr) - 1, gradient.shape[1])
+
+
 _SPMM = register(
     "spmm(Tensor indptr, Tensor indices, Tensor t_indptr, Tensor t_indices, Tensor? t_edges, Tensor x, Tensor? edge_weight, "
     "Tensor? left, Tensor? right, float alpha, Tensor? z, float beta, Tensor? rows, bool maximum) -> (Tensor, Tensor)",
@@ -213,6 +227,14 @@ _SPMM = register(
     _fake,
     _setup_context,
     _backward,
+)
+_TRANSPOSE_ARGUMENTS = (
+    "Tensor t_indptr, Tensor t_indices, Tensor? t_edges, Tensor gradient, Tensor? edge_weight, Tensor? left, Tensor? right, "
+    "float alpha, Tensor? rows, "
+)
+_TRANSPOSE = register(f"spmm_transpose({_TRANSPOSE_ARGUMENTS}int num_dst) -> Tensor", _transpose, _fake_transpose)
+_MAX_TRANSPOSE = register(
+    f"spmm_max_transpose({_TRANSPOSE_ARGUMENTS}Tensor argmax, int num_dst) -> Tensor", _max_transpose, _fake_transpose
 )
 
 
@@ -265,7 +287,7 @@ def _largest(target: Tensor, edge: Tensor, message: Tensor, num_rows: int) -> tu
     return largest.masked_fill(empty, 0.0), argmax.masked_fill(empty, -1)
 
 
-def _max_backward_reference(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst):  # type: ignore[no-untyped-def]
+def _max_transpose_reference(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst):  # type: ignore[no-untyped-def]
     source, edge = edges_of_rows(t_indptr, None)
     target = t_indices[edge].long()
     place = target if rows is None else positions_of(rows, num_dst)[target].long()

@@ -23,13 +23,10 @@ namespace {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
-constexpr int kMaxVectors = 16;  // accumulators that fit the registers beside the operands
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
-constexpr int kMaxVectors = 8;
 #else
 constexpr int kVectorBytes = 16;
-constexpr int kMaxVectors = 8;
 #endif
 
 struct bfloat16 {
@@ -78,14 +75,17 @@ inline typename Vector<T>::type load(const T *from) {
 }
 
 inline Vector<float>::type load(const bfloat16 *from) {
-    typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
     typedef uint32_t Full __attribute__((vector_size(kVectorBytes)));
+#if defined(__AVX512F__)
+    // GCC 12 warns of the unmasked form's own undefined operand.
+    const Full bits = (Full)_mm512_maskz_cvtepu16_epi32(0xFFFF, _mm256_loadu_si256((const __m256i *)from)) << 16;
+#else
+    typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
     Half half;
     std::memcpy(&half, from, sizeof half);
     const Full bits = __builtin_convertvector(half, Full) << 16;
-    Vector<float>::type value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+#endif
+    return (Vector<float>::type)bits;
 }
 
 template <typename T>
@@ -94,7 +94,12 @@ inline void store(T *to, typename Vector<T>::type value) {
 }
 
 inline void store(bfloat16 *to, Vector<float>::type value) {
-    for (int lane = 0; lane < Vector<float>::lanes; ++lane) narrow(value[lane], to[lane]);
+    typedef uint32_t Full __attribute__((vector_size(kVectorBytes)));
+    typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
+    const Full bits = (Full)value;
+    const Full rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    const Half half = __builtin_convertvector((Full)(value == value ? rounded : Full{} + 0x7FC0), Half);
+    std::memcpy(to, &half, sizeof half);
 }
 
 // The first `count` lanes; the others are zero, or left alone in memory.

@@ -6,7 +6,9 @@
 
 namespace {
 
-constexpr int kPrefetchEdges = 12;
+constexpr int kVectors = 8;
+constexpr int kWideVectors = kVectorBytes == 64 ? 16 : 8;  // accumulators that fit the registers beside the operands
+constexpr int kPrefetchEdges = 16;
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kParts = 32;  // ranges of rows per thread
 
@@ -25,9 +27,9 @@ struct Operands {
     const T *z;
     S beta;
     T *y;
-    int64_t dim;
+    int64_t dim, num_edges;
 
-    int64_t position(int64_t edge) const { return positions ? positions[indices[edge]] : indices[edge]; }
+    int64_t position(int64_t column) const { return positions ? positions[column] : column; }
     int64_t id(int64_t edge) const { return edge_ids ? edge_ids[edge] : edge; }
     S weight(int64_t edge) const {
         const S scale = right ? right[indices[edge]] : S(1);
@@ -36,32 +38,39 @@ struct Operands {
     S scale(int64_t row) const { return left ? alpha * left[row] : alpha; }
 };
 
-// Sums VECTORS vectors of the row's neighbours from column `offset` on; the last vector holds `last` columns.
-template <typename T, int VECTORS, bool PARTIAL>
-inline void row_block(const Operands<T> &op, int64_t r, int64_t row, int64_t offset, int64_t last) {
+// What an edge looks up besides its neighbour's row: nothing, the column's scale, or whatever the operands have.
+enum Lookup { kNothing, kScale, kAnything };
+
+// Sums VECTORS vectors of the row's neighbours from column `offset` on; the last vector holds `last` columns if PARTIAL.
+template <typename T, int VECTORS, bool PARTIAL, Lookup LOOKUP>
+void row_block(const Operands<T> &op, int64_t r, int64_t row, int64_t offset, int64_t last) {
     using S = typename Sum<T>::type;
     using V = typename Vector<S>::type;
     constexpr int kLanes = Vector<S>::lanes;
     constexpr int kFull = PARTIAL ? VECTORS - 1 : VECTORS;
+    const int32_t *indices = op.indices;
+    const T *base = op.x + offset;
+    const int64_t dim = op.dim;
     V sum[VECTORS] = {};
-    const int64_t end = op.indptr[row + 1];
+    const int64_t end = op.indptr[row + 1], limit = op.rows ? end : op.num_edges;
     for (int64_t edge = op.indptr[row]; edge < end; ++edge) {
-        if (edge + kPrefetchEdges < end) {
-            const int64_t ahead = op.position(edge + kPrefetchEdges);
-            const char *start = reinterpret_cast<const char *>(op.x + (ahead < 0 ? 0 : ahead) * op.dim + offset);
-            for (int64_t byte = 0; byte < int64_t(VECTORS * kLanes * sizeof(T)); byte += kCacheLine)
-                __builtin_prefetch(start + byte, 0, 3);
-        }
-        const int64_t source = op.position(edge);
-        if (source < 0) continue;
-        const S weight = op.weight(edge);
-        const T *x = op.x + source * op.dim + offset;
+        // Past the row's end the next row's edges follow, unless rows are picked.
+        const int64_t ahead = indices[edge + kPrefetchEdges < limit ? edge + kPrefetchEdges : limit - 1];
+        const int64_t next = LOOKUP == kAnything ? op.position(ahead) : ahead;
+        const char *start = reinterpret_cast<const char *>(base + (LOOKUP == kAnything && next < 0 ? 0 : next) * dim);
+        for (int64_t byte = 0; byte < int64_t(VECTORS * kLanes * sizeof(T)); byte += kCacheLine)
+            __builtin_prefetch(start + byte, 0, 3);
+        const int64_t column = indices[edge];
+        const int64_t source = LOOKUP == kAnything ? op.position(column) : column;
+        if (LOOKUP == kAnything && source < 0) continue;
+        const S weight = LOOKUP == kNothing ? S(1) : LOOKUP == kScale ? op.right[column] : op.weight(edge);
+        const T *x = base + source * dim;
         for (int v = 0; v < kFull; ++v) sum[v] += weight * load(x + v * kLanes);
         if (PARTIAL) sum[kFull] += weight * load_part(x + kFull * kLanes, last);
     }
     const S scale = op.scale(row);
-    const T *z = op.z ? op.z + r * op.dim + offset : nullptr;
-    T *y = op.y + r * op.dim + offset;
+    const T *z = op.z ? op.z + r * dim + offset : nullptr;
+    T *y = op.y + r * dim + offset;
     for (int v = 0; v < kFull; ++v) {
         V result = scale * sum[v];
         if (z) result += op.beta * load(z + v * kLanes);
@@ -77,31 +86,39 @@ inline void row_block(const Operands<T> &op, int64_t r, int64_t row, int64_t off
 template <typename T>
 using Block = void (*)(const Operands<T> &, int64_t, int64_t, int64_t, int64_t);
 
-// The block function for 1 .. kMaxVectors vectors.
+template <typename T, int VECTORS, bool PARTIAL>
+Block<T> block_with(const Operands<T> &op) {
+    if (op.positions || op.edge_weight) return row_block<T, VECTORS, PARTIAL, kAnything>;
+    return op.right ? row_block<T, VECTORS, PARTIAL, kScale> : row_block<T, VECTORS, PARTIAL, kNothing>;
+}
+
+// The block function for 1 .. kVectors vectors.
 template <typename T, bool PARTIAL, int VECTORS = 1>
-Block<T> block_of(int vectors) {
-    if (vectors == VECTORS) return row_block<T, VECTORS, PARTIAL>;
-    if constexpr (VECTORS < kMaxVectors) return block_of<T, PARTIAL, VECTORS + 1>(vectors);
+Block<T> block_of(const Operands<T> &op, int vectors) {
+    if (vectors == VECTORS) return block_with<T, VECTORS, PARTIAL>(op);
+    if constexpr (VECTORS < kVectors) return block_of<T, PARTIAL, VECTORS + 1>(op, vectors);
     return nullptr;
 }
 
+// A row of the sum: as many blocks of kWideVectors and of kVectors as fit, then one that may be partial.
 template <typename T>
 struct SumRows {
     static constexpr int64_t kLanes = Vector<typename Sum<T>::type>::lanes;
-    static constexpr int64_t kWidth = kMaxVectors * kLanes;
     const Operands<T> &op;
-    Block<T> full, tail;
+    Block<T> wide, full, tail;
     int64_t last;
 
     explicit SumRows(const Operands<T> &operands) : op(operands) {
-        const int64_t rest = op.dim % kWidth;
+        const int64_t rest = op.dim % (kVectors * kLanes);
         last = rest % kLanes;
-        full = block_of<T, false>(kMaxVectors);
-        tail = last ? block_of<T, true>(int(rest / kLanes) + 1) : block_of<T, false>(int(rest / kLanes));
+        wide = block_with<T, kWideVectors, false>(op);
+        full = block_with<T, kVectors, false>(op);
+        tail = last ? block_of<T, true>(op, int(rest / kLanes) + 1) : block_of<T, false>(op, int(rest / kLanes));
     }
     void operator()(int64_t r, int64_t row) const {
         int64_t offset = 0;
-        for (; offset + kWidth <= op.dim; offset += kWidth) full(op, r, row, offset, 0);
+        for (; offset + kWideVectors * kLanes <= op.dim; offset += kWideVectors * kLanes) wide(op, r, row, offset, 0);
+        for (; offset + kVectors * kLanes <= op.dim; offset += kVectors * kLanes) full(op, r, row, offset, 0);
         if (offset < op.dim) tail(op, r, row, offset, last);
     }
 };
@@ -122,7 +139,7 @@ struct MaxRows {
         int64_t *arg = argmax + r * op.dim + offset;
         for (int64_t d = 0; d < width; ++d) best[d] = 0, arg[d] = -1;
         for (int64_t edge = op.indptr[row]; edge < op.indptr[row + 1]; ++edge) {
-            const int64_t source = op.position(edge);
+            const int64_t source = op.position(op.indices[edge]);
             if (source < 0) continue;
             const S weight = op.weight(edge);
             const T *x = op.x + source * op.dim + offset;
@@ -171,7 +188,7 @@ GRAPHREC_CPU(spmm)(int64_t dtype, int64_t reduce, int64_t num_rows, int64_t dim,
         using S = typename Sum<T>::type;
         const Operands<T> op{indptr, indices, rows, positions, static_cast<const S *>(edge_weight), edge_ids,
                              static_cast<const T *>(x), static_cast<const S *>(left), static_cast<const S *>(right), S(alpha),
-                             static_cast<const T *>(z), S(beta), static_cast<T *>(y), dim};
+                             static_cast<const T *>(z), S(beta), static_cast<T *>(y), dim, rows ? 0 : indptr[num_rows]};
         if (reduce == GRAPHREC_SUM)
             all_rows(op, num_rows, SumRows<T>(op), num_threads);
         else

@@ -1,12 +1,16 @@
+"""spmm and sddmm against dense float64 products written out here, on every implementation."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
 
-from graphrec.ops import Relation, spmm, spmm_compact
+from graphrec import _kernels
+from graphrec.ops import Relation, sddmm, spmm, spmm_compact
 
 NUM_DST, NUM_SRC = 33, 22
+DIMS = [1, 3, 16, 31, 32, 33, 64, 65, 100, 128, 200, 300]
 
 
 @pytest.fixture(scope="module")
@@ -18,52 +22,158 @@ def relation() -> Relation:
     return Relation.from_coo(dst, src, NUM_DST, NUM_SRC)
 
 
-def dense(relation: Relation) -> torch.Tensor:
+def dense(relation: Relation, weight: torch.Tensor | None = None) -> torch.Tensor:
     matrix = torch.zeros(relation.num_dst, relation.num_src, dtype=torch.float64)
-    rows = torch.repeat_interleave(torch.arange(relation.num_dst), relation.degree_dst)
-    matrix[rows, relation.indices.long()] = 1
+    matrix[relation.rows, relation.indices.long()] = 1.0 if weight is None else weight.double()
     return matrix
 
 
-@pytest.mark.parametrize("dim", [1, 3, 31, 32, 33, 64, 65, 100, 128, 200])
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def dense_max(matrix: torch.Tensor, edges: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The largest entry of matrix[r, c] · x[c] over the edges of each row, 0 without edges: (U, D)."""
+    message = (matrix[:, :, None] * x[None]).masked_fill(edges[:, :, None] == 0, -torch.inf)
+    return message.amax(1).masked_fill(edges.sum(1)[:, None] == 0, 0.0)
+
+
+@pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("restricted", [False, True])
-def test_equals_the_dense_product_in_float64(relation, dim, restricted):
-    generator = torch.Generator().manual_seed(dim)
-    x = torch.randn(NUM_SRC, dim, generator=generator)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
+def test_equals_the_dense_product_in_float64(implementation, relation, dim, restricted, weighted, reduce):
+    x = normal(NUM_SRC, dim, seed=dim)
     rows = torch.tensor([31, 0, 7, 5]) if restricted else torch.arange(NUM_DST)
-    z = torch.randn(len(rows), dim, generator=generator)
+    z = normal(len(rows), dim, seed=1)
+    weight = normal(relation.num_edges, seed=2) if weighted else None
     left, right = relation.scale_dst(-0.5), relation.scale_src(-0.3)
-    got = spmm(relation, x, left, right, 0.7, z, -0.2, rows if restricted else None)
-    scaled = left.double()[:, None] * dense(relation) * right.double()
-    expected = 0.7 * (scaled @ x.double())[rows] - 0.2 * z.double()
+    got = spmm(
+        *(relation, x, left, right, 0.7, z, -0.2, rows if restricted else None), edge_weight=weight, reduce=reduce
+    )
+    matrix = dense(relation, weight) * right.double()
+    if reduce == "max":
+        reduced = dense_max(matrix, dense(relation), x.double())
+    else:
+        reduced = matrix @ x.double()
+    if reduce == "mean":
+        reduced = reduced / relation.degree_dst.clamp_min(1)[:, None]
+    expected = 0.7 * (left.double()[:, None] * reduced)[rows] - 0.2 * z.double()
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_compact_columns_are_the_transpose_of_restricted_rows(relation):
+@pytest.mark.parametrize("dim", [1, 33, 64, 100, 256])
+def test_bfloat16_is_the_float32_result_rounded_once(implementation, relation, dim):
+    x = normal(NUM_SRC, dim, dtype=torch.bfloat16)
+    left, right = relation.scale_dst(-0.5), relation.scale_src(-0.5)
+    got = spmm(relation, x, left, right)
+    assert got.dtype == torch.bfloat16
+    exact = spmm(relation, x.float(), left, right)
+    torch.testing.assert_close(got.float(), exact, rtol=2**-8, atol=1e-30)
+    torch.testing.assert_close(sddmm(relation, got, x), sddmm(relation, got.float(), x.float()))
+
+
+def test_bfloat16_keeps_nan_and_infinity(implementation):
+    relation = Relation.from_coo([0, 1], [0, 1], 2, 2)
+    x = torch.tensor([[float("nan")] * 40, [float("inf")] * 40], dtype=torch.bfloat16)
+    assert spmm(relation, x)[0].isnan().all() and spmm(relation, x)[1].isposinf().all()
+
+
+@pytest.mark.parametrize("dim", [1, 3, 31, 32, 33, 64, 65, 128])
+def test_sddmm_equals_the_dense_scores(implementation, relation, dim):
+    a, b = normal(NUM_DST, dim), normal(NUM_SRC, dim, seed=1)
+    expected = (a.double() @ b.double().T)[relation.rows, relation.indices.long()]
+    torch.testing.assert_close(sddmm(relation, a, b).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_compact_columns_are_the_transpose_of_restricted_rows(implementation, relation):
     columns = torch.tensor([19, 2, 21])
-    x = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
+    x = normal(3, 40)
     expected = dense(relation)[:, columns] @ x.double()
     torch.testing.assert_close(spmm_compact(relation, x, columns).double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [None, torch.tensor([0, 31, 4])])
-def test_gradients(relation, rows):
-    x = torch.randn(NUM_SRC, 3, dtype=torch.float64, requires_grad=True)
-    z = torch.randn(NUM_DST if rows is None else 3, 3, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
+def test_gradients(implementation, relation, rows, weighted, reduce):
+    x = normal(NUM_SRC, 3, dtype=torch.float64).requires_grad_()
+    z = normal(NUM_DST if rows is None else 3, 3, dtype=torch.float64, seed=1).requires_grad_()
+    weight = normal(relation.num_edges, dtype=torch.float64, seed=2).requires_grad_() if weighted else None
     left, right = relation.scale_dst(-0.5, torch.float64), relation.scale_src(-0.5, torch.float64)
-    assert torch.autograd.gradcheck(lambda a, b: spmm(relation, a, left, right, 0.5, b, 2.0, rows), (x, z))
+
+    def run(x, z, weight=None):  # type: ignore[no-untyped-def]
+        return spmm(relation, x, left, right, 0.5, z, 2.0, rows, edge_weight=weight, reduce=reduce)
+
+    assert torch.autograd.gradcheck(run, (x, z) if weight is None else (x, z, weight))
 
 
-def test_non_contiguous_input_and_bitwise_reruns(relation):
-    x = torch.randn(64, NUM_SRC).T
+def test_sddmm_gradients(implementation, relation):
+    a, b = (normal(n, 3, dtype=torch.float64).requires_grad_() for n in (NUM_DST, NUM_SRC))
+    assert torch.autograd.gradcheck(lambda a, b: sddmm(relation, a, b), (a, b))
+
+
+def test_of_equal_maxima_the_first_edge_takes_the_gradient(implementation):
+    relation = Relation.from_coo([0, 0, 0], [0, 1, 2], 1, 3)
+    x = torch.tensor([[1.0], [2.0], [2.0]], requires_grad=True)
+    spmm(relation, x, reduce="max").sum().backward()
+    assert x.grad.flatten().tolist() == [0.0, 1.0, 0.0]
+
+
+def test_torch_accepts_the_registrations(relation):
+    x = normal(NUM_SRC, 4).requires_grad_()
+    weight = normal(relation.num_edges).requires_grad_()
+    index = (relation.indptr, relation.indices, relation.t_indptr, relation.t_indices, relation.t_edges)
+    for maximum in (False, True):
+        arguments = (*index, x, weight, None, relation.scale_src(-0.5), 0.5, None, 1.0, None, maximum)
+        torch.library.opcheck(torch.ops.graphrec.spmm.default, arguments)
+    torch.library.opcheck(torch.ops.graphrec.sddmm.default, (*index, normal(NUM_DST, 4).requires_grad_(), x))
+
+
+def test_non_contiguous_and_unaligned_inputs(implementation, relation):
+    x = normal(64, NUM_SRC).T
     first = spmm(relation, x)
     torch.testing.assert_close(first, spmm(relation, x.contiguous()), rtol=0, atol=0)
-    assert torch.equal(first, spmm(relation, x))
+    shifted = torch.empty(NUM_SRC * 64 + 1)[1:].view(NUM_SRC, 64).copy_(x)
+    assert torch.equal(first, spmm(relation, shifted))
 
 
-def test_no_edges_give_zeros():
+@pytest.mark.parametrize("dim", [5, 64, 200])
+def test_reruns_and_threads_give_the_same_bits(implementation, dim):
+    rng = np.random.default_rng(1)
+    relation = Relation.from_coo(rng.integers(0, 3000, 40000), rng.zipf(1.5, 40000) % 2000, 3000, 2000)
+    x, weight = normal(2000, dim), normal(relation.num_edges)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 2, 3):
+            torch.set_num_threads(count)
+            results.append((spmm(relation, x, edge_weight=weight), spmm(relation, x, reduce="max")))
+    finally:
+        torch.set_num_threads(threads)
+    if implementation != "reference":  # torch's own products may sum in another order
+        assert all(torch.equal(got, first) for result in results for got, first in zip(result, results[0], strict=True))
+
+
+def test_every_output_is_written_and_nothing_else(implementation, relation):
+    if implementation == "reference":
+        pytest.skip("the reference allocates its own outputs")
+    dim, guard = 65, 7
+    y = torch.full((NUM_DST * dim + 2 * guard,), float("nan"))
+    inside = y[guard:-guard]
+    x = normal(NUM_SRC, dim)
+    arguments = (None, None, None, None, x, None, None, 1.0, None, 0.0, inside, None)
+    _kernels.call("spmm", x, 0, 0, NUM_DST, dim, relation.indptr, relation.indices, *arguments)
+    assert not inside.isnan().any()
+    assert y[:guard].isnan().all() and y[-guard:].isnan().all()
+
+
+def test_no_edges_and_no_columns(implementation):
     empty = Relation.from_coo([], [], 4, 3)
     assert torch.equal(spmm(empty, torch.ones(3, 5)), torch.zeros(4, 5))
+    assert torch.equal(spmm(empty, torch.ones(3, 5), reduce="max"), torch.zeros(4, 5))
+    assert spmm(empty, torch.ones(3, 0)).shape == (4, 0)
+    assert sddmm(empty, torch.ones(4, 2), torch.ones(3, 2)).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +182,8 @@ def test_no_edges_give_zeros():
         ({"x": torch.ones(NUM_SRC + 1, 4)}, r"x must be \(num_src = 22, D\), got \(23, 4\)"),
         ({"left": torch.ones(3)}, r"left must be torch.float32 \(33,\)"),
         ({"rows": torch.tensor([33])}, r"rows must be in 0..32, got 33..33"),
+        ({"edge_weight": torch.ones(3)}, r"edge_weight must be torch.float32 \(\d+,\), got torch.float32 \(3,\)"),
+        ({"reduce": "min"}, r'reduce must be "sum", "mean" or "max", got \'min\''),
     ],
 )
 def test_what_does_not_fit_is_named(relation, change, message):
@@ -79,6 +191,19 @@ def test_what_does_not_fit_is_named(relation, change, message):
         spmm(**{"relation": relation, "x": torch.ones(NUM_SRC, 4)} | change)
 
 
+def test_sddmm_names_what_does_not_fit(relation):
+    with pytest.raises(ValueError, match=r"dst_x must be floating point \(33, D\), got torch.float32 \(3, 2\)"):
+        sddmm(relation, torch.ones(3, 2), torch.ones(NUM_SRC, 2))
+    with pytest.raises(ValueError, match="must agree in D and dtype"):
+        sddmm(relation, torch.ones(NUM_DST, 2), torch.ones(NUM_SRC, 3))
+
+
 def test_an_edge_out_of_range_is_named():
     with pytest.raises(ValueError, match=r"src must be in 0..2, got 0..3"):
         Relation.from_coo([0, 1], [0, 3], 2, 3)
+
+
+def test_the_transpose_knows_where_its_edges_are(relation):
+    transpose = relation.transpose()
+    assert torch.equal(relation.indices[relation.t_edges].long(), transpose.rows)
+    assert torch.equal(relation.t_edges[transpose.t_edges], torch.arange(relation.num_edges))
