@@ -23,7 +23,7 @@ def csr(seen: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("k", [1, 5, 40])
 @pytest.mark.parametrize("num_columns", [1, 31, 33, 200])
-def test_equals_sorting_with_ties_and_seen_columns(k, num_columns):
+def test_equals_sorting_with_ties_and_seen_columns(implementation, k, num_columns):
     rng = np.random.default_rng(num_columns)
     scores = rng.integers(0, 6, (7, num_columns)).astype(np.float32)  # many ties
     seen = [sorted(rng.permutation(num_columns)[: rng.integers(0, num_columns + 1)].tolist()) for _ in range(7)]
@@ -34,12 +34,12 @@ def test_equals_sorting_with_ties_and_seen_columns(k, num_columns):
     np.testing.assert_array_equal(values, taken)
 
 
-def test_nan_and_minus_infinity_are_never_listed():
+def test_nan_and_minus_infinity_are_never_listed(implementation):
     scores = torch.tensor([[float("nan"), 1.0, float("-inf"), float("inf")]])
     assert select_topk(scores, 4)[1].tolist() == [[3, 1, -1, -1]]
 
 
-def test_products_over_several_tiles_equal_the_whole_matrix():
+def test_products_over_several_tiles_equal_the_whole_matrix(implementation):
     generator = torch.Generator().manual_seed(0)
     users = torch.randint(-2, 3, (150, 4), generator=generator).float()  # small integers: exact products, many ties
     items = torch.randint(-2, 3, (9000, 4), generator=generator).float()
@@ -50,10 +50,58 @@ def test_products_over_several_tiles_equal_the_whole_matrix():
     np.testing.assert_array_equal(listed[:5], brute_force((users[:5] @ items.T).numpy(), 20, seen))
 
 
+@pytest.mark.parametrize("dim", [1, 3, 31, 33, 64])
+@pytest.mark.parametrize(("num_users", "num_items"), [(1, 1), (9, 47), (8, 48), (130, 49), (3, 500)])
+@pytest.mark.parametrize("k", [1, 20, 60])
+def test_every_shape_of_the_product(implementation, dim, num_users, num_items, k):
+    generator = torch.Generator().manual_seed(dim)
+    users, items = (torch.randint(-3, 4, (n, dim), generator=generator).float() for n in (num_users, num_items))
+    seen = [list(range(user % 5, num_items, 4)) for user in range(num_users)]
+    candidates = torch.rand(num_items, generator=generator) < 0.7
+    values, indices = topk_scores(users, items, k, *csr(seen), candidates)
+    outside = set(range(num_items)) - set(candidates.nonzero().flatten().tolist())
+    scores = (users @ items.T).numpy()
+    expected = brute_force(scores, k, [[*row, *outside] for row in seen])
+    np.testing.assert_array_equal(indices, expected)
+    taken = np.where(expected >= 0, np.take_along_axis(scores, np.maximum(expected, 0), 1), -np.inf)
+    np.testing.assert_array_equal(values, taken)
+    whole = select_topk(torch.from_numpy(scores), k, *csr(seen), candidates)
+    assert torch.equal(whole[0], values) and torch.equal(whole[1], indices)
+
+
+def test_nan_vectors_and_infinite_products_do_not_spread(implementation):
+    users = torch.tensor([[1.0, 1.0], [float("nan"), 1.0]])
+    items = torch.tensor([[2.0, 0.0], [float("inf"), 0.0], [-float("inf"), 0.0], [3.0, 1.0]])
+    assert topk_scores(users, items, 4)[1].tolist() == [[1, 3, 0, -1], [-1, -1, -1, -1]]
+
+
+def test_any_number_of_threads_gives_the_same_lists(implementation):
+    generator = torch.Generator().manual_seed(3)
+    users, items = torch.randn(300, 16, generator=generator), torch.randn(700, 16, generator=generator)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = topk_scores(users, items, 10)
+        torch.set_num_threads(3)
+        three = topk_scores(users, items, 10)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(one[1], three[1])
+    single = torch.cat([topk_scores(users[u : u + 1], items, 10)[1] for u in range(40)])
+    assert torch.equal(one[1][:40], single)
+
+
+def test_torch_accepts_the_registration():
+    users, items = torch.ones(3, 4), torch.ones(5, 4)
+    torch.library.opcheck(torch.ops.graphrec.topk_scores.default, (users, items, 2, None, None, None))
+
+
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         select_topk(torch.ones(2, 3), 0)
     with pytest.raises(ValueError, match=r"seen_indptr must hold 2 \+ 1 entries, got 2"):
         select_topk(torch.ones(2, 3), 1, [0, 0], [])
+    with pytest.raises(ValueError, match="candidates must hold 3 entries, one for each column, got 2"):
+        select_topk(torch.ones(2, 3), 1, candidates=[True, False])
     with pytest.raises(ValueError, match=r"need \(U, D\) and \(I, D\), got \(2, 3\) and \(2, 4\)"):
         topk_scores(torch.ones(2, 3), torch.ones(2, 4), 1)

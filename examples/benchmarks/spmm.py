@@ -1,0 +1,162 @@
+"""Measure the sparse products on a bipartite graph against torch, SciPy and DGL.
+
+    python examples/benchmarks/spmm.py --data DIR [--dims 16 32 64 100 128 256] [--repeats 15] [--json]
+
+DIR holds a `train.txt` adjacency list (`user item item ...`), plain or .gz. One product goes over both directions of every
+edge, with D^-1/2 before and after, as LightGCN propagates. All ways run in turn within a repeat, so that they meet the same
+noise; milliseconds are medians. Results are compared with a float64 product first.
+
+`fraction` is the compulsory traffic (index once, each row read once and written once) over the time, as a share of the
+copy bandwidth that is measured in the same run: how far the kernel is from a memory that is read without repetition.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from graphrec import _dgl, ops
+from graphrec.ops import Relation
+
+Row = dict[str, Any]
+
+
+def read_edges(folder: Path) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Read `train.txt` or `train.txt.gz`: users and items (E,), and how many there are of each."""
+    path = next((folder / name for name in ("train.txt", "train.txt.gz") if (folder / name).is_file()), None)
+    if path is None:
+        raise SystemExit(f"{folder} holds neither train.txt nor train.txt.gz")
+    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
+    with opened as lines:
+        lists = [np.array(line.split(), dtype=np.int64) for line in lines if line.strip()]
+    users = np.repeat([row[0] for row in lists], [len(row) - 1 for row in lists])
+    items = np.concatenate([row[1:] for row in lists])
+    return users, items, int(users.max()) + 1, int(items.max()) + 1
+
+
+def square_relation(users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> Relation:
+    """Both directions of all edges over one set of nodes, items after users."""
+    size = num_users + num_items
+    return Relation.from_coo(np.r_[users, items + num_users], np.r_[items + num_users, users], size, size)
+
+
+def medians(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of each way; all run once in every repeat, the first repeat is a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def copy_bandwidth(megabytes: int = 256) -> float:
+    """Bytes read and written per second by a large copy."""
+    source = torch.ones(megabytes << 18)
+    target = torch.empty_like(source)
+    milliseconds = medians({"copy": lambda: target.copy_(source)}, 7)["copy"]
+    return 2 * source.nbytes / milliseconds * 1e3
+
+
+def measure(relation: Relation, dims: list[int], repeats: int, bandwidth: float) -> list[Row]:
+    """Time the normalised product at each dimension, in float32 and bfloat16, beside its peers."""
+    dgl = _dgl.import_dgl()
+    warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
+    graph = dgl.graph((relation.indices.long(), relation.rows), num_nodes=relation.num_dst)
+    graph.create_formats_()
+    scale = relation.scale_dst(-0.5)
+    values = scale[relation.rows] * scale[relation.indices.long()]
+    size = (relation.num_dst, relation.num_src)
+    coo = torch.sparse_coo_tensor(torch.stack([relation.rows, relation.indices.long()]), values, size).coalesce()
+    csr = {
+        bits: torch.sparse_csr_tensor(relation.indptr.to(dtype), relation.indices.to(dtype), values, size)
+        for bits, dtype in (("int32", torch.int32), ("int64", torch.int64))
+    }
+    scipy_csr = scipy.sparse.csr_matrix((values.numpy(), relation.indices.numpy(), relation.indptr.numpy()), size)
+    rows = []
+    for dim in dims:
+        x = torch.randn(relation.num_src, dim, generator=torch.Generator().manual_seed(0))
+        half = x.bfloat16()
+        check(relation, x, scale)
+        ways = {
+            "ours": lambda x=x: ops.spmm(relation, x, scale, scale),
+            "ours_bf16": lambda half=half: ops.spmm(relation, half, scale, scale),
+            "torch_coo": lambda x=x: coo @ x,
+            "torch_csr_int32": lambda x=x: csr["int32"] @ x,
+            "torch_csr_int64": lambda x=x: csr["int64"] @ x,
+            "scipy_csr": lambda x=x: scipy_csr @ x.numpy(),
+            "dgl_scaled": lambda x=x: dgl.ops.copy_u_sum(graph, x * scale[:, None]) * scale[:, None],
+            "dgl_copy_u_sum": lambda x=x: dgl.ops.copy_u_sum(graph, x),
+        }
+        taken = medians(ways, repeats)
+        compulsory = 4 * relation.num_edges + 8 * relation.num_dst + 8 * dim * relation.num_dst
+        rows.append({
+            "operator": "spmm", "case": f"d={dim}", "ours_ms": taken["ours"], "ours_bf16_ms": taken["ours_bf16"],
+            "bf16_ratio": taken["ours"] / taken["ours_bf16"],
+            **{f"{name}_ratio": taken[name] / taken["ours"] for name in list(ways)[2:]},
+            "gathered_gb_s": 4e-6 * relation.num_edges * (dim + 1) / taken["ours"],
+            "fraction": compulsory / (taken["ours"] * 1e-3) / bandwidth,
+        })  # fmt: skip
+    return rows
+
+
+def measure_sddmm(relation: Relation, dim: int, repeats: int, bandwidth: float) -> Row:
+    """Time dot products along the edges beside DGL's `u_dot_v`."""
+    dgl = _dgl.import_dgl()
+    graph = dgl.graph((relation.indices.long(), relation.rows), num_nodes=relation.num_dst)
+    a, b = (torch.randn(n, dim) for n in (relation.num_dst, relation.num_src))
+    ours = ops.sddmm(relation, a, b)
+    torch.testing.assert_close(ours, dgl.ops.u_dot_v(graph, b, a).squeeze(1), rtol=1e-4, atol=1e-4)
+    taken = medians(
+        {"ours": lambda: ops.sddmm(relation, a, b), "dgl": lambda: dgl.ops.u_dot_v(graph, b, a)}, repeats
+    )
+    compulsory = 8 * relation.num_edges + 8 * dim * relation.num_dst
+    return {
+        "operator": "sddmm", "case": f"d={dim}", "ours_ms": taken["ours"], "dgl_ratio": taken["dgl"] / taken["ours"],
+        "fraction": compulsory / (taken["ours"] * 1e-3) / bandwidth,
+    }  # fmt: skip
+
+
+def check(relation: Relation, x: torch.Tensor, scale: torch.Tensor) -> None:
+    """Stop if our product is not the float64 one."""
+    values = (scale[relation.rows].double() * scale[relation.indices.long()].double()).numpy()
+    size = (relation.num_dst, relation.num_src)
+    exact = scipy.sparse.csr_matrix((values, relation.indices.numpy(), relation.indptr.numpy()), size) @ x.double().numpy()
+    torch.testing.assert_close(ops.spmm(relation, x, scale, scale).double(), torch.from_numpy(exact), rtol=1e-4, atol=1e-5)
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.txt, plain or .gz")
+    parser.add_argument("--dims", type=int, nargs="+", default=[16, 32, 64, 100, 128, 256], help="embedding dimensions")
+    parser.add_argument("--repeats", type=int, default=15, help="timed calls of each (default 15)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    arguments = parser.parse_args()
+    relation = square_relation(*read_edges(arguments.data))
+    bandwidth = copy_bandwidth()
+    rows = measure(relation, arguments.dims, arguments.repeats, bandwidth)
+    rows.append(measure_sddmm(relation, 64, arguments.repeats, bandwidth))
+    result = {"backend": ops.backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9, "rows": rows}
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    print(f"{result['backend']}, {result['threads']} threads, copy {result['copy_gb_s']:.1f} GB/s")
+    for row in rows:
+        print("  ".join(f"{name} {value:.2f}" if isinstance(value, float) else str(value) for name, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
