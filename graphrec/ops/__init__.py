@@ -2,11 +2,15 @@
 
 from graphrec import _kernels
 from graphrec.ops.relation import Relation
+from graphrec.ops.sampling import AliasTable, sample_negatives, sample_neighbors
 from graphrec.ops.sddmm import sddmm
 from graphrec.ops.spmm import spmm, spmm_compact, spmm_forward
 from graphrec.ops.topk import select_topk, topk_scores
 
-__all__ = ["Relation", "backend", "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores"]
+__all__ = [
+    "AliasTable", "Relation", "backend", "sample_negatives", "sample_neighbors", "sddmm", "select_topk", "spmm",
+    "spmm_compact", "spmm_forward", "topk_scores",
+]
 
 
 def backend(device_type: str = "cpu") -> str:

@@ -209,15 +209,17 @@ GRAPHREC_CPU(sample_neighbors)(int64_t num_rows, int64_t fanout, int64_t replace
         const int64_t degree = indptr[rows[i] + 1] - indptr[rows[i]];
         if (degree > longest) longest = degree;
     }
-    int32_t status = GRAPHREC_OK;
-#pragma omp parallel num_threads(int(num_threads)) reduction(min : status)
+    int64_t skipped = 0;
+#pragma omp parallel num_threads(int(num_threads)) reduction(+ : skipped)
     {
-        double *scratch = nullptr;
-        if (weights && !(scratch = static_cast<double *>(__builtin_malloc(size_t(longest + fanout) * sizeof(double)))))
-            status = GRAPHREC_BAD_SIZE;
+        double *scratch =
+            weights ? static_cast<double *>(__builtin_malloc(size_t(longest + fanout) * sizeof(double))) : nullptr;
 #pragma omp for schedule(dynamic, 64)
         for (int64_t i = 0; i < num_rows; ++i) {
-            if (status != GRAPHREC_OK) continue;
+            if (weights && !scratch) {
+                ++skipped;
+                continue;
+            }
             const int64_t begin = indptr[rows[i]];
             const Row row{begin, indptr[rows[i] + 1] - begin, fanout, weights ? weights + begin : nullptr, uint64_t(seed),
                           uint64_t(first_counter) + uint64_t(i), out_edges + i * fanout};
@@ -229,5 +231,5 @@ GRAPHREC_CPU(sample_neighbors)(int64_t num_rows, int64_t fanout, int64_t replace
         }
         __builtin_free(scratch);
     }
-    return status;
+    return skipped ? GRAPHREC_BAD_SIZE : GRAPHREC_OK;  // out of memory: a row is too long
 }
