@@ -46,18 +46,18 @@ class AliasTable:
         if weights.ndim != 1 or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
             raise ValueError(f"AliasTable: weights must be (S,), finite, >= 0 and not all 0, got shape {weights.shape}")
         share = weights * (len(weights) / weights.sum())  # 1 on average
+        share[share.argmax()] = max(1.0, share.max())  # rounding must not leave every slot light
         probability, alias = share.copy(), np.arange(len(share))
         light, heavy = np.flatnonzero(share < 1), np.flatnonzero(share >= 1)
-        lack, surplus = np.cumsum(1 - share[light]), np.cumsum(share[heavy] - 1)
-        last = len(heavy) - 1
-        # A light slot is filled by the heavy one whose surplus the lacks before it have reached.
-        owner = np.searchsorted(surplus, np.concatenate([[0.0], lack[:-1]]), side="right")
-        alias[light] = heavy[np.minimum(owner[: len(light)], last)]
-        # The last light slot that a heavy one fills takes more than its surplus: it becomes light, filled by the next.
-        ending = np.searchsorted(lack, surplus[:-1], side="left")
-        over = np.where(ending < len(lack), lack[np.minimum(ending, len(lack) - 1)] - surplus[:-1], 0.0) if last else []
+        # Padded so that a search always ends at an entry, whatever rounding did to the two totals, which are equal.
+        lack = np.concatenate([[0.0], np.cumsum(1 - share[light]), [np.inf]])
+        surplus = np.cumsum(share[heavy] - 1)[:-1]
+        # A light slot is filled by the first heavy one whose surplus the lacks before it have not used up.
+        alias[light] = heavy[np.searchsorted(surplus, lack[:-2], side="right")]
+        # The light slot that uses up a heavy one takes more than is left: the heavy one becomes light, filled by the next.
+        over = lack[np.searchsorted(lack, surplus, side="left")] - surplus
         probability[heavy] = 1.0
-        probability[heavy[:-1]] = 1 - np.clip(over, 0.0, 1.0)
+        probability[heavy[:-1]] -= np.where(over < 1, over, 0.0)
         alias[heavy[:-1]] = heavy[1:]
         return cls(torch.from_numpy(probability.astype(np.float32)), torch.from_numpy(alias.astype(np.int32)))
 
