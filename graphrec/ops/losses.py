@@ -1,7 +1,8 @@
 """Losses on compact encoded rows, scores included: no score matrix and no gathered rows are kept for the backward pass.
 
 u user rows, i item rows, D embedding, B pairs, n negatives of a pair, M negatives of a batch, H hits. Sums are kept in float32
-at least, and gradients are summed in a fixed order, so a rerun gives the same bits.
+at least, and gradients are summed in a fixed order, so a rerun gives the same bits; the softmax's matrix products are the BLAS
+library's, whose sums may depend on the number of threads.
 """
 
 from __future__ import annotations
