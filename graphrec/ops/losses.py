@@ -194,7 +194,11 @@ def _softmax_in_tiles(user_x, item_x, users, positives, negatives, log_weight, i
             slope = (total[rows] - score[rows]).sigmoid_().div_(temperature * batch)[:, None]
             tile = tile.to(user.dtype)
             torch.mul((tile @ negative).to(wide) - positive[rows], slope, out=pair[rows])
-            negative_gradient += tile.T @ (user[rows] * slope).to(user.dtype)
+            scaled = user[rows] * slope
+            if wide == user.dtype:
+                negative_gradient.addmm_(tile.T, scaled)
+            else:
+                negative_gradient += tile.T @ scaled.to(user.dtype)
     losses = softplus(total - score)
     if not with_gradient:
         return losses, None, None, None
