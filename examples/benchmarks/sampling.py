@@ -75,7 +75,7 @@ def negative_contestants(relation: Relation, users: torch.Tensor) -> dict[str, C
 
 def neighbour_contestants(relation: Relation, rows: torch.Tensor) -> dict[str, Callable[[], object]]:
     """Ways of drawing neighbours of `rows`, uniformly and weighted."""
-    dgl = _dgl.load()
+    dgl = _dgl.import_dgl()
     weights = torch.rand(relation.num_edges, generator=torch.Generator().manual_seed(0)) + 0.1
     # DGL draws edges that end at the seed nodes, so users are destinations there as well.
     graph = dgl.heterograph({("item", "of", "user"): (relation.indices.long(), relation.rows)})
