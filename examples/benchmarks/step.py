@@ -33,6 +33,7 @@ from graphrec.models.lightgcn import LightGCN
 from graphrec.ops import backend
 from graphrec.progress import SILENT
 from graphrec.training.loop import Loop
+from graphrec.training.memory import kept_memory
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import make_sampler
 
@@ -47,7 +48,8 @@ def measure(
     sampler = make_sampler(model, settings)
     drawing, (batches, drawn) = timed(lambda: draw_epoch(sampler, warmup + steps))
     loop = Loop(model, sampler, settings, folder, None, SILENT)
-    seconds = [timed(lambda batch=batch: loop.step(batch))[0] for batch in batches][warmup:]
+    with kept_memory():  # as `Loop.run` trains
+        seconds = [timed(lambda batch=batch: loop.step(batch))[0] for batch in batches][warmup:]
     training = statistics.median(seconds)
     result = {
         "seconds_per_step": training + drawing / drawn,

@@ -20,6 +20,7 @@ from graphrec.models.base import Recommender
 from graphrec.models.spectral import spectral_embeddings
 from graphrec.nn import ENCODERS, HEADS, INPUTS
 from graphrec.nn.component import as_table, parse_component
+from graphrec.nn.heads import DotHead
 from graphrec.ops import Relation
 from graphrec.progress import SILENT, Reporter
 from graphrec.settings import Settings
@@ -130,8 +131,11 @@ class TrainedRecommender(Recommender):
         user_x, item_x = self.network.inputs()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             user, item = self.network.encoder(self._relation, user_x, item_x, batch.user_rows, batch.item_rows)
-            positive, negative = self._scores(user, item, batch)
-        loss = self.loss(positive.float(), negative.float(), batch)
+            if precision == "fp32" and self._takes_rows():
+                loss = self.loss.of_rows(*self.network.head.prepare(user, item), batch)
+            else:
+                positive, negative = self._scores(user, item, batch)
+                loss = self.loss(positive.float(), negative.float(), batch)
         parts = {"rank_loss": loss.detach()}
         if weight_decay > 0:
             penalty = weight_decay / (2 * len(batch)) * self._squares(batch)
@@ -170,6 +174,11 @@ class TrainedRecommender(Recommender):
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         self._vectors = state["user"], state["item"]
+
+    def _takes_rows(self) -> bool:
+        """Whether scores are inner products of prepared rows and the loss takes the rows themselves."""
+        head = type(self.network.head)
+        return hasattr(self.loss, "of_rows") and head.pairs is DotHead.pairs and head.matrix is DotHead.matrix
 
     def _scores(self, user: Tensor, item: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Score positives (B,) and negatives (B, n) or (B, M) of compact encoded rows."""

@@ -1,12 +1,18 @@
 """Message-passing and ranking operators over a `Relation`: native kernels where they were built, plain torch elsewhere."""
 
 from graphrec import _kernels
+from graphrec.ops.adam import FusedAdam
+from graphrec.ops.losses import bpr, sampled_softmax
 from graphrec.ops.relation import Relation
+from graphrec.ops.sampling import AliasTable, sample_negatives, sample_neighbors
 from graphrec.ops.sddmm import sddmm
 from graphrec.ops.spmm import spmm, spmm_compact, spmm_forward
 from graphrec.ops.topk import select_topk, topk_scores
 
-__all__ = ["Relation", "backend", "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores"]
+__all__ = [
+    "AliasTable", "FusedAdam", "Relation", "backend", "bpr", "sample_negatives", "sample_neighbors", "sampled_softmax",
+    "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores",
+]
 
 
 def backend(device_type: str = "cpu") -> str:

@@ -16,6 +16,7 @@ from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import Reporter, Task
 from graphrec.training import checkpoints
 from graphrec.training.journal import Journal
+from graphrec.training.memory import kept_memory
 from graphrec.training.samplers import Sampler
 from graphrec.training.schedules import learning_rate
 from graphrec.training.settings import TrainSettings
@@ -98,7 +99,7 @@ class Loop:
             self._restore()
         self.journal = Journal(self.folder, self.position.journal_length, self.position.steps)
         try:
-            with torch.random.fork_rng(self._gpus()), self._progress_bar() as task:
+            with kept_memory(), torch.random.fork_rng(self._gpus()), self._progress_bar() as task:
                 while self.position.epoch < self.settings.epochs and not self.position.stopped:
                     self._epoch(task)
             self._save()

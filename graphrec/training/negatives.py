@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import torch
 
 from graphrec.errors import RunError
 from graphrec.graph.catalogue import Catalogue
+from graphrec.ops import AliasTable
+from graphrec.ops.sampling import negatives_forward
 
-_REJECTION_ROUNDS = 64
+_ATTEMPTS = 64  # before the draw from what is left, which costs as much as the catalogue is long
 
 
 class NegativeSource:
@@ -37,7 +40,9 @@ class NegativeSource:
             self.q = weight / weight.sum()
         self._uniform = distribution == "uniform"
         self._cumulative = None if self._uniform else np.cumsum(self.q)
-        self._keys = self._history_keys()
+        self._histories = torch.from_numpy(self._indptr), torch.from_numpy(np.ascontiguousarray(catalogue.seen_indices))
+        table = None if self._uniform else AliasTable.from_weights(self.q)
+        self._alias = (None, None) if table is None else (table.probability, table.alias)
 
     def check_users(self) -> None:
         """Make sure that every user with a history has a negative.
@@ -64,54 +69,23 @@ class NegativeSource:
         Returns:
             int64 (n,).
         """
-        return self._uniform_for(users, rng) if self._uniform else self._popular_for(users, rng)
+        seed = int(rng.integers(2**63))
+        drawn, failed = negatives_forward(
+            torch.from_numpy(users), *self._histories, self.num_items, None, *self._alias, seed, 0, _ATTEMPTS
+        )
+        items = drawn.numpy()
+        if int(failed):
+            for row in np.flatnonzero(items < 0):  # a user who has chosen nearly all of q: draw from what is left
+                left = self.q.copy()
+                left[self._catalogue.seen_indices[self._indptr[users[row]] : self._indptr[users[row] + 1]]] = 0.0
+                items[row] = _search(np.cumsum(left), rng.random(1))[0]
+        return items
 
     def shared(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw `count` items with probability q, with replacement, whoever has chosen them: int64 (count,)."""
         if self._uniform:
             return rng.integers(self.num_items, size=count)
-        return self._by_popularity(rng.random(count))
-
-    def _history_keys(self) -> np.ndarray:
-        """Ascending int64 (nnz,): what the two ways of drawing search in.
-
-        Popularity: user * I + item. Uniform: user * I + (item - position in the history), so that the number of keys up to
-        user * I + r is the number of history items that come before the r-th item missing from the history.
-        """
-        indices = self._catalogue.seen_indices.astype(np.int64)
-        row = np.repeat(np.arange(len(self._degree), dtype=np.int64) * self.num_items, self._degree)
-        if self._uniform:
-            indices -= np.arange(len(indices)) - np.repeat(self._indptr[:-1], self._degree)
-        return row + indices
-
-    def _uniform_for(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        # The same distribution as drawing again until the item is new, in one search and no loop.
-        missing = rng.integers(self.num_items - self._degree[users])
-        before = np.searchsorted(self._keys, users * self.num_items + missing, side="right") - self._indptr[users]
-        return missing + before
-
-    def _popular_for(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        items = self._by_popularity(rng.random(len(users)))
-        open_rows = np.flatnonzero(self._chosen(users, items))
-        for _ in range(_REJECTION_ROUNDS):
-            if not len(open_rows):
-                return items
-            items[open_rows] = self._by_popularity(rng.random(len(open_rows)))
-            open_rows = open_rows[self._chosen(users[open_rows], items[open_rows])]
-        for row in open_rows:  # a user who has chosen nearly all of the mass: draw from what is left
-            left = self.q.copy()
-            left[self._catalogue.seen_indices[self._indptr[users[row]] : self._indptr[users[row] + 1]]] = 0.0
-            items[row] = _search(np.cumsum(left), rng.random(1))[0]
-        return items
-
-    def _by_popularity(self, uniforms: np.ndarray) -> np.ndarray:
-        return _search(self._cumulative, uniforms)
-
-    def _chosen(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Tell for each pair whether it is in the training history: bool (n,)."""
-        keys = users * self.num_items + items
-        position = np.searchsorted(self._keys, keys)
-        return self._keys[np.minimum(position, len(self._keys) - 1)] == keys
+        return _search(self._cumulative, rng.random(count))
 
 
 def _search(cumulative: np.ndarray, uniforms: np.ndarray) -> np.ndarray:

@@ -156,9 +156,10 @@ GRAPHREC_OPERATOR(topk_scores, int64_t num_rows, int64_t num_columns, int64_t di
 /* For each of `count` users draw an item that is not in the user's history, counter-based: entry i draws with Philox counters
  * (first_counter + i, attempt) and key seed, so the result depends on nothing else.
  *
- * A slot is drawn uniformly from pool_size (or num_items) slots, replaced by alias_index[slot] with probability
- * 1 - alias_probability[slot] when given, and mapped to pool[slot] when a pool is given. After max_attempts refusals the
- * entry is -1 and num_failed[0] grows by one; the caller sets it to 0 first.
+ * Attempt a = 0, 1, ... of entry i takes words = graphrec_philox(seed, first_counter + i, a).word. Its slot is
+ * graphrec_below(words[0], slots) of slots = pool ? pool_size : num_items, replaced by alias_index[slot] where
+ * graphrec_unit(words[1]) >= alias_probability[slot], and mapped to pool[slot] when a pool is given. After max_attempts
+ * refusals the entry is -1 and num_failed[0] grows by one; the caller sets it to 0 first.
  *
  * users int64 (count)   indptr, indices: the histories, ascending   pool int64 (pool_size) or NULL
  * alias_probability float32, alias_index int32 (slots) or NULL      out int64 (count)    num_failed int64 (1)
@@ -170,9 +171,18 @@ GRAPHREC_OPERATOR(sample_negatives, int64_t count, int64_t num_items, const int6
 
 /* For each row draw up to `fanout` of its edges. replace = 0: distinct ones, all of them (in order) where the row has no more
  * than fanout; weighted draws are successive sampling (the largest keys log(u) / w win). replace = 1: fanout independent draws.
- * Edges of weight 0 are never drawn. Counter-based as sample_negatives, entry i being the i-th row.
+ * Edges of weight 0 are never drawn.
  *
- * rows int64 (num_rows)   weights float32 (edges) or NULL for uniform
+ * Word n of entry i is graphrec_philox(seed, first_counter + i, n / 4).word[n % 4]. With d the row's edges, p = 0 .. d - 1 an
+ * edge's place in its row, and n = 0 .. fanout - 1 a draw in the order of the output:
+ *   uniform, replace = 1    p = graphrec_below(word n, d)
+ *   uniform, replace = 0    Floyd's method where d > fanout: for n in order take p = graphrec_below(word n, d - fanout + n + 1),
+ *                           or p = d - fanout + n where that p was taken before
+ *   weighted, replace = 1   the first p with w[p] > 0 and c[p] > word n * 2^-32 * c[d - 1], c the running sum of the positive
+ *                           weights in order, in double; the last p with w[p] > 0 where rounding leaves none
+ *   weighted, replace = 0   the fanout smallest graphrec_race(word p) / w[p] (double) of the w[p] > 0, of equals the lower p
+ *
+ * rows int64 (num_rows)   weights float32 (edges), finite, or NULL for uniform
  * out_columns, out_edges int64 (num_rows, fanout), -1 where a row has no more; distinct draws come in ascending edge order
  */
 GRAPHREC_OPERATOR(sample_neighbors, int64_t num_rows, int64_t fanout, int64_t replace, const int64_t *rows,

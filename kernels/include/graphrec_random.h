@@ -48,4 +48,31 @@ GRAPHREC_INLINE float graphrec_keep(uint64_t seed, uint64_t counter, float dropo
     return graphrec_unit(draw.word[counter & 3]) < dropout ? 0.0f : 1.0f / (1.0f - dropout);
 }
 
+/* -log2(u) * 2^31 for the uniform u = (word + 1/2) / 2^32, within 2^-27 of exact and at least 1: an exponential variable in
+ * integers only, because a floating-point logarithm has other bits on every device. The smallest of graphrec_race(word) /
+ * weight, divided as doubles, wins with a probability proportional to its weight.
+ */
+GRAPHREC_INLINE int64_t graphrec_race(uint32_t word) {
+    const uint64_t odd = 2 * (uint64_t)word + 1; /* u * 2^33 */
+    int exponent = 0;
+    for (int step = 32; step > 0; step /= 2)
+        if (odd >> (exponent + step)) exponent += step;
+    const int64_t x = (int64_t)(((odd << (33 - exponent)) >> 2) & 0x7FFFFFFF); /* the mantissa less 1, times 2^31 */
+    /* log2(1 + x) / x, interpolated at the 12 Chebyshev nodes of [0, 1], times 2^31. */
+    int64_t sum = -3880714;
+    sum = 27652981 + ((sum * x) >> 31);
+    sum = -92325728 + ((sum * x) >> 31);
+    sum = 196742375 + ((sum * x) >> 31);
+    sum = -312350831 + ((sum * x) >> 31);
+    sum = 415261078 + ((sum * x) >> 31);
+    sum = -509487422 + ((sum * x) >> 31);
+    sum = 618503401 + ((sum * x) >> 31);
+    sum = -774429133 + ((sum * x) >> 31);
+    sum = 1032715517 + ((sum * x) >> 31);
+    sum = -1549081885 + ((sum * x) >> 31);
+    sum = 3098164009 + ((sum * x) >> 31);
+    const int64_t cost = ((int64_t)(33 - exponent) << 31) - ((sum * x) >> 31);
+    return cost < 1 ? 1 : cost;
+}
+
 #endif

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import ctypes
+import resource
+
+import pytest
+import torch
+
+from graphrec.training.memory import kept_memory
+
+SIZE = 64 << 20  # bytes, above what the C library ever keeps by itself
+
+
+def faults(steps: int = 10) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(steps):
+        torch.empty(SIZE, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="the C library is not glibc")
+def test_freed_blocks_are_reused_inside_and_given_back_after():
+    with kept_memory():
+        faults(1)
+        kept = faults()
+    assert kept < 200 < faults()
