@@ -18,7 +18,6 @@ import torch
 
 ABI_VERSION = 2
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
-_FOLDER = Path(__file__).parent / "_native"
 _ERRORS = {
     -1: "the operator does not take this dtype",
     -2: "a size is out of range",
@@ -76,7 +75,8 @@ def library(device_type: str = "cpu") -> Library | None:
     """Return the library for a device type, or None where it was not built and the reference runs.
 
     The environment variable `GRAPHREC_BACKEND=reference` hides the libraries; `GRAPHREC_BACKEND=native` makes the absence of
-    one an error. It is read at the first call.
+    one an error. `GRAPHREC_LIBRARIES=folder` loads them from another folder, a sanitizer build for instance. Both are read at
+    the first call.
 
     Raises:
         ImportError: the library was asked for and is missing, or it was built for another interface version.
@@ -89,13 +89,17 @@ def _installed(device_type: str) -> Library | None:
     wish = os.environ.get("GRAPHREC_BACKEND", "auto")
     if wish not in ("auto", "native", "reference"):
         raise ImportError(f"GRAPHREC_BACKEND must be auto, native or reference, got {wish!r}")
-    path = _FOLDER / f"libgraphrec_{device_type}.so"
+    path = _folder() / f"libgraphrec_{device_type}.so"
     if wish == "reference" or device_type not in ("cpu", "cuda") or (wish == "auto" and not path.is_file()):
         return None
     if not path.is_file():
         compiler = "a C++ compiler" if device_type == "cpu" else "the CUDA compiler nvcc"
         raise ImportError(f"GRAPHREC_BACKEND=native, but {path.name} was not built; install {compiler} and reinstall graphrec")
     return Library(path, "cpu" if device_type == "cpu" else "cuda")
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("GRAPHREC_LIBRARIES") or Path(__file__).parent / "_native")
 
 
 @contextmanager
@@ -107,7 +111,7 @@ def replaced(path: Path | None, kind: Literal["cpu", "cuda"] = "cpu", variant: s
         kind, variant: as `Library` takes them.
     """
     before = _replaced.get("cpu")
-    _replaced["cpu"] = Library(path or _FOLDER / "libgraphrec_cpu.so", kind, variant)
+    _replaced["cpu"] = Library(path or _folder() / "libgraphrec_cpu.so", kind, variant)
     try:
         yield _replaced["cpu"]
     finally:

@@ -37,8 +37,7 @@ def read_edges(folder: Path) -> tuple[np.ndarray, np.ndarray, int, int]:
     path = next((folder / name for name in ("train.txt", "train.txt.gz") if (folder / name).is_file()), None)
     if path is None:
         raise SystemExit(f"{folder} holds neither train.txt nor train.txt.gz")
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as lines:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         lists = [np.array(line.split(), dtype=np.int64) for line in lines if line.strip()]
     users = np.repeat([row[0] for row in lists], [len(row) - 1 for row in lists])
     items = np.concatenate([row[1:] for row in lists])

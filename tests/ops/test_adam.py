@@ -5,25 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphrec import _kernels
 from graphrec.ops.adam import FusedAdam, adam_step
 
-VARIANTS = ["generic", "avx2", "avx512", "reference"]
 SHAPES = [(1,), (7,), (64, 3), (0, 4), (129, 65)]
-
-
-@pytest.fixture(params=VARIANTS)
-def variant(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(_kernels, "library", lambda device_type="cpu": None)
-        yield request.param
-        return
-    path = _kernels._FOLDER / "libgraphrec_cpu.so"
-    best = _kernels.Library(path, "cpu").variant if path.is_file() else None
-    if best is None or VARIANTS.index(request.param) > VARIANTS.index(best):
-        pytest.skip(f"this processor or installation has no {request.param}")
-    with _kernels.replaced(None, "cpu", request.param):
-        yield request.param
 
 
 def parameters(dtype: torch.dtype = torch.float32, seed: int = 0) -> list[torch.nn.Parameter]:
@@ -48,7 +32,7 @@ def assert_same(one, other, dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5)])
-def test_steps_follow_the_formula(variant, dtype, weight_decay, betas):
+def test_steps_follow_the_formula(implementation, dtype, weight_decay, betas):
     value = torch.randn(1000, generator=torch.Generator().manual_seed(1)).to(dtype)
     moments = torch.zeros_like(value), torch.zeros_like(value)
     p, m, v = value.double().clone(), torch.zeros(1000).double(), torch.zeros(1000).double()
@@ -68,7 +52,7 @@ def test_steps_follow_the_formula(variant, dtype, weight_decay, betas):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("options", [{}, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.01}])
-def test_it_is_torchs_adam(variant, dtype, options):
+def test_it_is_torchs_adam(implementation, dtype, options):
     ours, theirs = parameters(dtype), parameters(dtype)
     run(FusedAdam(ours, **options), ours, 20)
     run(torch.optim.Adam(theirs, **options), theirs, 20)

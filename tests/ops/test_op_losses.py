@@ -6,35 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from graphrec import _kernels
 from graphrec.losses import BPR, Batch, SampledSoftmax
 from graphrec.ops import losses
 from graphrec.ops.losses import bpr, sampled_softmax, sum_by_index
 
-VARIANTS = ["generic", "avx2", "avx512", "reference"]
 NUM_USERS, NUM_ITEMS, BATCH, NUM_NEGATIVES = 9, 14, 23, 11
-
-
-@pytest.fixture(params=VARIANTS)
-def variant(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(_kernels, "library", lambda device_type="cpu": None)
-        yield request.param
-        return
-    path = _kernels._FOLDER / "libgraphrec_cpu.so"
-    best = _kernels.Library(path, "cpu").variant if path.is_file() else None
-    if best is None or VARIANTS.index(request.param) > VARIANTS.index(best):
-        pytest.skip(f"this processor or installation has no {request.param}")
-    with _kernels.replaced(None, "cpu", request.param):
-        yield request.param
-
-
-@pytest.fixture(autouse=True)
-def poisoned():
-    """Fresh memory holds NaN, so that an output left unwritten shows."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def tables(dim: int, dtype: torch.dtype = torch.float32, scale: float = 0.5):
@@ -102,7 +78,7 @@ CASES += [(33, torch.float64), (64, torch.float64), (33, torch.bfloat16), (64, t
 
 @pytest.mark.parametrize(("dim", "dtype"), CASES)
 @pytest.mark.parametrize("num_negatives", [1, 5])
-def test_bpr_equals_the_sum_written_out(variant, dim, dtype, num_negatives):
+def test_bpr_equals_the_sum_written_out(implementation, dim, dtype, num_negatives):
     user_x, item_x = tables(dim, dtype)
     index = rows(num_negatives)
     got = with_gradients(lambda u, i: bpr(u, i, *index), user_x, item_x)
@@ -114,7 +90,7 @@ def test_bpr_equals_the_sum_written_out(variant, dim, dtype, num_negatives):
 
 @pytest.mark.parametrize(("dim", "dtype"), CASES)
 @pytest.mark.parametrize("tile", [1, 4 * NUM_NEGATIVES, 1 << 19])
-def test_softmax_equals_the_sum_written_out(variant, dim, dtype, tile, monkeypatch):
+def test_softmax_equals_the_sum_written_out(implementation, dim, dtype, tile, monkeypatch):
     monkeypatch.setattr(losses, "_TILE", tile)
     user_x, item_x = tables(dim, dtype, 0.3)
     *index, log_weight, hits = shared()
@@ -127,7 +103,7 @@ def test_softmax_equals_the_sum_written_out(variant, dim, dtype, tile, monkeypat
 
 @pytest.mark.parametrize("num_columns", [1, 7, 8, 16, 17, 100, 1000])
 @pytest.mark.parametrize("spread", [1.0, 30.0, 1e4])
-def test_softmax_rows_are_probabilities_at_any_scale(variant, num_columns, spread):
+def test_softmax_rows_are_probabilities_at_any_scale(implementation, num_columns, spread):
     generator = torch.Generator().manual_seed(num_columns)
     tile = torch.randn(6, num_columns, generator=generator) * spread
     log_weight = torch.randn(num_columns, generator=generator)
@@ -157,7 +133,7 @@ def test_they_equal_the_losses_on_scores():
         torch.testing.assert_close(loss.of_rows(user_x, item_x, batch), loss(score, user @ item_x[negatives].T, batch))
 
 
-def test_gradients_in_double(variant):
+def test_gradients_in_double(implementation):
     user_x, item_x = tables(5, torch.float64)
     index = rows(2)
     assert torch.autograd.gradcheck(lambda u, i: bpr(u, i, *index), (user_x, item_x))
@@ -165,7 +141,7 @@ def test_gradients_in_double(variant):
     assert torch.autograd.gradcheck(lambda u, i: sampled_softmax(u, i, *index, log_weight, hits, 0.5), (user_x, item_x))
 
 
-def test_large_scores_stay_finite(variant):
+def test_large_scores_stay_finite(implementation):
     user_x, item_x = tables(8, scale=40.0)
     *index, log_weight, hits = shared()
     for loss in (lambda u, i: bpr(u, i, *rows(4)), lambda u, i: sampled_softmax(u, i, *index, log_weight.float(), hits, 0.1)):
@@ -192,7 +168,7 @@ def test_reruns_give_the_same_bits_and_bpr_with_any_threads():
     assert all(map(torch.equal, one[0], again[0])) and all(map(torch.equal, one[1], again[1]))
 
 
-def test_strided_tables_and_a_table_without_gradient(variant):
+def test_strided_tables_and_a_table_without_gradient(implementation):
     user_x, item_x = (table.detach() for table in tables(12))
     strided = [torch.stack([table, table], 1).flatten(1)[:, ::1][:, :12] for table in (user_x, item_x)]
     assert not strided[0].is_contiguous()
@@ -207,7 +183,7 @@ def test_strided_tables_and_a_table_without_gradient(variant):
         assert not loss(*strided, *rest).requires_grad
 
 
-def test_sum_by_index(variant):
+def test_sum_by_index(implementation):
     values, index = torch.randn(50, 6, dtype=torch.float64), torch.from_numpy(np.random.default_rng(2).integers(0, 7, 50))
     expected = torch.stack([values[index == row].sum(0) for row in range(9)])
     torch.testing.assert_close(sum_by_index(values, index, 9), expected)

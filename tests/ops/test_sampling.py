@@ -11,7 +11,6 @@ from graphrec.ops import AliasTable, Relation, sample_negatives, sample_neighbor
 from graphrec.ops.philox import philox, race
 
 NUM_USERS, NUM_ITEMS = 30, 40
-VARIANTS = ["generic", "avx2", "avx512"]
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +27,6 @@ def weights(relation) -> torch.Tensor:
     values = torch.rand(relation.num_edges, generator=torch.Generator().manual_seed(2))
     values[::4] = 0.0
     return values
-
-
-@pytest.fixture(params=VARIANTS)
-def variant(request):
-    best = _kernels.Library(_kernels._FOLDER / "libgraphrec_cpu.so", "cpu").variant if native() else None
-    if best is None or VARIANTS.index(request.param) > VARIANTS.index(best):
-        pytest.skip(f"this processor or installation has no {request.param}")
-    with _kernels.replaced(None, "cpu", request.param):
-        yield request.param
-
-
-def native() -> bool:
-    return (_kernels._FOLDER / "libgraphrec_cpu.so").is_file()
 
 
 def by_reference(monkeypatch, draw):
