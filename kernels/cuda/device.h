@@ -63,8 +63,12 @@ struct alignas(sizeof(T) * WIDTH) Pack {
 };
 
 template <int WIDTH, typename T>
-__device__ __forceinline__ void load(const T *from, typename Sum<T>::type (&to)[WIDTH]) {
-    const Pack<T, WIDTH> pack = *reinterpret_cast<const Pack<T, WIDTH> *>(from);
+__device__ __forceinline__ Pack<T, WIDTH> load_pack(const T *from) {
+    return *reinterpret_cast<const Pack<T, WIDTH> *>(from);
+}
+
+template <typename T, int WIDTH>
+__device__ __forceinline__ void widen(const Pack<T, WIDTH> &pack, typename Sum<T>::type (&to)[WIDTH]) {
 #pragma unroll
     for (int i = 0; i < WIDTH; ++i) to[i] = widen(pack.value[i]);
 }
