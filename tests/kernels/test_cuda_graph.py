@@ -9,7 +9,7 @@ from graphrec import _kernels
 from graphrec.ops import Relation, sddmm, spmm, spmm_compact
 from graphrec.ops.sddmm import sddmm_forward
 
-from .conftest import Emulated, poisoned, tolerance, unaligned
+from .conftest import ROOT, Emulated, poisoned, tolerance, unaligned
 
 DIMS = [1, 3, 31, 32, 33, 64, 65, 128]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused(emulated, graph):
 def test_planted_mistakes_are_found(build, graph, plant):
     """A kernel that skips an edge or a barrier must fail the comparison that the kernels pass."""
     x = random(320, 64)
-    library = Emulated(build([plant]))
+    library = Emulated(build([plant], [ROOT / "kernels" / "cuda" / name for name in ("library.cu", "spmm.cu")]))
     expected = dense(graph) @ x.double()
 
     def compare() -> None:
