@@ -2,12 +2,13 @@
 
 from graphrec import _kernels
 from graphrec.ops.attention import gat, gatv2
+from graphrec.ops.hetero import hetero_spmm
 from graphrec.ops.relation import Relation
 from graphrec.ops.sddmm import sddmm
 from graphrec.ops.spmm import spmm, spmm_compact, spmm_forward
 from graphrec.ops.topk import select_topk, topk_scores
 
-__all__ = ["Relation", "backend", "gat", "gatv2", "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores"]
+__all__ = ["Relation", "backend", "gat", "gatv2", "hetero_spmm", "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores"]
 
 
 def backend(device_type: str = "cpu") -> str:

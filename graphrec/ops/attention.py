@@ -178,7 +178,7 @@ def _compute_backward(
     gradients = [torch.empty_like(dst), torch.empty_like(lse[:0] if src_score is None else src_score), torch.empty_like(src_x)]
     num_partials = 0 if attention is None else _PARTIALS
     partials = lse.new_empty(num_partials, *src_x.shape[1:])
-    work = torch.empty_like(lse), lse.new_empty(len(indices), src_x.shape[1])
+    work = lse.new_empty(len(y), 3, src_x.shape[1]), lse.new_empty(len(indices), src_x.shape[1])
     _kernels.call(
         *("gat_backward", src_x, _kernels.DTYPES[src_x.dtype], _kind(attention), len(y), *src_x.shape),
         *(indptr, indices, t_indptr, t_indices, t_edges, dst, src_score, src_x, attention, float(slope), float(dropout)),

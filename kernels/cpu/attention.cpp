@@ -97,7 +97,7 @@ struct Forward {
             for (int64_t slot = count * shape.padded; slot < shape.slots(count); ++slot) scores[slot] = -kInfinity<S>;
             return;
         }
-        gather(src_score, x.index, count, shape, -kInfinity<S>, scores);
+        gather(src_score, shape.heads, x.index, count, shape, -kInfinity<S>, scores);
         for (int64_t slot = 0; slot < shape.slots(count); slot += kLanes) {
             const VectorOf<S> sum = load(scores + slot) + load(own + (slot & (shape.period - 1)));
             // A slope of 0 or below must not turn the slots after the last edge into NaN or +inf.

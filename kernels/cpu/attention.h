@@ -10,6 +10,7 @@
 namespace {
 
 constexpr int kPrefetchEdges = 12;
+constexpr int64_t kPrefetchRows = 3;
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kParts = 32;          // ranges of rows per thread
 constexpr int64_t kChunkScores = 1024;  // scores in a chunk: with the rows of x they stand for, about a level-2 cache
@@ -68,13 +69,14 @@ inline VectorOf<S> exchange(VectorOf<S> x) {
 // Lane l of the result is the sum of all lanes of t[l]; t is overwritten. At each step two vectors become one that holds the
 // first's sums over pairs of lanes where the bit STEP of the lane is clear, the second's where it is set.
 template <typename S, int STEP = Vector<S>::lanes / 2>
-inline VectorOf<S> lane_sums(VectorOf<S> *t) {
+__attribute__((always_inline)) inline VectorOf<S> lane_sums(VectorOf<S> *t) {
     typename Mask<S>::type straight = {}, crossed = {};
     for (int lane = 0; lane < Vector<S>::lanes; ++lane) {
         const int other = lane & STEP ? Vector<S>::lanes : 0;
         straight[lane] = other + lane;
         crossed[lane] = other + (lane ^ STEP);
     }
+#pragma GCC unroll 16
     for (int k = 0; k < STEP; ++k)
         t[k] = __builtin_shuffle(t[k], t[k + STEP], straight) + __builtin_shuffle(t[k], t[k + STEP], crossed);
     if constexpr (STEP > 1) return lane_sums<S, STEP / 2>(t);
@@ -147,26 +149,26 @@ inline void make_pattern(const S *values, const Shape<S> &shape, S *pattern) {
     }
 }
 
-// out[i, :] = table[index[i], :] of a table (.., heads), and `rest` in the slots after the last edge.
+// out[i, :] = the `heads` entries at table + index[i] * stride, and `rest` in the slots after the last edge.
 template <int HEADS, typename S>
-inline void gather_heads(const S *table, const int32_t *index, int64_t count, const Shape<S> &shape, S rest, S *out) {
+inline void gather_heads(const S *table, int64_t stride, const int32_t *index, int64_t count, const Shape<S> &shape, S rest,
+                         S *out) {
     const int64_t heads = HEADS ? HEADS : shape.heads, padded = HEADS ? HEADS : shape.padded;
     for (int64_t i = 0; i < count; ++i) {
-        const S *from = table + int64_t(index[i]) * heads;
-        for (int64_t h = 0; h < heads; ++h) out[i * padded + h] = from[h];
+        std::memcpy(out + i * padded, table + index[i] * stride, size_t(heads) * sizeof(S));
         for (int64_t h = heads; h < padded; ++h) out[i * padded + h] = 0;
     }
     for (int64_t slot = count * padded; slot < shape.slots(count); ++slot) out[slot] = rest;
 }
 
 template <typename S>
-inline void gather(const S *table, const int32_t *index, int64_t count, const Shape<S> &shape, S rest, S *out) {
+inline void gather(const S *table, int64_t stride, const int32_t *index, int64_t count, const Shape<S> &shape, S rest, S *out) {
     switch (shape.heads) {
-        case 1: return gather_heads<1>(table, index, count, shape, rest, out);
-        case 2: return gather_heads<2>(table, index, count, shape, rest, out);
-        case 4: return gather_heads<4>(table, index, count, shape, rest, out);
-        case 8: return gather_heads<8>(table, index, count, shape, rest, out);
-        default: return gather_heads<0>(table, index, count, shape, rest, out);
+        case 1: return gather_heads<1>(table, stride, index, count, shape, rest, out);
+        case 2: return gather_heads<2>(table, stride, index, count, shape, rest, out);
+        case 4: return gather_heads<4>(table, stride, index, count, shape, rest, out);
+        case 8: return gather_heads<8>(table, stride, index, count, shape, rest, out);
+        default: return gather_heads<0>(table, stride, index, count, shape, rest, out);
     }
 }
 
@@ -203,7 +205,12 @@ struct Rows {
     }
 };
 
-// `count` elements, or a whole vector when COUNT_ALL.
+// A row that is read once comes too late from the hardware's prefetcher, as the row before it takes hundreds of cycles.
+inline void prefetch_row(const void *row, int64_t bytes) {
+    for (int64_t byte = 0; byte < bytes; byte += kCacheLine) __builtin_prefetch(static_cast<const char *>(row) + byte, 0, 3);
+}
+
+// `count` elements, or a whole vector.
 template <bool PARTIAL, typename T>
 inline VectorOf<typename Sum<T>::type> read(const T *from, int64_t count) {
     if constexpr (PARTIAL) return load_part(from, count);
@@ -254,37 +261,59 @@ inline void sum_terms(const Term &term, const Shape<S> &shape, int64_t count, S 
     if (shape.last) sum_heads<1, true>(term, shape, count, vector, sum);
 }
 
-// The product of a chunk's edges with one row: out[i, h] = sum over f of dot(i, h, f). HEADS and FULL are 0 for any size.
-template <int HEADS, int FULL, typename S, typename Dot>
-inline void dot_slots(const Dot &dot, const Shape<S> &shape, int64_t count, S *out) {
+// out[i, h] = sum over f of dot(i, h, f) for the edges of a chunk, any heads and dim.
+template <typename S, typename Dot>
+void dots_of_any(const Dot &dot, const Shape<S> &shape, int64_t count, S *out) {
     constexpr int kLanes = Vector<S>::lanes;
-    const int64_t padded = HEADS ? HEADS : shape.padded, full = FULL ? FULL : shape.full;
-    int64_t fetched = 0;
-    for (int64_t slot = 0; slot < count * padded; slot += kLanes) {
-        for (; fetched * padded < slot + kLanes && fetched < count; ++fetched) dot.prefetch(fetched);
-        VectorOf<S> part[kLanes];
+    for (int64_t slot = 0; slot < count * shape.padded; slot += kLanes) {
+        VectorOf<S> part[kLanes] = {};
         for (int lane = 0; lane < kLanes; ++lane) {
-            const int64_t edge = (slot + lane) / padded, head = (slot + lane) & (padded - 1);
-            const int64_t i = edge < count ? edge : count - 1;  // the slots after the last edge are not used
-            part[lane] = VectorOf<S>{};
-            if (!HEADS && head >= shape.heads) continue;
-            for (int64_t v = 0; v < full; ++v) part[lane] += dot.template of<false>(i, head, v * kLanes, 0);
-            if (!FULL && shape.last) part[lane] += dot.template of<true>(i, head, full * kLanes, shape.last);
+            const int64_t i = (slot + lane) / shape.padded, head = (slot + lane) & (shape.padded - 1);
+            if (i >= count || head >= shape.heads) continue;
+            if (head == 0) dot.prefetch(i);
+            for (int64_t v = 0; v < shape.full; ++v) part[lane] += dot.template of<false>(i, head, v * kLanes, 0);
+            if (shape.last) part[lane] += dot.template of<true>(i, head, shape.full * kLanes, shape.last);
         }
         store(out + slot, lane_sums<S>(part));
     }
 }
 
+// The same for HEADS heads of FULL whole vectors, unrolled.
+template <int HEADS, int FULL, typename S, typename Dot>
+inline void dots_of(const Dot &dot, int64_t count, S *out) {
+    constexpr int kLanes = Vector<S>::lanes, kEdges = kLanes / HEADS;
+    for (int64_t start = 0; start < count; start += kEdges) {
+        VectorOf<S> part[kLanes];
+#pragma GCC unroll 16
+        for (int k = 0; k < kEdges; ++k) {
+            const int64_t i = start + k < count ? start + k : count - 1;  // what is after the last edge is not used
+            dot.prefetch(i);
+#pragma GCC unroll 16
+            for (int h = 0; h < HEADS; ++h) {
+                part[k * HEADS + h] = dot.template of<false>(i, h, 0, 0);
+#pragma GCC unroll 4
+                for (int v = 1; v < FULL; ++v) part[k * HEADS + h] += dot.template of<false>(i, h, v * kLanes, 0);
+            }
+        }
+        store(out + start * HEADS, lane_sums<S>(part));
+    }
+}
+
 template <typename S, typename Dot>
 inline void dots(const Dot &dot, const Shape<S> &shape, int64_t count, S *out) {
-    const bool whole = shape.last == 0 && shape.heads == shape.padded;
-    const int64_t sizes = shape.heads * 16 + shape.full;
-    if (whole && sizes == 4 * 16 + 1) return dot_slots<4, 1>(dot, shape, count, out);
-    if (whole && sizes == 4 * 16 + 2) return dot_slots<4, 2>(dot, shape, count, out);
-    if (whole && sizes == 4 * 16 + 4) return dot_slots<4, 4>(dot, shape, count, out);
-    if (whole && sizes == 8 * 16 + 1) return dot_slots<8, 1>(dot, shape, count, out);
-    if (whole && sizes == 1 * 16 + 4) return dot_slots<1, 4>(dot, shape, count, out);
-    dot_slots<0, 0>(dot, shape, count, out);
+    constexpr int kLanes = Vector<S>::lanes;
+    const int64_t sizes = shape.last || shape.heads != shape.padded ? 0 : shape.heads * 16 + shape.full;
+    if constexpr (kLanes >= 4) {
+        if (sizes == 4 * 16 + 1) return dots_of<4, 1>(dot, count, out);
+        if (sizes == 4 * 16 + 2) return dots_of<4, 2>(dot, count, out);
+        if (sizes == 4 * 16 + 4) return dots_of<4, 4>(dot, count, out);
+    }
+    if constexpr (kLanes >= 8) {
+        if (sizes == 8 * 16 + 1) return dots_of<8, 1>(dot, count, out);
+        if (sizes == 8 * 16 + 2) return dots_of<8, 2>(dot, count, out);
+    }
+    if (sizes == 1 * 16 + 4) return dots_of<1, 4>(dot, count, out);
+    dots_of_any(dot, shape, count, out);
 }
 
 // out (heads, dim) = the sums times a factor per head.

@@ -55,8 +55,14 @@ struct GradientDot {
     using S = typename Sum<T>::type;
     Rows<T> gradient;
     const T *x;
+    const S *by_row;
+    int64_t heads;
 
-    void prefetch(int64_t i) const { gradient.prefetch(i); }
+    void prefetch(int64_t i) const {
+        gradient.prefetch(i);
+        if (i + kPrefetchEdges < gradient.limit)
+            __builtin_prefetch(by_row + int64_t(gradient.index[i + kPrefetchEdges]) * 3 * heads, 0, 3);
+    }
     template <bool PARTIAL>
     VectorOf<S> of(int64_t i, int64_t head, int64_t column, int64_t last) const {
         return read<PARTIAL>(gradient.at(i, head) + column, last) * read<PARTIAL>(x + head * gradient.dim + column, last);
@@ -94,7 +100,7 @@ struct BySource {
     S slope;
     float dropout;
     int64_t seed;
-    const S *lse, *delta;
+    const S *by_row;  // (rows, 3, heads): dst for GAT, lse, delta
     const T *gradient;
     S *src_score_gradient;
     T *src_x_gradient;
@@ -120,16 +126,17 @@ struct BySource {
         for (int64_t k = 0; k < shape.period; ++k) work.score_sum[k] = 0;
         if (!DYNAMIC) make_pattern(src_score + column * shape.heads, shape, work.own);
         const T *x = src_x + column * stride;
+        if (column + kPrefetchRows < num_columns) prefetch_row(x + kPrefetchRows * stride, stride * int64_t(sizeof(T)));
         for (int64_t start = indptr[column]; start < end; start += shape.chunk) {
             const int64_t count = end - start < shape.chunk ? end - start : shape.chunk;
             const int64_t limit = indptr[num_columns] - start;
             const Rows<T> g{gradient, indices + start, stride, shape.dim, limit};
             const Rows<T> rows{DYNAMIC ? static_cast<const T *>(dst) : nullptr, indices + start, stride, shape.dim, limit};
-            dots(GradientDot<T>{g, x}, shape, count, work.slopes);
+            dots(GradientDot<T>{g, x, by_row, shape.heads}, shape, count, work.slopes);
             if constexpr (DYNAMIC)
                 dots(SourceScore<T>{rows, x, attention, slope}, shape, count, work.scores);
             else
-                gather(static_cast<const S *>(dst), g.index, count, shape, S(0), work.scores);
+                gather(by_row, 3 * shape.heads, g.index, count, shape, S(0), work.scores);
             make_gradients(g.index, start, count, work);
             scatter(start, count, limit, work.slopes);
             sum_terms(SourceTerm<T, DYNAMIC>{g, rows, x, attention, work.scores, work.slopes, shape.padded, slope}, shape,
@@ -145,28 +152,30 @@ struct BySource {
     // work.scores becomes keep * a, work.slopes the gradient by dst + src_score (GAT) or by the score (GATv2).
     void make_gradients(const int32_t *index, int64_t start, int64_t count, const Work &work) const {
         // exp(score - inf) = 0: the slots after the last edge add nothing.
-        gather(lse, index, count, shape, kInfinity<S>, work.lse);
-        gather(delta, index, count, shape, S(0), work.delta);
+        gather(by_row + shape.heads, 3 * shape.heads, index, count, shape, kInfinity<S>, work.lse);
+        gather(by_row + 2 * shape.heads, 3 * shape.heads, index, count, shape, S(0), work.delta);
         for (int64_t slot = count * shape.padded; slot < shape.slots(count); ++slot) work.scores[slot] = work.slopes[slot] = 0;
         if (dropout > 0) draw_keep(shape, start, edge_ids + start, count, seed, dropout, work.keep);
-        for (int64_t slot = 0; slot < shape.slots(count); slot += kLanes) {
-            const int64_t part = slot & (shape.period - 1);
-            VectorOf<S> score = load(work.scores + slot), factor = VectorOf<S>{} + S(1);
-            if (!DYNAMIC) {
-                score += load(work.own + part);
-                factor = leaky_slope<S>(score, slope);
-                score = leaky<S>(score, slope);
+        for (int64_t part = 0; part < shape.period; part += kLanes) {
+            const VectorOf<S> own = DYNAMIC ? VectorOf<S>{} : load(work.own + part);
+            VectorOf<S> sum = load(work.score_sum + part);
+            for (int64_t slot = part; slot < shape.slots(count); slot += shape.period) {
+                VectorOf<S> score = load(work.scores + slot) + own, dot = load(work.slopes + slot);
+                const VectorOf<S> factor = leaky_slope<S>(score, slope);
+                if (!DYNAMIC) score *= factor;
+                const VectorOf<S> softmax = exponential(score - load(work.lse + slot));
+                VectorOf<S> weight = softmax;
+                if (dropout > 0) {
+                    weight *= load(work.keep + slot);
+                    dot *= load(work.keep + slot);
+                }
+                VectorOf<S> slopes = softmax * (dot - load(work.delta + slot));
+                if (!DYNAMIC) slopes *= factor;
+                store(work.scores + slot, weight);
+                store(work.slopes + slot, slopes);
+                sum += slopes;
             }
-            const VectorOf<S> softmax = exponential(score - load(work.lse + slot));
-            VectorOf<S> weight = softmax, dot = load(work.slopes + slot);
-            if (dropout > 0) {
-                weight *= load(work.keep + slot);
-                dot *= load(work.keep + slot);
-            }
-            const VectorOf<S> gradient_here = softmax * (dot - load(work.delta + slot)) * factor;
-            store(work.scores + slot, weight);
-            store(work.slopes + slot, gradient_here);
-            store(work.score_sum + part, load(work.score_sum + part) + gradient_here);
+            store(work.score_sum + part, sum);
         }
     }
 
@@ -181,23 +190,29 @@ struct BySource {
             if (i + kPrefetchEdges < limit)
                 __builtin_prefetch(edge_gradient + edge_ids[start + i + kPrefetchEdges] * heads, 1, 3);
             S *to = edge_gradient + edge_ids[start + i] * heads;
-            for (int64_t h = 0; h < heads; ++h) to[h] = slopes[i * padded + h];
+            std::memcpy(to, slopes + i * padded, size_t(heads) * sizeof(S));
         }
     }
 };
 
-// delta[r, h] = <gradient[r, h], y[r, h]>
+// by_row[r] = dst[r] (GAT), lse[r], delta[r], each of all heads: what an edge needs of its row lies together.
 template <typename T, typename S>
-void make_delta(int64_t num_values, int64_t dim, const T *gradient, const T *y, S *delta, [[maybe_unused]] int64_t num_threads) {
-    constexpr int kLanes = Vector<S>::lanes;
+void make_by_row(int64_t num_rows, const Shape<S> &shape, const S *dst, const S *lse, const T *gradient, const T *y, S *by_row,
+                 [[maybe_unused]] int64_t num_threads) {
 #pragma omp parallel for schedule(static) num_threads(int(num_threads))
-    for (int64_t row = 0; row < num_values; ++row) {
-        const T *a = gradient + row * dim, *b = y + row * dim;
-        VectorOf<S> sum = {};
-        int64_t d = 0;
-        for (; d + kLanes <= dim; d += kLanes) sum += load(a + d) * load(b + d);
-        if (d < dim) sum += load_part(a + d, dim - d) * load_part(b + d, dim - d);
-        delta[row] = by_head<Add, S>(sum, 1)[0];
+    for (int64_t row = 0; row < num_rows; ++row) {
+        S *out = by_row + row * 3 * shape.heads;
+        for (int64_t head = 0; head < shape.heads; ++head) {
+            const int64_t place = row * shape.heads + head;
+            const T *a = gradient + place * shape.dim, *b = y + place * shape.dim;
+            VectorOf<S> sum = {};
+            for (int64_t v = 0; v < shape.full; ++v) sum += load(a + v * shape.kLanes) * load(b + v * shape.kLanes);
+            const int64_t done = shape.full * shape.kLanes;
+            if (shape.last) sum += load_part(a + done, shape.last) * load_part(b + done, shape.last);
+            out[head] = dst ? dst[place] : S(0);
+            out[shape.heads + head] = lse[place];
+            out[2 * shape.heads + head] = by_head<Add, S>(sum, 1)[0];
+        }
     }
 }
 
@@ -273,25 +288,25 @@ GRAPHREC_CPU(gat_backward)(int64_t dtype, int64_t kind, int64_t num_rows, int64_
         const Shape<S> shape(heads, dim);
         const T *x = static_cast<const T *>(src_x), *g = static_cast<const T *>(gradient);
         const T *vectors = static_cast<const T *>(attention);
-        S *edges = static_cast<S *>(edge_gradient), *rows_delta = static_cast<S *>(delta);
-        make_delta(num_rows * heads, dim, g, static_cast<const T *>(y), rows_delta, num_threads);
+        S *edges = static_cast<S *>(edge_gradient), *by_row = static_cast<S *>(delta);
+        make_by_row(num_rows, shape, kind == GRAPHREC_GAT ? static_cast<const S *>(dst) : nullptr,
+                    static_cast<const S *>(lse), g, static_cast<const T *>(y), by_row, num_threads);
         const auto by_source = [&](auto pass) {
             row_ranges(t_indptr, num_columns, num_threads, [&](int64_t begin, int64_t end) { pass.rows(begin, end); });
         };
         const auto scores = static_cast<const S *>(src_score);
-        const auto row_lse = static_cast<const S *>(lse);
         const auto score_gradient = static_cast<S *>(src_score_gradient);
         const auto x_gradient = static_cast<T *>(src_x_gradient);
         if (kind == GRAPHREC_GAT) {
             by_source(BySource<T, false>{shape, num_columns, t_indptr, t_indices, edge_ids, dst, scores, x, vectors, S(slope),
-                                         float(dropout), seed, row_lse, rows_delta, g, score_gradient, x_gradient, edges});
+                                         float(dropout), seed, by_row, g, score_gradient, x_gradient, edges});
             row_ranges(indptr, num_rows, num_threads, [&](int64_t begin, int64_t end) {
                 sum_edges(heads, indptr, begin, end, edges, static_cast<S *>(dst_gradient));
             });
             return GRAPHREC_OK;
         }
         by_source(BySource<T, true>{shape, num_columns, t_indptr, t_indices, edge_ids, dst, scores, x, vectors, S(slope),
-                                    float(dropout), seed, row_lse, rows_delta, g, score_gradient, x_gradient, edges});
+                                    float(dropout), seed, by_row, g, score_gradient, x_gradient, edges});
         const ByDestination<T> by_destination{shape, num_rows, indptr, indices, static_cast<const T *>(dst), x, vectors,
                                               S(slope), edges, static_cast<T *>(dst_gradient)};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(int(num_threads))
