@@ -253,7 +253,7 @@ def _gat_backward_reference(
     delta = (gradient * y.to(wide)).sum(-1)
     by_score = weight * (keep * (gradient[row] * wide_x[column]).sum(-1) - delta[row])
     x_gradient = torch.zeros_like(wide_x).index_add_(0, column, (keep * weight)[..., None] * gradient[row])
-    slopes = torch.where(sums > 0, 1.0, slope).to(wide)
+    slopes = torch.full_like(sums, slope).masked_fill_(sums > 0, 1.0)
     if attention is None:
         by_sum = by_score * slopes
         score_gradient = torch.zeros_like(src_score).index_add_(0, column, by_sum)

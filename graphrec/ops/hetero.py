@@ -108,8 +108,6 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     indptrs, indices, t_indptrs, t_indices, xs, left, right, *ctx.scalars = inputs
     ctx.num_relations = len(indptrs)
     ctx.save_for_backward(*indptrs, *indices, *t_indptrs, *t_indices, *left, *right)
-    # Types that no relation reaches have no gradient, and those of no y are zeros of these sizes.
-    ctx.num_sources = len(xs)
 
 
 def _backward(ctx, gradients):  # type: ignore[no-untyped-def]
@@ -127,7 +125,10 @@ def _backward(ctx, gradients):  # type: ignore[no-untyped-def]
     xs = _HETERO_SPMM(
         t_indptrs, t_indices, indptrs, indices, gradients, right, left, targets, sources, alpha, False
     )
-    return (*[None] * 4, xs, *[None] * 6)
+    # torch wants a list where it took one apart, which it does only with lists that hold nothing but tensors.
+    index = [[None] * count] * 4
+    scales = (None if any(scale is None for scale in side) else [None] * count for side in (left, right))
+    return (*index, xs, *scales, None, None, None, None)
 
 
 _HETERO_SPMM = register(
