@@ -120,7 +120,6 @@ def measure(what: str, steps: dict[str, Step], repeats: int) -> dict[str, object
             run()
             seconds[side].append(time.perf_counter() - start)
     ours, dgl = (statistics.median(seconds[side]) for side in ("ours", "dgl"))
-    # GATConv's unused dst projection of the scores' bias gives no gradient, so pairs are compared one by one.
     difference = max(
         float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in zip(*results.values(), strict=True)
     )
@@ -221,7 +220,7 @@ def main() -> None:
         print(json.dumps(rows))
         return
     for row in rows:
-        print("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()))
+        print("  ".join(f"{name} {format(value, '.4g') if isinstance(value, float) else value}" for name, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ def gat(
     """Average the neighbours' features with softmax weights of additive scores, head by head.
 
     s(e, h) = LeakyReLU(dst_score[r, h] + src_score[c, h]) for the edge e = (r, c);
-    Y[r, h] = Σ_e keep(e, h) · softmax_e(s(e, h)) · src_x[c, h], and 0 for a row without edges. Differentiable in the scores
-    and features. The softmax is made in one pass and recomputed in the backward pass, so nothing of the size of the edges is
-    kept between them; the backward pass needs E · H work space. Moves about E·(4 + H·s + H·F·b) + U·H·F·b bytes for b-byte
-    features and s-byte scores.
+    Y[r, h] = Σ_e keep(e, h) · softmax_e(s(e, h)) · src_x[c, h], and 0 for a row without edges. Differentiable in the
+    scores and features. The softmax is made in one pass and recomputed in the backward pass, so nothing of the size of the
+    edges is kept between them; the backward pass needs E · H work space. Moves about E·(4 + H·s + H·F·b) + U·H·F·b bytes
+    for b-byte features and s-byte scores.
 
-    **Source**: Veličković et al. 2018, "Graph Attention Networks", arXiv 1710.10903, equations 3 and 5. There a score is
-    aᵀ [W x_r ‖ W x_c]; the two halves of a are applied by the caller. Dropout is theirs, on the normalised weights.
+    **Source**: Veličković et al. 2018, "Graph Attention Networks", arXiv 1710.10903, equations 3 and 5. There a score
+    is aᵀ [W x_r ‖ W x_c]; the two halves of a are applied by the caller. Dropout is theirs, on the normalised weights.
 
     Args:
         relation: (U, I).
@@ -70,9 +70,9 @@ def gatv2(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Tensor:
-    """As `gat`, with scores that look at both ends together: s(e, h) = Σ_f attention[h, f] · LeakyReLU(dst_x[r, h, f] + src_x[c, h, f]).
+    """Average the neighbours' features as `gat` does, with scores that look at both ends together.
 
-    Differentiable in the features and the attention vectors.
+    s(e, h) = Σ_f attention[h, f] · LeakyReLU(dst_x[r, h, f] + src_x[c, h, f]) for the edge e = (r, c). Differentiable in the features and the attention vectors.
 
     **Source**: Brody et al. 2022, "How Attentive are Graph Attention Networks?", arXiv 2105.14491, equation 7.
 
@@ -96,7 +96,7 @@ def gatv2(
 
 
 def keep_factors(num_edges: int, heads: int, seed: int, dropout: float, device: torch.device | None = None) -> Tensor:
-    """What dropout multiplies each edge and head with: 0, or 1 / (1 - dropout); float32 (E, H), the same on every device.
+    """What dropout multiplies each edge and head with: 0, or 1 / (1 - dropout); float32 (E, H), equal on all devices.
 
     Entry (e, h) is drawn with the counter e · H + h: one of the four words of Philox-4x32 with 10 rounds.
 
@@ -175,7 +175,7 @@ def _compute_backward(
             indptr, indices, dst, src_score, src_x, attention, y, lse, gradient, slope, dropout, seed
         )
     dst, src_score, src_x, attention, gradient = map(_contiguous, (dst, src_score, src_x, attention, gradient))
-    gradients = [torch.empty_like(dst), torch.empty_like(lse[:0] if src_score is None else src_score), torch.empty_like(src_x)]
+    gradients = [torch.empty_like(x) for x in (dst, lse[:0] if src_score is None else src_score, src_x)]
     num_partials = 0 if attention is None else _PARTIALS
     partials = lse.new_empty(num_partials, *src_x.shape[1:])
     work = lse.new_empty(len(y), 3, src_x.shape[1]), lse.new_empty(len(indices), src_x.shape[1])

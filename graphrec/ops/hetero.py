@@ -25,18 +25,19 @@ def hetero_spmm(
     alpha: float = 1.0,
     combine: Literal["sum", "stack"] = "sum",
 ) -> dict[str, Tensor]:
-    """Carry features along many relations in one launch: Y_r = α · diag(left_r) · A_r · diag(right_r) · X[source type of r].
+    """Carry features along many relations in one launch.
 
-    "sum" adds the Y_r of each destination type, as R-GCN and most hetero layers do, with nothing written in between; "stack"
-    keeps them apart, for layers that weigh relations against each other (HAN). Differentiable in the features, the backward
-    pass being the same operator on the transposes. `relation.scale_dst(-1)` as left_r gives the mean over the neighbours.
+    Y_r = α · diag(left_r) · A_r · diag(right_r) · X[source type of r] for the relations r.
+    "sum" adds the Y_r of each destination type, as R-GCN and most hetero layers do, with nothing written in between;
+    "stack" keeps them apart, for layers that weigh relations against each other (HAN). Differentiable in the features, the
+    backward pass being the same operator on the transposes. `relation.scale_dst(-1)` as left_r gives the neighbours' mean.
 
     **Source**: Schlichtkrull et al. 2018, "Modeling Relational Data with Graph Convolutional Networks", arXiv 1703.06103,
     equation 2 without its weight matrices, which the caller applies to x or to the stacked results.
 
     Args:
         relations: (A_r, source type, destination type); A_r is (U, I).
-        x: by node type, float32, float64 or bfloat16 (I, D), all of one D, dtype and device. Every source type must be there.
+        x: by node type, every source type at least, float32, float64 or bfloat16 (I, D); all of one D, dtype and device.
         left, right: for each relation (U,) and (I,), or None for ones; float64 where x is, else float32.
         alpha: factor of everything.
         combine: "sum" or "stack".
@@ -105,7 +106,7 @@ def _fake(indptrs, indices, t_indptrs, t_indices, xs, left, right, sources, targ
 
 
 def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    indptrs, indices, t_indptrs, t_indices, xs, left, right, *ctx.scalars = inputs
+    indptrs, indices, t_indptrs, t_indices, _, left, right, *ctx.scalars = inputs
     ctx.num_relations = len(indptrs)
     ctx.save_for_backward(*indptrs, *indices, *t_indptrs, *t_indices, *left, *right)
 

@@ -1,4 +1,4 @@
-// What attention forward and backward share: vector exponentials, sums across lanes, and passes over a chunk of a row's edges.
+// What attention forward and backward share: vector exponentials, sums across lanes, passes over a chunk of a row's edges.
 //
 // Scores of a chunk lie in a buffer (edges, padded), padded being the heads rounded up to a power of two, so that a vector
 // holds a whole number of edges or a whole part of one. A "pattern" is a value per head repeated over such vectors.
@@ -189,6 +189,10 @@ inline void draw_keep(const Shape<S> &shape, int64_t first, const int64_t *edge_
     for (int64_t slot = count * shape.padded; slot < shape.slots(count); ++slot) out[slot] = 0;
 }
 
+inline void prefetch_row(const void *row, int64_t bytes) {
+    for (int64_t byte = 0; byte < bytes; byte += kCacheLine) __builtin_prefetch(static_cast<const char *>(row) + byte);
+}
+
 // Rows of a table (.., heads, dim) at the edges of a chunk.
 template <typename T>
 struct Rows {
@@ -199,16 +203,9 @@ struct Rows {
 
     const T *at(int64_t i, int64_t head) const { return table + index[i] * stride + head * dim; }
     void prefetch(int64_t i) const {
-        if (i + kPrefetchEdges >= limit) return;
-        const char *start = reinterpret_cast<const char *>(at(i + kPrefetchEdges, 0));
-        for (int64_t byte = 0; byte < stride * int64_t(sizeof(T)); byte += kCacheLine) __builtin_prefetch(start + byte, 0, 3);
+        if (i + kPrefetchEdges < limit) prefetch_row(at(i + kPrefetchEdges, 0), stride * int64_t(sizeof(T)));
     }
 };
-
-// A row that is read once comes too late from the hardware's prefetcher, as the row before it takes hundreds of cycles.
-inline void prefetch_row(const void *row, int64_t bytes) {
-    for (int64_t byte = 0; byte < bytes; byte += kCacheLine) __builtin_prefetch(static_cast<const char *>(row) + byte, 0, 3);
-}
 
 // `count` elements, or a whole vector.
 template <bool PARTIAL, typename T>

@@ -126,6 +126,7 @@ struct BySource {
         for (int64_t k = 0; k < shape.period; ++k) work.score_sum[k] = 0;
         if (!DYNAMIC) make_pattern(src_score + column * shape.heads, shape, work.own);
         const T *x = src_x + column * stride;
+        // A row's edges take hundreds of cycles, so the hardware's prefetcher does not see the next row in time.
         if (column + kPrefetchRows < num_columns) prefetch_row(x + kPrefetchRows * stride, stride * int64_t(sizeof(T)));
         for (int64_t start = indptr[column]; start < end; start += shape.chunk) {
             const int64_t count = end - start < shape.chunk ? end - start : shape.chunk;

@@ -6,7 +6,7 @@ namespace {
 
 constexpr int kPrefetchEdges = 12;
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kRowsAndEdges = 16384;  // work of one range of rows: small enough to balance, large enough to be worth handing out
+constexpr int64_t kRowsAndEdges = 16384;  // of one range of rows: small to balance, large to be worth handing out
 
 // One row of the table of parts.
 template <typename T>
@@ -84,7 +84,8 @@ inline void row_block(const Group<T> &group, int64_t row, int64_t dim, int64_t o
     const Part<T> first(group.table);
     T *y = first.y + row * first.stride + offset;
     for (int v = 0; v < kFull; ++v) store(y + v * kLanes, sum[v]);
-    if (PARTIAL) store_part(y + kFull * kLanes, sum[kFull], last < kLanes ? last : kLanes - 1);  // the bound is for the compiler
+    // last < kLanes always; a compiler that is not told warns of reading beyond the vector.
+    if (PARTIAL) store_part(y + kFull * kLanes, sum[kFull], last < kLanes ? last : kLanes - 1);
 }
 
 template <typename T>

@@ -84,7 +84,7 @@ def test_output_and_gradients_equal_the_dense_definition(relations, dim, combine
             got = run(relations, x, combine, wide)
         for a, b in zip(got, expected, strict=True):
             assert a.dtype == dtype and a.shape == b.shape
-            assert (a.double() - b).abs().max() <= tolerance * max(1.0, float(b.abs().max()))
+            assert (a.double() - b).abs().max() <= tolerance * max(1.0, float(b.detach().abs().max()))
 
 
 def test_types_come_in_order_of_appearance_and_stacks_in_order_of_relations(relations):
@@ -159,7 +159,7 @@ def test_no_relations_and_no_rows():
     ("change", "message"),
     [
         ({"x": {"user": torch.ones(31, 4)}}, r"x has no 'item', a source type; it has \['user'\]"),
-        ({"user": torch.ones(30, 4)}, r"x\['user'\] must be floating point \(num_src = 31, D\), got torch.float32 \(30, 4\)"),
+        ({"user": torch.ones(30, 4)}, r"x\['user'\] must be floating point \(num_src = 31, D\), got .* \(30, 4\)"),
         ({"tag": torch.ones(9, 5)}, r"all features must agree in D and dtype"),
         ({"left": [None]}, r"left and right must hold one entry for each of the 5 relations, got 1 and 5"),
         ({"right": [torch.ones(2), None, None, None, None]}, r"right of 'item' to 'user' must be torch.float32 \(23,\)"),
