@@ -2,6 +2,8 @@
 
 from graphrec import _kernels
 from graphrec.ops.adam import FusedAdam
+from graphrec.ops.attention import gat, gatv2
+from graphrec.ops.hetero import hetero_spmm
 from graphrec.ops.losses import bpr, sampled_softmax
 from graphrec.ops.relation import Relation
 from graphrec.ops.sampling import AliasTable, sample_negatives, sample_neighbors
@@ -10,8 +12,8 @@ from graphrec.ops.spmm import spmm, spmm_compact, spmm_forward
 from graphrec.ops.topk import select_topk, topk_scores
 
 __all__ = [
-    "AliasTable", "FusedAdam", "Relation", "backend", "bpr", "sample_negatives", "sample_neighbors", "sampled_softmax",
-    "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores",
+    "AliasTable", "FusedAdam", "Relation", "backend", "bpr", "gat", "gatv2", "hetero_spmm", "sample_negatives",
+    "sample_neighbors", "sampled_softmax", "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores",
 ]
 
 

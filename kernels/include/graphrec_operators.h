@@ -67,7 +67,7 @@ GRAPHREC_OPERATOR(gat, int64_t dtype, int64_t kind, int64_t num_rows, int64_t he
 /* The gradients of gat, the softmax recomputed from lse. Shapes as above; t_indptr, t_indices, edge_ids: the CSR by source.
  *
  * gradient T (rows, heads, dim)    dst_gradient as dst    src_score_gradient as src_score    src_x_gradient as src_x
- * delta S (rows, heads) and edge_gradient S (edges, heads): work space, written
+ * delta S (rows, 3, heads) and edge_gradient S (edges, heads): work space, written
  * attention_partials S (num_partials, heads, dim), NULL for GAT: partial sums; their sum over the first axis is the gradient
  */
 GRAPHREC_OPERATOR(gat_backward, int64_t dtype, int64_t kind, int64_t num_rows, int64_t num_columns, int64_t heads, int64_t dim,
