@@ -23,10 +23,13 @@ namespace {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
+constexpr int kMaxVectors = 16;  // accumulators that fit the registers beside the operands
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
+constexpr int kMaxVectors = 8;
 #else
 constexpr int kVectorBytes = 16;
+constexpr int kMaxVectors = 8;
 #endif
 
 struct bfloat16 {

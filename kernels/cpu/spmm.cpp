@@ -7,7 +7,6 @@
 namespace {
 
 constexpr int kVectors = 8;
-constexpr int kWideVectors = kVectorBytes == 64 ? 16 : 8;  // accumulators that fit the registers beside the operands
 constexpr int kPrefetchEdges = 16;
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kParts = 32;  // ranges of rows per thread
@@ -100,7 +99,7 @@ Block<T> block_of(const Operands<T> &op, int vectors) {
     return nullptr;
 }
 
-// A row of the sum: as many blocks of kWideVectors and of kVectors as fit, then one that may be partial.
+// A row of the sum: as many blocks of kMaxVectors and of kVectors as fit, then one that may be partial.
 template <typename T>
 struct SumRows {
     static constexpr int64_t kLanes = Vector<typename Sum<T>::type>::lanes;
@@ -111,13 +110,13 @@ struct SumRows {
     explicit SumRows(const Operands<T> &operands) : op(operands) {
         const int64_t rest = op.dim % (kVectors * kLanes);
         last = rest % kLanes;
-        wide = block_with<T, kWideVectors, false>(op);
+        wide = block_with<T, kMaxVectors, false>(op);
         full = block_with<T, kVectors, false>(op);
         tail = last ? block_of<T, true>(op, int(rest / kLanes) + 1) : block_of<T, false>(op, int(rest / kLanes));
     }
     void operator()(int64_t r, int64_t row) const {
         int64_t offset = 0;
-        for (; offset + kWideVectors * kLanes <= op.dim; offset += kWideVectors * kLanes) wide(op, r, row, offset, 0);
+        for (; offset + kMaxVectors * kLanes <= op.dim; offset += kMaxVectors * kLanes) wide(op, r, row, offset, 0);
         for (; offset + kVectors * kLanes <= op.dim; offset += kVectors * kLanes) full(op, r, row, offset, 0);
         if (offset < op.dim) tail(op, r, row, offset, last);
     }
