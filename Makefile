@@ -1,6 +1,7 @@
 # make demo       install, then run the main job on the shipped log
 # make test       install with the test tools, then run the tests
 # make test-dgl2  run the graph tests on dgl 2.1.0 (the release for Python 3.12) in a second environment
+# make sanitize   run the kernel tests on a build with AddressSanitizer and UBSan; SANITIZE=thread on one with ThreadSanitizer
 # make lint       check style;  make bench: run the benchmarks;  make clean: remove what was built
 #
 # PYTHON=/path/to/python chooses the interpreter (3.10, 3.11 or 3.12), VENV=folder the environment.
@@ -15,7 +16,7 @@ INSTALL := $(PIP) install --quiet -c constraints.txt --build-constraint constrai
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/* kernels/*/*)
 DGL2 := .venv-dgl2
 
-.PHONY: demo test test-dgl2 lint bench install clean
+.PHONY: demo test test-dgl2 sanitize lint bench install clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -26,6 +27,18 @@ test: $(VENV)/.installed-test
 
 test-dgl2: $(VENV)/.installed-test $(DGL2)/.installed
 	GRAPHREC_DGL2=$(CURDIR)/$(DGL2) $(BIN)/python -m pytest tests/graph/test_dgl_two.py $(PYTEST_ARGS)
+
+# Python itself is not instrumented, so the sanitizers' runtimes are loaded before it; what Python and torch leak is theirs.
+SANITIZE ?= address,undefined
+RUNTIMES := $(if $(filter thread,$(SANITIZE)),tsan,asan ubsan)
+CXX ?= g++
+sanitize: $(VENV)/.installed-test
+	cmake -S . -B build/sanitize-$(SANITIZE) -DGRAPHREC_SANITIZE=$(SANITIZE) -DGRAPHREC_STRICT=ON -DGRAPHREC_CUDA=OFF \
+	  -DCMAKE_BUILD_TYPE=Debug >/dev/null
+	cmake --build build/sanitize-$(SANITIZE) --parallel 2 >/dev/null
+	LD_PRELOAD="$(foreach name,$(RUNTIMES),$$($(CXX) -print-file-name=lib$(name).so))" ASAN_OPTIONS=detect_leaks=0 \
+	  TSAN_OPTIONS=ignore_noninstrumented_modules=1 GRAPHREC_BACKEND=native \
+	  GRAPHREC_LIBRARIES=build/sanitize-$(SANITIZE)/kernels $(BIN)/python -m pytest tests/ops -p no:cacheprovider $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
