@@ -1,0 +1,165 @@
+"""Measure every CPU kernel beside what a user would run instead, and print one table.
+
+    python examples/benchmarks/kernels.py --data DIR [--only spmm attention ...] [--public FOLDER] [--json]
+
+DIR holds `train.txt` and `test.txt` adjacency lists (`user item item ...`), plain or .gz. Each line of the table is one
+comparison of one run: our time, the other's over ours, the ratio that the kernel is meant to reach where there is one, and
+the share of the machine that is used: compulsory bytes a second over the copy bandwidth, or operations a second over those of a
+large matrix product, both measured here. The parts are scripts of their own (`spmm.py`, `attention.py`, `ranking.py`,
+`sampling.py`, `step.py`), which say in detail what is timed. --public takes a checkout of LightGCN's public code and times its
+step too. Nothing else should run beside this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import attention
+import public_lightgcn
+import ranking
+import sampling
+import spmm
+import step
+import torch
+
+from graphrec.graph.build import build
+from graphrec.logs.read import read_split_folder
+from graphrec.ops import Relation, backend
+
+PARTS = ("spmm", "attention", "ranking", "sampling", "step")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison: `ratio` is the other's time over ours (or our rate over the other's), `goal` what it should reach."""
+
+    kernel: str
+    ours: str
+    other: str
+    ratio: float
+    goal: float | None = None
+    share: float | None = None
+
+
+def spmm_lines(data: Path, bandwidth: float, repeats: int) -> list[Line]:
+    """The normalised product at six dimensions, and dot products along edges."""
+    relation = spmm.square_relation(*spmm.read_edges(data))
+    lines = []
+    goals = {"torch_coo": 14, "torch_csr_int32": 4.5, "dgl_scaled": 1.5, "dgl_copy_u_sum": 1.0}
+    for row in spmm.measure(relation, [16, 32, 64, 100, 128, 256], repeats, bandwidth):
+        at_64 = row["case"] == "d=64"
+        for other in ("torch_coo", "torch_csr_int32", "torch_csr_int64", "scipy_csr", "dgl_scaled", "dgl_copy_u_sum"):
+            goal = goals.get(other) if at_64 else None
+            name = f"spmm fp32 {row['case']}"
+            lines.append(Line(name, f"{row['ours_ms']:.2f} ms", other, row[f"{other}_ratio"], goal, row["fraction"]))
+        goal = 1.3 if at_64 else None
+        lines.append(Line(f"spmm bf16 {row['case']}", f"{row['ours_bf16_ms']:.2f} ms", "own fp32", row["bf16_ratio"], goal))
+    row = spmm.measure_sddmm(relation, 64, repeats, bandwidth)
+    return [*lines, Line("sddmm d=64", f"{row['ours_ms']:.2f} ms", "dgl u_dot_v", row["dgl_ratio"], None, row["fraction"])]
+
+
+def attention_lines(data: Path, repeats: int) -> list[Line]:
+    """Attention of 4 heads x 16, forward and backward: time and memory against DGL."""
+    lines = []
+    for row in attention.benchmark(data, repeats=repeats):
+        name = f"attention {row['what']} fwd+bwd"
+        goal = 3.0 if row["what"] == "layer" else None
+        share = row.get("bandwidth_share")
+        lines.append(Line(name, f"{1e3 * row['seconds']:.1f} ms", "dgl time", row["speedup"], goal, share))
+        goal = 2.0 if row["what"] == "layer" else None
+        lines.append(Line(name, f"{row['peak_mb']:.0f} MB", "dgl memory", 1 / row["memory_ratio"], goal))
+    return lines
+
+
+def ranking_lines(data: Path, repeats: int, operations: float) -> list[Line]:
+    """Top-20 of all users among all items, seen items left out."""
+    row = ranking.measure(data, 20, 64, repeats)
+    share = 2 * row["users"] * row["items"] * row["dim"] / row["ours_seconds"] / operations
+    ours = f"{row['ours_seconds']:.3f} s"
+    lists = row["implicit_ranking_mb"] / row["ours_ranking_mb"]
+    return [
+        Line("top-20 of all users", ours, "implicit time", row["ratio"], 2.0, share),
+        Line("top-20 of all users", f"{row['ours_ranking_mb']:.0f} MB", "implicit memory", lists),
+    ]
+
+
+def sampling_lines(relation: Relation, repeats: int) -> list[Line]:
+    """Negatives, neighbours and one optimiser step."""
+    row = sampling.measure(relation, repeats)
+    negatives = row["negatives_per_second"]
+    lines = [
+        Line("negatives, checked", f"{negatives / 1e6:.0f} M/s", "20 M/s", negatives / 20e6, 1.0),
+        Line("negatives, checked", f"{negatives / 1e6:.0f} M/s", "numpy", negatives / row["negatives_numpy_per_second"]),
+    ]
+    rate = row["neighbors_per_second"]
+    lines.append(Line("neighbours, fanout 10", f"{rate / 1e6:.0f} M/s", "dgl", rate / row["neighbors_dgl_per_second"]))
+    for other in ("torch_fused", "torch_foreach"):
+        lines.append(Line("adam, all embeddings", f"{row['adam_ms']:.2f} ms", other, row[f"adam_{other}_ms"] / row["adam_ms"]))
+    return lines
+
+
+def step_lines(data: Path, public: Path | None) -> list[Line]:
+    """One LightGCN step of the reference protocol."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = build(read_split_folder(data), Path(folder) / "store")
+        module = public_lightgcn.load(public) if public else None
+        row = step.measure(store, Path(folder) / "run", 100, 10, module)
+    ours = row["seconds_per_step"]
+    lines = [Line("LightGCN step", f"{1e3 * ours:.1f} ms", "1.04 s, as stated for the public code", 1.04 / ours, 20)]
+    if module:
+        other = f"public code, {1e3 * row['public_seconds_per_step']:.0f} ms in this run"
+        lines.append(Line("LightGCN step", f"{1e3 * ours:.1f} ms", other, row["speedup"]))
+    return lines
+
+
+def peak_operations() -> float:
+    """Floating-point operations a second of a large matrix product."""
+    a = torch.randn(2048, 2048)
+    return 2 * 2048**3 / (spmm.medians({"mm": lambda: a @ a}, 7)["mm"] * 1e-3)
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.txt and test.txt, plain or .gz")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--repeats", type=int, default=15, help="timed turns of each (default 15)")
+    parser.add_argument("--public", type=Path, metavar="FOLDER", help="checkout of LightGCN's public code")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args()
+    bandwidth, operations = spmm.copy_bandwidth(), peak_operations()
+    machine = {
+        "backend": backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9,
+        "peak_gflop_s": operations / 1e9, "load_before": os.getloadavg()[0],
+    }  # fmt: skip
+    lines: list[Line] = []
+    if "spmm" in options.only:
+        lines += spmm_lines(options.data, bandwidth, options.repeats)
+    if "attention" in options.only:
+        lines += attention_lines(options.data, options.repeats)
+    if "ranking" in options.only:
+        lines += ranking_lines(options.data, max(3, options.repeats // 3), operations)
+    if "sampling" in options.only:
+        users, items, num_users, num_items = spmm.read_edges(options.data)
+        lines += sampling_lines(Relation.from_coo(users, items, num_users, num_items), options.repeats)
+    if "step" in options.only:
+        lines += step_lines(options.data, options.public)
+    if options.json:
+        print(json.dumps(machine | {"lines": [asdict(line) for line in lines]}))
+        return
+    print("  ".join(f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}" for name, value in machine.items()))
+    print(f"{'kernel':30} {'ours':>10}  {'against':40} {'ratio':>6} {'goal':>5}  share of machine")
+    for line in lines:
+        goal = "" if line.goal is None else f"{line.goal:g}"
+        share = "" if line.share is None else f"{line.share:.2f}"
+        missed = "  MISSED" if line.goal is not None and line.ratio < line.goal else ""
+        print(f"{line.kernel:30} {line.ours:>10}  {line.other:40} {line.ratio:6.2f} {goal:>5}  {share}{missed}")
+
+
+if __name__ == "__main__":
+    main()
