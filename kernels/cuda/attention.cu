@@ -73,7 +73,7 @@ __device__ __forceinline__ void attend(const Attention<T> &op, int64_t r, const 
 }
 
 template <typename T, int WIDTH, int KIND>
-__global__ void __launch_bounds__(kBlockThreads) gat_rows(const Attention<T> op, int64_t num_rows, int lanes, T *y,
+__global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) gat_rows(const Attention<T> op, int64_t num_rows, int lanes, T *y,
                                                           typename Sum<T>::type *lse) {
     using S = typename Sum<T>::type;
     const Place place = place_of(lanes);

@@ -119,7 +119,7 @@ struct RowPass {
 
 // Block b takes the rows 8 b .. 8 b + 7, then those `gridDim.x` blocks further on, and so owns one partial sum.
 template <typename T, int WIDTH, int KIND>
-__global__ void __launch_bounds__(kBlockThreads) gat_backward_rows(const Attention<T> op, const Gradients<T> to,
+__global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) gat_backward_rows(const Attention<T> op, const Gradients<T> to,
                                                                    int64_t num_rows, int lanes) {
     const Place place = place_of(lanes);
     RowPass<T, WIDTH, KIND> pass{op, to, tile_of<WIDTH>(op.dim, place), place, {}, {}};
@@ -173,7 +173,7 @@ __device__ __forceinline__ void send_back(const Attention<T> &op, const Gradient
 
 // `op` holds the CSR by source here.
 template <typename T, int WIDTH, int KIND>
-__global__ void __launch_bounds__(kBlockThreads) gat_backward_columns(const Attention<T> op, const Gradients<T> to,
+__global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) gat_backward_columns(const Attention<T> op, const Gradients<T> to,
                                                                       const int64_t *edge_ids, int64_t num_columns,
                                                                       int lanes) {
     using S = typename Sum<T>::type;

@@ -104,7 +104,7 @@ __device__ __forceinline__ void row_of(const int64_t *parts, const Target &targe
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kBlockThreads) hetero_rows(const int64_t *parts, int64_t num_parts, int64_t total_rows,
+__global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) hetero_rows(const int64_t *parts, int64_t num_parts, int64_t total_rows,
                                                              int64_t dim, typename Sum<T>::type alpha, int lanes) {
     const Place place = place_of(lanes);
     // The number of edges is all that counts here: each part has its own range.

@@ -13,6 +13,8 @@ namespace {
 constexpr int kBlockWarps = 8;
 constexpr int kBlockThreads = kBlockWarps * kWarp;
 constexpr int64_t kLongRow = 256;
+// That fit one multiprocessor at least, so up to 128 registers per thread; with 3 or 4 the wide kernels spill.
+constexpr int kBlocksPerProcessor = 2;
 
 // Where a thread is: which columns it holds (part), of which of the warp's edges (group).
 struct Place {

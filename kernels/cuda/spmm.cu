@@ -5,6 +5,9 @@
 namespace {
 
 constexpr int kUnroll = 4;  // gathers in flight per group of lanes
+// Float32 fits 64 registers, so that four blocks share a multiprocessor; more of them hide more of the gathers' latency.
+template <typename T>
+constexpr int kResidentBlocks = sizeof(T) == 4 ? 4 : kBlocksPerProcessor;
 
 template <typename T>
 struct Operands {
@@ -139,7 +142,7 @@ __device__ __forceinline__ void finish(const Operands<T> &op, int64_t r, int64_t
 }
 
 template <typename T, int WIDTH, Kind KIND>
-__global__ void __launch_bounds__(kBlockThreads) spmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
+__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) spmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
     const Place place = place_of(lanes);
     const int64_t column = (int64_t(blockIdx.y) * lanes + place.part) * WIDTH;
     const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) {
