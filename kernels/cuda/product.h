@@ -21,8 +21,8 @@ constexpr int kTileRows = 16 * ROWS;
 // Padded by four so that the two threads that store one row meet in no bank.
 template <typename T, int ROWS>
 struct Operand {
-    typename Sum<T>::type rows[2][kDepth][kTileRows<ROWS> + 4];
-    typename Sum<T>::type columns[2][kDepth][kTileColumns + 4];
+    alignas(16) typename Sum<T>::type rows[2][kDepth][kTileRows<ROWS> + 4];
+    alignas(16) typename Sum<T>::type columns[2][kDepth][kTileColumns + 4];
 };
 
 // Which rows and columns of the tile a thread sums.
@@ -37,6 +37,18 @@ struct Spot {
     }
     __device__ __forceinline__ int column(int i) const { return first_column + (i < 4 ? i : i + 28); }
 };
+
+// COUNT shared values by the widest accesses; `from` is aligned to all of them or to 16 bytes.
+template <int COUNT, typename S>
+__device__ __forceinline__ void load_shared(const S *from, S (&to)[COUNT]) {
+    constexpr int kWidth = COUNT < kVector<S> ? COUNT : kVector<S>;
+#pragma unroll
+    for (int part = 0; part < COUNT; part += kWidth) {
+        const Pack<S, kWidth> pack = load_pack<kWidth>(from + part);
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) to[part + i] = pack.value[i];
+    }
+}
 
 // Four dimensions from d on of the row at `from`, zeros where there is no row or dimension.
 template <typename T>
@@ -101,18 +113,14 @@ __device__ __forceinline__ void product(Operand<T, ROWS> &shared, const Spot<ROW
         if (more) load(d + kDepth);
 #pragma unroll
         for (int k = 0; k < kDepth; ++k) {
-            S left[ROWS], right[kMine];
-#pragma unroll
-            for (int u = 0; u < ROWS; ++u) left[u] = shared.rows[buffer][k][spot.first_row + u];
-#pragma unroll
-            for (int i = 0; i < kHalf; ++i) {
-                right[i] = shared.columns[buffer][k][spot.first_column + i];
-                right[kHalf + i] = shared.columns[buffer][k][spot.first_column + 32 + i];
-            }
+            S left[ROWS], right[2][kHalf];
+            load_shared(&shared.rows[buffer][k][spot.first_row], left);
+            load_shared(&shared.columns[buffer][k][spot.first_column], right[0]);
+            load_shared(&shared.columns[buffer][k][spot.first_column + 32], right[1]);
 #pragma unroll
             for (int u = 0; u < ROWS; ++u)
 #pragma unroll
-                for (int i = 0; i < kMine; ++i) sum[u][i] += left[u] * right[i];
+                for (int i = 0; i < kMine; ++i) sum[u][i] += left[u] * right[i / kHalf][i % kHalf];
         }
         if (more) keep(buffer ^ 1);
         __syncthreads();

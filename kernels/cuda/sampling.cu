@@ -200,7 +200,7 @@ struct Row {
 };
 
 template <bool WEIGHTED, bool REPLACE>
-__global__ void __launch_bounds__(kThreads) draw_neighbors(int64_t num_rows, int64_t fanout, const int64_t *rows,
+__global__ void __launch_bounds__(kThreads, 1) draw_neighbors(int64_t num_rows, int64_t fanout, const int64_t *rows,
                                                            const int64_t *indptr, const int32_t *indices,
                                                            const float *weights, uint64_t seed, uint64_t first_counter,
                                                            int64_t *out_columns, int64_t *out_edges) {
