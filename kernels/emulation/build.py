@@ -67,7 +67,7 @@ def _make(target: Path, command: list[str | None]) -> Path:
     """Run the command unless its target is there; it appears at once and whole, whoever else builds it."""
     if not target.exists():
         partial = target.with_suffix(f".{os.getpid()}{target.suffix}")
-        done = subprocess.run([*command, "-o", str(partial)], capture_output=True, text=True)
+        done = subprocess.run([*command, "-o", str(partial)], check=False, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
         partial.replace(target)

@@ -1,0 +1,30 @@
+"""Every CUDA file compiles without warnings, and no kernel of the message passing spills registers to memory."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from .conftest import ROOT
+
+SOURCES = sorted((ROOT / "kernels" / "cuda").glob("*.cu"))
+HOT = re.compile(r"(spmm|sddmm|hetero|gat|gat_backward)_(rows|columns)")
+GRAPH_FILES = {"spmm", "sddmm", "hetero", "attention", "attention_backward"}
+NVCC = shutil.which("nvcc")
+
+
+@pytest.mark.skipif(NVCC is None, reason="no nvcc on the PATH: the CUDA kernels cannot be compiled for a device")
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_compiles_without_warnings_or_spills(source, tmp_path):
+    flags = ["-std=c++17", "-O3", "-arch=sm_90", "-Werror", "all-warnings", "-Xptxas", "-v", "-cubin"]
+    command = [NVCC, *flags, f"-I{ROOT / 'kernels' / 'include'}", "-o", str(tmp_path / "out.cubin"), str(source)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = done.stderr + done.stdout
+    spills = r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
+    hot = [found for found in re.findall(spills, report, re.DOTALL) if HOT.search(found[0])]
+    assert hot or source.stem not in GRAPH_FILES
+    assert [name for name, stores, loads in hot if (stores, loads) != ("0", "0")] == []
