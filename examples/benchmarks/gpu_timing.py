@@ -86,8 +86,17 @@ class Clock:
                 for _ in range(10):
                     call()
 
-            row[peer] = elapsed(several, 3) / 10
+            row[peer] = peer_time(several, 10)
         return row
+
+
+def peer_time(run: Callable[[], Any], count: int) -> float | None:
+    """Microseconds of one of `count` calls; None where torch does not take the dtype or layout."""
+    try:
+        return elapsed(run, 3) / count
+    except (RuntimeError, NotImplementedError) as problem:
+        print(f"torch: {str(problem).splitlines()[0]}")
+        return None
 
 
 def normalised(graph: Relation, dtype: torch.dtype) -> Tensor:
@@ -151,7 +160,7 @@ def ranking(clock: Clock, graph: Relation) -> Iterator[Row]:
     moved = 4.0 * DIM * (graph.num_dst + graph.num_src)
     result = clock.row("topk_scores", ours, moved, {}, 2, dtype="float32", d=DIM)
     operations = 2 * DIM * graph.num_dst * graph.num_src
-    yield result | {"torch_us": elapsed(theirs, 3), "tflop_s": operations / result["warm_us"] / 1e6}
+    yield result | {"torch_us": peer_time(theirs, 1), "tflop_s": operations / result["warm_us"] / 1e6}
 
 
 def training_parts(clock: Clock, graph: Relation) -> Iterator[Row]:
@@ -291,7 +300,8 @@ def epochs(graph: Relation, square: Relation) -> Iterator[Row]:
         row = {"operator": "LightGCN epoch", "dtype": str(dtype)[6:], "d": DIM, "steps": epoch.steps, "seconds": seconds}
         if dtype == torch.float32:
             step = epoch.torch_step()
-            row["torch_seconds"] = elapsed(lambda step=step: [step() for _ in range(10)], 3) / 10 * epoch.steps / 1e6
+            theirs = peer_time(lambda step=step: [step() for _ in range(10)], 10)
+            row["torch_seconds"] = None if theirs is None else theirs * epoch.steps / 1e6
         yield row | {"loss_after_1": first, "loss_after_4": float(epoch.loss.losses.mean())}
 
 
