@@ -11,6 +11,7 @@ from graphrec import _kernels
 from graphrec.ops import AliasTable, Relation, sample_negatives, sample_neighbors, topk_scores
 from graphrec.ops.adam import _adam_reference, adam_step
 from graphrec.ops.losses import group
+from graphrec.ops.philox import philox, race
 
 from .conftest import poisoned, tolerance, unaligned
 
@@ -266,6 +267,24 @@ def test_neighbors_are_those_of_the_cpu(emulated, graph, replace, fanout, weight
     wanted = sample_neighbors(graph, rows, fanout, **options)
     got = emulated.run(lambda: sample_neighbors(graph, rows, fanout, **options))
     assert torch.equal(got[1], wanted[1]) and torch.equal(got[0], wanted[0])
+
+
+def test_equal_keys_of_the_race_keep_the_lower_edge(emulated):
+    """An edge whose weight is its own race number has key 1; those that float32 holds exactly tie."""
+    degree, seed = 4000, 5
+    words = philox(seed, np.zeros(degree // 4, dtype=np.uint64), np.arange(degree // 4)).T.reshape(-1)
+    numbers = race(words)
+    tied = numbers.astype(np.float32).astype(np.int64) == numbers
+    weights = np.where(tied, numbers, 1e-3).astype(np.float32)
+    weights[-3:] = 1e15  # these win against the tied ones before them
+    row = Relation.from_coo(np.zeros(degree, int), np.arange(degree), 1, degree)
+    fanout = 3 + int(tied[:-3].sum()) // 2
+    assert fanout > 8
+    options = {"weights": torch.from_numpy(weights), "seed": seed}
+    got = emulated.run(lambda: sample_neighbors(row, torch.tensor([0]), fanout, **options))
+    wanted = [*np.flatnonzero(tied)[: fanout - 3], degree - 3, degree - 2, degree - 1]
+    assert got[1][0].tolist() == wanted
+    assert torch.equal(got[1], sample_neighbors(row, torch.tensor([0]), fanout, **options)[1])
 
 
 # Adam
