@@ -208,6 +208,10 @@ def on_gpu(options: argparse.Namespace, result: dict[str, Any], start: float) ->
             result["compile_seconds"] = build_library(Path(folder))
         print("compiled:", ", ".join(f"{name} {s:.1f} s" for name, s in result["compile_seconds"].items()), flush=True)
     checks = import_checks()
+    from graphrec.ops import backend
+
+    if backend("cuda") != "native-cuda":
+        raise SystemExit(f"gpu.py: graphrec runs its {backend('cuda')} on the GPU, not {LIBRARY}; unset GRAPHREC_BACKEND")
     graphs = small_graphs("cuda")
     if options.small:
         result["checks"] = run_checks(graphs)

@@ -45,8 +45,8 @@ struct Buffers {
     static constexpr int kUsers = kTileRows<ROWS>;
     float threshold[kUsers];
     int count[kUsers];
-    float value[kUsers][kBuffer];
-    int item[kUsers][kBuffer];
+    float value[kBuffer][kUsers];
+    int item[kBuffer][kUsers];
 };
 
 // Whether a score and its column come before another's.
@@ -113,10 +113,11 @@ template <int ROWS, bool SHARED>
 __device__ __forceinline__ void merge(const Task &task, Buffers<ROWS> &buffers, const Lists<ROWS, SHARED> &lists,
                                       int64_t first_user) {
     constexpr int kUsers = kTileRows<ROWS>;
+    // Neighbouring threads take neighbouring users, few of whom have many candidates: most warps skip the later slots.
     for (int slot = threadIdx.x; slot < kUsers * kBuffer; slot += kTileThreads) {
-        const int user = slot / kBuffer, at = slot % kBuffer;
-        if (at < buffers.count[user] && task.has_seen(first_user + user, buffers.item[user][at]))
-            buffers.value[user][at] = -INFINITY;
+        const int user = slot % kUsers, at = slot / kUsers;
+        if (at < buffers.count[user] && task.has_seen(first_user + user, buffers.item[at][user]))
+            buffers.value[at][user] = -INFINITY;
     }
     __syncthreads();
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
@@ -124,9 +125,9 @@ __device__ __forceinline__ void merge(const Task &task, Buffers<ROWS> &buffers, 
         const int count = min(buffers.count[user], kBuffer);
         float *values = lists.values + user * lists.k;
         for (int at = 0; at < count; ++at) {
-            const float value = buffers.value[user][at];
+            const float value = buffers.value[at][user];
             if (value != -INFINITY)
-                insert<typename Lists<ROWS, SHARED>::Index>(value, buffers.item[user][at], lists.k, values,
+                insert<typename Lists<ROWS, SHARED>::Index>(value, buffers.item[at][user], lists.k, values,
                                                             lists.items + user * lists.k, lane);
         }
         __syncwarp();
@@ -175,8 +176,8 @@ __device__ __forceinline__ void offer(const Task &task, Buffers<ROWS> &buffers, 
                     if (at >= kBuffer) continue;
                     waiting &= ~bit;
                     if (at < 0) continue;
-                    buffers.value[user][at] = score[u][i];
-                    buffers.item[user][at] = int(first_item) + spot.column(i);
+                    buffers.value[at][user] = score[u][i];
+                    buffers.item[at][user] = int(first_item) + spot.column(i);
                 }
             }
         }
