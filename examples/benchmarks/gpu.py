@@ -9,9 +9,9 @@ Needs torch with CUDA and NumPy; where graphrec's CUDA library is missing or old
   3. a whole LightGCN epoch with one CUDA graph per step,
   4. the small checks once more under compute-sanitizer, where it is installed and as long as time is left.
 
-DIR holds a `train.txt` adjacency list (`user item item ...`); without it a power-law graph of Gowalla's size is drawn. With
---emulated only the small checks run, on the host, through the library that kernels/emulation/build.py prints. Exits with 1
-where a check fails or there is no GPU.
+DIR holds a `train.txt` adjacency list, plain or .gz (`user item item ...`); without it a power-law graph of Gowalla's size
+is drawn. With --emulated only the small checks run, on the host, through the library that kernels/emulation/build.py
+prints. Exits with 1 where a check fails or there is no GPU.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--emulated", type=Path, metavar="LIBRARY", help="only small checks, on the host through this library")
     parser.add_argument("--small", action="store_true", help="only small checks, on the GPU")
     options = parser.parse_args()
-    if options.data is not None and not (options.data / "train.txt").is_file():
-        parser.error(f"{options.data} holds no train.txt")
+    if options.data is not None and not any((options.data / name).is_file() for name in ("train.txt", "train.txt.gz")):
+        parser.error(f"{options.data} holds neither train.txt nor train.txt.gz")
     return options
 
 

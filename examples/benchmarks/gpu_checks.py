@@ -7,6 +7,7 @@ run on the host through the emulated library.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,21 +38,22 @@ def relation_of(dst: Tensor, src: Tensor, num_dst: int, num_src: int) -> Relatio
 
 
 def power_law(num_users: int, num_items: int, num_edges: int) -> Relation:
-    """A random graph whose items have degrees like rank^-0.8 and whose users rank^-0.5, about `num_edges` edges."""
+    """A random graph whose items have degrees like rank^-0.5 and whose users rank^-0.4, about `num_edges` edges: some repeat."""
     generator = torch.Generator().manual_seed(0)
-    draws = int(num_edges * 1.03)  # some repeat
     sides = []
-    for size, exponent in ((num_users, 0.5), (num_items, 0.8)):
+    for size, exponent in ((num_users, 0.4), (num_items, 0.5)):
         weight = torch.arange(1.0, size + 1, dtype=torch.float64).pow(-exponent)[torch.randperm(size, generator=generator)]
         cumulative = weight.cumsum(0)
-        drawn = torch.rand(draws, generator=generator, dtype=torch.float64) * cumulative[-1]
+        drawn = torch.rand(num_edges, generator=generator, dtype=torch.float64) * cumulative[-1]
         sides.append(torch.searchsorted(cumulative, drawn).clamp_max(size - 1))
     return relation_of(*sides, num_users, num_items)
 
 
 def read_relation(folder: Path) -> Relation:
-    """Read the adjacency list `train.txt`: `user item item ...`."""
-    lists = [torch.tensor([int(word) for word in line.split()]) for line in (folder / "train.txt").open() if line.strip()]
+    """Read the adjacency list `train.txt` or `train.txt.gz`: `user item item ...`."""
+    path = folder / "train.txt"
+    with path.open() if path.is_file() else gzip.open(folder / "train.txt.gz", "rt") as lines:
+        lists = [torch.tensor([int(word) for word in line.split()]) for line in lines if line.strip()]
     users = torch.repeat_interleave(torch.stack([row[0] for row in lists]), torch.tensor([len(row) - 1 for row in lists]))
     items = torch.cat([row[1:] for row in lists])
     return relation_of(users, items, int(users.max()) + 1, int(items.max()) + 1)
