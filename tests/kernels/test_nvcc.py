@@ -1,4 +1,4 @@
-"""Every CUDA file compiles without warnings, and no kernel of the message passing spills registers to memory."""
+"""Every CUDA file compiles without warnings, and no hot kernel spills registers to memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from .conftest import ROOT
 
 SOURCES = sorted((ROOT / "kernels" / "cuda").glob("*.cu"))
-HOT = re.compile(r"(spmm|sddmm|hetero|gat|gat_backward)_(rows|columns)")
-GRAPH_FILES = {"spmm", "sddmm", "hetero", "attention", "attention_backward"}
+HOT = re.compile(r"(spmm|sddmm|hetero|gat|gat_backward)_(rows|columns)"
+                 r"|pair_losses|row_gradients|softmax_(totals|gradients)|best_scores|draw_(negatives|neighbors)|adam_step")  # fmt: skip
 NVCC = shutil.which("nvcc")
 
 
@@ -26,5 +26,5 @@ def test_compiles_without_warnings_or_spills(source, tmp_path):
     report = done.stderr + done.stdout
     spills = r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
     hot = [found for found in re.findall(spills, report, re.DOTALL) if HOT.search(found[0])]
-    assert hot or source.stem not in GRAPH_FILES
+    assert hot or source.stem == "library"
     assert [name for name, stores, loads in hot if (stores, loads) != ("0", "0")] == []

@@ -1,0 +1,231 @@
+// Bayesian personalised ranking on compact tables: the scores of the pairs, and gradients row by row in a fixed order.
+#include "loss.h"
+#include "rows.h"
+
+namespace {
+
+constexpr int kUnroll = 4;  // gathers in flight per group of lanes
+
+template <typename T>
+struct Pairs {
+    using S = typename Sum<T>::type;
+    const T *user_x, *item_x;
+    const int64_t *users, *positives, *negatives;
+    int64_t batch, num_negatives, dim;
+};
+
+template <typename T, int WIDTH>
+struct Scores {
+    using S = typename Sum<T>::type;
+    const Pairs<T> &pairs;
+    const Place &place;
+    const T *user;
+    S mine[WIDTH];  // the first columns of the user that a lane holds; beyond one tile they are read again
+
+    __device__ __forceinline__ Scores(const Pairs<T> &pairs, const Place &place, int64_t b)
+        : pairs(pairs), place(place), user(pairs.user_x + pairs.users[b] * pairs.dim) {
+        read(place.part * WIDTH, mine);
+    }
+    __device__ __forceinline__ void read(int64_t column, S (&to)[WIDTH]) const {
+        if (column < pairs.dim) widen(load_pack<WIDTH>(user + column), to);
+    }
+    // The scores of COUNT items, on every lane of the group.
+    template <int COUNT>
+    __device__ __forceinline__ void operator()(const int64_t (&item)[COUNT], S (&sum)[COUNT]) const {
+        const int64_t first = place.part * WIDTH, tile = int64_t(place.lanes) * WIDTH;
+#pragma unroll
+        for (int u = 0; u < COUNT; ++u) sum[u] = 0;
+        for (int64_t column = first; column < pairs.dim; column += tile) {
+            S left[WIDTH];
+#pragma unroll
+            for (int i = 0; i < WIDTH; ++i) left[i] = mine[i];
+            if (column != first) read(column, left);
+            Pack<T, WIDTH> right[COUNT];
+#pragma unroll
+            for (int u = 0; u < COUNT; ++u) right[u] = load_pack<WIDTH>(pairs.item_x + item[u] * pairs.dim + column);
+#pragma unroll
+            for (int u = 0; u < COUNT; ++u) {
+                S wide[WIDTH];
+                widen(right[u], wide);
+#pragma unroll
+                for (int i = 0; i < WIDTH; ++i) sum[u] += left[i] * wide[i];
+            }
+        }
+#pragma unroll
+        for (int u = 0; u < COUNT; ++u) sum[u] = edge_sum(sum[u], place.lanes);
+    }
+};
+
+// A group of lanes takes a pair.
+template <typename T, int WIDTH>
+__global__ void __launch_bounds__(kBlockThreads) pair_losses(const Pairs<T> pairs, int lanes, typename Sum<T>::type *losses,
+                                                             typename Sum<T>::type *slopes) {
+    using S = typename Sum<T>::type;
+    const Place place = place_of(lanes);
+    const int64_t b = (int64_t(blockIdx.x) * kBlockWarps + place.warp) * place.groups + place.group;
+    const bool real = b < pairs.batch;
+    const int64_t pair = real ? b : pairs.batch - 1;  // the lanes meet in shuffles, so none leaves
+    const Scores<T, WIDTH> scores(pairs, place, pair);
+    const int64_t *negatives = pairs.negatives + pair * pairs.num_negatives;
+    S *slope = slopes + pair * pairs.num_negatives;
+    S loss = 0, positive = 0;
+    for (int64_t j = 0; j < pairs.num_negatives; j += kUnroll) {
+        int64_t item[kUnroll + 1];
+        S score[kUnroll + 1];
+#pragma unroll
+        for (int u = 0; u < kUnroll; ++u) item[u] = negatives[j + u < pairs.num_negatives ? j + u : j];
+        item[kUnroll] = pairs.positives[pair];
+        scores(item, score);
+        positive = score[kUnroll];
+#pragma unroll
+        for (int u = 0; u < kUnroll; ++u) {
+            if (j + u >= pairs.num_negatives) continue;
+            loss += softplus(score[u] - positive);
+            if (real && place.part == 0) slope[j + u] = sigmoid(score[u] - positive);
+        }
+    }
+    if (real && place.part == 0) losses[b] = loss;
+}
+
+// What a row of a gradient sums: entry e of the row gives a weight and a row of the other table.
+template <typename T>
+struct UserEntries {
+    using S = typename Sum<T>::type;
+    Pairs<T> pairs;
+    const S *slopes;
+    const int64_t *order;
+
+    // The negatives of the row's pairs and, behind those of each pair, its positive with minus the sum of the slopes.
+    __device__ __forceinline__ const T *operator()(int64_t entry, S &weight) const {
+        const int64_t n = pairs.num_negatives, pair = order[entry / (n + 1)], j = entry % (n + 1);
+        if (j < n) {
+            weight = slopes[pair * n + j];
+            return pairs.item_x + pairs.negatives[pair * n + j] * pairs.dim;
+        }
+        weight = 0;
+        for (int64_t other = 0; other < n; ++other) weight -= slopes[pair * n + other];
+        return pairs.item_x + pairs.positives[pair] * pairs.dim;
+    }
+    __device__ __forceinline__ int64_t entries() const { return pairs.num_negatives + 1; }
+};
+
+template <typename T>
+struct ItemEntries {
+    using S = typename Sum<T>::type;
+    Pairs<T> pairs;
+    const S *slopes;
+    const int64_t *order;
+
+    __device__ __forceinline__ const T *operator()(int64_t entry, S &weight) const {
+        const int64_t n = pairs.num_negatives, place = order[entry] - pairs.batch;
+        int64_t pair = place / n;
+        if (place >= 0) {
+            weight = slopes[place];
+        } else {
+            pair = place + pairs.batch;
+            weight = 0;
+            for (int64_t other = 0; other < n; ++other) weight -= slopes[pair * n + other];
+        }
+        return pairs.user_x + pairs.users[pair] * pairs.dim;
+    }
+    __device__ __forceinline__ int64_t entries() const { return 1; }
+};
+
+template <typename T, int WIDTH, typename Entries>
+__global__ void __launch_bounds__(kBlockThreads) row_gradients(const Entries entries, int64_t num_rows, int lanes,
+                                                               const int64_t *indptr, const typename Sum<T>::type *gradient,
+                                                               typename Sum<T>::type scale, T *out) {
+    using S = typename Sum<T>::type;
+    const Place place = place_of(lanes);
+    const int64_t dim = entries.pairs.dim, column = (int64_t(blockIdx.y) * lanes + place.part) * WIDTH;
+    const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) {
+        begin = indptr[r] * entries.entries(), end = indptr[r + 1] * entries.entries();
+    };
+    const auto body = [&](int64_t r, const Share &share) {
+        SumOf<S, WIDTH> sum;
+        sum.clear();
+        if (column < dim)
+            for (int64_t base = share.begin + share.unit; base < share.end; base += kUnroll * share.units) {
+                S weight[kUnroll];
+                Pack<T, WIDTH> x[kUnroll];
+#pragma unroll
+                for (int u = 0; u < kUnroll; ++u) {
+                    const int64_t entry = base + u * share.units;
+                    weight[u] = 0;
+                    if (entry < share.end) x[u] = load_pack<WIDTH>(entries(entry, weight[u]) + column);
+                }
+#pragma unroll
+                for (int u = 0; u < kUnroll; ++u) {
+                    if (base + u * share.units >= share.end) continue;
+                    S wide[WIDTH];
+                    widen(x[u], wide);
+#pragma unroll
+                    for (int i = 0; i < WIDTH; ++i) sum.value[i] += weight[u] * wide[i];
+                }
+            }
+        combine(sum, place, share.whole_block);
+        if (!share.writes(place) || column >= dim) return;
+        const S factor = scale * gradient[0];
+#pragma unroll
+        for (int i = 0; i < WIDTH; ++i) sum.value[i] *= factor;
+        store<WIDTH>(out + r * dim + column, sum.value);
+    };
+    each_row(int64_t(blockIdx.x) * kBlockWarps, num_rows, place, bounds, body);
+}
+
+template <typename T, typename Entries>
+int32_t gradients(const Entries &entries, int64_t num_rows, const int64_t *indptr, const void *gradient, double scale,
+                  void *out, void *stream) {
+    using S = typename Sum<T>::type;
+    if (num_rows == 0) return GRAPHREC_OK;
+    const int64_t dim = entries.pairs.dim;
+    const bool all_aligned = aligned(entries.pairs.user_x) && aligned(entries.pairs.item_x) && aligned(out);
+    return for_width<T>(dim, all_aligned, [&](auto width) -> int32_t {
+        constexpr int kWidth = decltype(width)::value;
+        const dim3 grid(blocks_for(num_rows, kBlockWarps), tiles_for(dim, kWidth));
+        GRAPHREC_LAUNCH((row_gradients<T, kWidth, Entries>), grid, kBlockThreads, 0, stream, entries, num_rows,
+                        lanes_for(dim, kWidth), indptr, static_cast<const S *>(gradient), S(scale), static_cast<T *>(out));
+        return launched();
+    });
+}
+
+}  // namespace
+
+GRAPHREC_CUDA(bpr)(int64_t dtype, int64_t batch, int64_t num_negatives, int64_t dim, const void *user_x, const void *item_x,
+                   const int64_t *users, const int64_t *positives, const int64_t *negatives, void *losses, void *slopes,
+                   void *stream) {
+    if (batch < 0 || num_negatives < 1 || dim < 1) return GRAPHREC_BAD_SIZE;
+    return for_dtype(dtype, [&](auto type) -> int32_t {
+        using T = decltype(type);
+        using S = typename Sum<T>::type;
+        if (batch == 0) return GRAPHREC_OK;
+        const Pairs<T> pairs{static_cast<const T *>(user_x), static_cast<const T *>(item_x), users, positives, negatives,
+                             batch, num_negatives, dim};
+        return for_width<T>(dim, aligned(user_x) && aligned(item_x), [&](auto width) -> int32_t {
+            constexpr int kWidth = decltype(width)::value;
+            const int lanes = lanes_for(dim, kWidth);
+            GRAPHREC_LAUNCH((pair_losses<T, kWidth>), blocks_for(batch, kBlockThreads / lanes), kBlockThreads, 0, stream, pairs,
+                            lanes, static_cast<S *>(losses), static_cast<S *>(slopes));
+            return launched();
+        });
+    });
+}
+
+GRAPHREC_CUDA(bpr_backward)(int64_t dtype, int64_t num_users, int64_t num_items, int64_t batch, int64_t num_negatives,
+                            int64_t dim, const void *user_x, const void *item_x, const int64_t *users,
+                            const int64_t *positives, const int64_t *negatives, const void *slopes, const void *gradient,
+                            double scale, const int64_t *user_indptr, const int64_t *user_order, const int64_t *item_indptr,
+                            const int64_t *item_order, void *user_gradient, void *item_gradient, void *stream) {
+    if (num_users < 0 || num_items < 0 || batch < 0 || num_negatives < 1 || dim < 1) return GRAPHREC_BAD_SIZE;
+    return for_dtype(dtype, [&](auto type) -> int32_t {
+        using T = decltype(type);
+        using S = typename Sum<T>::type;
+        const Pairs<T> pairs{static_cast<const T *>(user_x), static_cast<const T *>(item_x), users, positives, negatives,
+                             batch, num_negatives, dim};
+        const UserEntries<T> by_user{pairs, static_cast<const S *>(slopes), user_order};
+        const ItemEntries<T> by_item{pairs, static_cast<const S *>(slopes), item_order};
+        const int32_t status = gradients<T>(by_user, num_users, user_indptr, gradient, scale, user_gradient, stream);
+        if (status != GRAPHREC_OK) return status;
+        return gradients<T>(by_item, num_items, item_indptr, gradient, scale, item_gradient, stream);
+    });
+}

@@ -1,0 +1,38 @@
+"""examples/benchmarks/gpu.py: its checks pass on the emulated library, and it says what is missing without a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from .conftest import ROOT
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "examples" / "benchmarks" / "gpu.py"), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
+
+def test_checks_pass_on_the_emulated_library(emulated, tmp_path):
+    done = run("--emulated", str(emulated.path), "--json", "--out", str(tmp_path / "gpu.md"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert len(result["checks"]) > 100 and all(check["passed"] for check in result["checks"])
+    assert f"{len(result['checks'])} of {len(result['checks'])} checks passed" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so():
+    done = run()
+    assert done.returncode == 1 and done.stderr.strip().count("\n") == 0 and "no CUDA GPU" in done.stderr
+
+
+def test_a_folder_without_data_is_refused(tmp_path):
+    done = run("--data", str(tmp_path))
+    assert done.returncode == 2 and "train.txt" in done.stderr
