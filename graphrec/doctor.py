@@ -161,9 +161,15 @@ def _threads() -> Finding:
 def _gpu() -> Finding:
     import torch
 
+    from graphrec import ops
+
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        return Finding("compute", "GPU", ", ".join(names))
+        backend = ops.backend("cuda")
+        if backend == "reference":
+            mend = "install the CUDA toolkit (nvcc 11.8 or later), then reinstall graphrec; until then plain torch runs there"
+            return Finding("compute", "GPU", f"{', '.join(names)}; no CUDA kernels were built", NOTE, mend)
+        return Finding("compute", "GPU", f"{', '.join(names)}; {backend}")
     if shutil.which("nvidia-smi"):
         return Finding(
             "compute", "GPU", f"the system has one, torch {torch.__version__} does not see it", NOTE,
