@@ -41,6 +41,22 @@ RECIPES = {
         },
         {"epochs": 2, "learning_rate": 2e-3, "schedule": "cosine", "sampler": "uniform-edge", "weight_decay": 0.0},
     ),
+    # The same with fewer dimensions, plus the graph filter as a fixed residual that is not trained and enters only the ranking.
+    # Weight 0.5 is the best Recall@20 + NDCG@20 over two seeds among 0, 0.25, 0.5, 0.75, 1, 1.5 and 2, for 6,000 users' held-out
+    # training items of Gowalla (0.5 to 1 differ by less than 0.0003), and these 256 dimensions did better with it there than
+    # the 512 of lightgcn-softmax (0.2343 + 0.1353 on average against 0.2307 + 0.1345).
+    "lightgcn-residual": Recipe(
+        "lightgcn",
+        {
+            "num_layers": 1,
+            "embedding_dim": 256,
+            "inputs": {"init": "spectral"},
+            "head": {"name": "cosine", "ranking": "dot"},
+            "loss": {"name": "sampled-softmax", "temperature": 0.09},
+            "residual": {"weight": 0.5},
+        },
+        {"epochs": 3, "learning_rate": 3e-3, "schedule": "cosine", "sampler": "uniform-edge", "weight_decay": 0.0},
+    ),
     # He et al. 2020 with the settings of its public code; only the number of epochs is open.
     "lightgcn-bpr": Recipe("lightgcn", {}, {"epochs": 400, "batch_size": 2048, "learning_rate": 1e-3, "patience": 0}),
 }

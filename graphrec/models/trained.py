@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from graphrec.errors import ConfigError
 from graphrec.losses import LOSSES, Batch
 from graphrec.models.base import Recommender
+from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.spectral import spectral_embeddings
 from graphrec.nn import ENCODERS, HEADS, INPUTS
 from graphrec.nn.component import as_table, parse_component
 from graphrec.nn.heads import DotHead
 from graphrec.ops import Relation
 from graphrec.progress import SILENT, Reporter
-from graphrec.settings import Settings
+from graphrec.settings import Settings, parse
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
@@ -43,6 +44,8 @@ class TrainedSettings(Settings):
     """How two vectors make a score; see `graphrec.nn.HEADS`."""
     loss: dict[str, Any] = Field(default={"name": "bpr"})
     """What is minimised; see `graphrec.losses.LOSSES`."""
+    residual: dict[str, Any] | None = None
+    """`{weight = ...}` adds the graph filter's scores, not trained, when scoring and ranking; see `ResidualSettings`."""
 
     @field_validator("inputs", "encoder", "head", "loss", mode="before", check_fields=False)
     @classmethod
@@ -60,6 +63,11 @@ class _Network(nn.Module):
 
 class TrainedRecommender(Recommender):
     """A composition: (x_u, x_i) = inputs(), (e_u, e_i) = encoder(graph, x), s(u, i) = head(e_u, e_i), minimise the loss.
+
+    With the setting `residual` the finished model scores and ranks by s(u, i) / sigma_s + w f(u, i) / sigma_f instead, f
+    being the closed-form graph filter of the same training edges (`graphrec.models.residual`). The residual is not trained
+    and the training does not see it: the vectors are bit for bit those of the model without it. `similar` stays the cosine
+    of the trained item vectors.
 
     Args:
         settings: see `TrainedSettings`.
@@ -83,6 +91,11 @@ class TrainedRecommender(Recommender):
             for role, (_, part) in self._parts.items()
             if role in type(self.settings).model_fields
         }
+        table = self.settings.residual
+        self._residual: Residual | None = None
+        if table is not None:
+            residual_settings = parse(ResidualSettings, table, f"model {self.name} residual")
+            self._residual, resolved["residual"] = Residual(residual_settings), residual_settings.model_dump()
         self.settings = self.settings.model_copy(update=resolved)
         self.loss = self._make("loss")
         self._check_head()
@@ -92,13 +105,13 @@ class TrainedRecommender(Recommender):
     def prepare(
         self, store: GraphStore, *, seed: int = 0, device: str | torch.device = "cpu", progress: Reporter = SILENT
     ) -> None:
-        """Make the parameters and the graph, ready for the first step.
+        """Make the parameters, the graph and, where one is asked for, the residual, ready for the first step.
 
         Args:
             store: the graph store; its training edges of the target behaviour are the graph.
             seed: of the random start; the same seed gives the same weights bit for bit.
             device: where to train.
-            progress: receives the spectral start, where one is asked for.
+            progress: receives the spectral start and the residual's filter, where they are asked for.
         """
         generator = torch.Generator().manual_seed(seed)
         start = self._spectral_start(store, seed, progress) if self.settings.inputs.get("init") == "spectral" else None
@@ -108,6 +121,8 @@ class TrainedRecommender(Recommender):
         self.network = _Network(inputs, self._make("encoder"), self._make("head")).to(self.device)
         self._relation = Relation.from_scipy(store.train_matrix()).to(self.device)
         self._vectors = None
+        if self._residual:
+            self._residual.fit(store, seed=seed, progress=progress)
         self.catalogue = store.catalogue()
 
     def batch_loss(
@@ -150,9 +165,13 @@ class TrainedRecommender(Recommender):
         user, item = self.network.encoder(self._relation, user_x, item_x)
         vectors = self.network.head.ranking_vectors(user, item)
         self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
+        if self._residual:
+            self._residual.measure(self._dot_products)
 
     def embeddings(self) -> dict[str, np.ndarray]:
-        """Return `{"user": float32 (U, D), "item": float32 (I, D)}`; dot products are the scores that rank.
+        """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, the trained vectors; dot products are the scores that rank.
+
+        With a residual their dot product is only the trained part of the score: the graph filter's part is not in them.
 
         Raises:
             RunError: the model has not been trained or loaded yet.
@@ -160,8 +179,17 @@ class TrainedRecommender(Recommender):
         _ = self.catalogue
         return {"user": self._vectors[0].numpy(), "item": self._vectors[1].numpy()}
 
+    @property
+    def scores_are_dot_products(self) -> bool:
+        """Whether the embeddings rank exactly as `score` does: not with a residual."""
+        return self._residual is None
+
     @torch.inference_mode()
     def _score(self, users: np.ndarray) -> Tensor:
+        scores = self._dot_products(users)
+        return scores if self._residual is None else self._residual.add(scores, users)
+
+    def _dot_products(self, users: np.ndarray) -> Tensor:
         user, item = self._vectors
         return user[torch.from_numpy(users)] @ item.T
 
@@ -170,10 +198,14 @@ class TrainedRecommender(Recommender):
         return {role: getattr(self.settings, role, {"name": "none"}) for role in _ROLES}
 
     def _state(self) -> dict[str, Tensor]:
-        return {"user": self._vectors[0], "item": self._vectors[1]}
+        residual = self._residual.state() if self._residual else {}
+        return {"user": self._vectors[0], "item": self._vectors[1], **residual}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        self._vectors = state["user"], state["item"]
+        # Copied, for tensors of a file lie at odd addresses, and there a matrix product may round otherwise than in training.
+        self._vectors = state["user"].clone(), state["item"].clone()
+        if self._residual:
+            self._residual.restore(state, self.catalogue)
 
     def _takes_rows(self) -> bool:
         """Whether scores are inner products of prepared rows and the loss takes the rows themselves."""

@@ -63,8 +63,8 @@ def export(
     """Write the user and item vectors of a trained model, each with its original id.
 
     The metric is the inner product: for one user, `item_vectors @ user_vector` orders the items as the model's own
-    scores do. The graph filter is the exception by design: it exports its low-rank factors, which are its ideal
-    low-pass part without the item-item part. How far vectors and model agree is measured on a sample of users and
+    scores do. There are two exceptions by design: the graph filter exports its low-rank factors, which are its ideal
+    low-pass part without the item-item part, and a model with a residual its trained vectors alone. How far vectors and model agree is measured on a sample of users and
     written to the manifest, with a note where they differ.
 
     Args:

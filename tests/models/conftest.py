@@ -17,6 +17,7 @@ from graphrec.models.base import Recommender
 from graphrec.registry import resolve
 
 NUM_USERS, NUM_ITEMS, HELD_OUT = 40, 30, 4
+WITH_RESIDUAL = "lightgcn+residual"  # not a registered name: a trained model that adds the graph filter's scores
 TRAINING = {"epochs": 60, "batch_size": 64, "learning_rate": 0.05, "weight_decay": 0.1}
 
 
@@ -85,7 +86,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recommende
 
 def learn(name: str, store: GraphStore, folder: Path, seed: int = 0) -> Recommender:
     """Fit a closed-form model, or run the training loop for a trained one."""
-    model = create(name)
+    model = create("lightgcn", residual={"weight": 0.5}) if name == WITH_RESIDUAL else create(name)
     if not is_trained(model):
         return model.fit(store, seed=seed)
     from graphrec.training.train import train

@@ -11,14 +11,24 @@ import torch
 
 from graphrec.errors import ConfigError, RunError, UnknownIdError, UnsupportedError
 from graphrec.models import MODELS, create, load_model
-from tests.models.conftest import HELD_OUT, NUM_ITEMS, NUM_USERS, checkerboard, is_trained, learn, make_store
+from tests.models.conftest import (
+    HELD_OUT,
+    NUM_ITEMS,
+    NUM_USERS,
+    WITH_RESIDUAL,
+    checkerboard,
+    is_trained,
+    learn,
+    make_store,
+)
 
 EVERY = sorted(MODELS)
+LEARNED = [*EVERY, WITH_RESIDUAL]
 CLOSED_FORM = [name for name in EVERY if not is_trained(create(name))]
 ALL_USERS = np.arange(NUM_USERS)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_scores_are_finite_float32_of_all_items(name, board, fitted):
     scores = fitted(name, board).score(ALL_USERS)
     assert scores.shape == (NUM_USERS, NUM_ITEMS)
@@ -26,7 +36,7 @@ def test_scores_are_finite_float32_of_all_items(name, board, fitted):
     assert bool(torch.isfinite(scores).all())
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_same_seed_gives_the_same_weights(name, board, fitted, tmp_path):
     first, second = fitted(name, board), learn(name, board, tmp_path)
     states = first._state(), second._state()
@@ -35,7 +45,7 @@ def test_same_seed_gives_the_same_weights(name, board, fitted, tmp_path):
         np.testing.assert_array_equal(states[0][key], states[1][key], err_msg=key)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_saved_and_loaded_scores_are_equal(name, board, fitted, tmp_path):
     model = fitted(name, board)
     model.save(tmp_path / "model")
@@ -59,7 +69,7 @@ def test_a_fresh_process_answers_the_same(board, fitted, tmp_path):
     assert answer.stdout.strip() == str(model.recommend(["u003", "u010"], 4)["item_id"].to_list())
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_a_batch_equals_its_singles(name, board, fitted):
     model = fitted(name, board)
     users = np.array([5, 0, 17, 5])
@@ -67,7 +77,7 @@ def test_a_batch_equals_its_singles(name, board, fitted):
     torch.testing.assert_close(model.score(users), singles, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_seen_items_never_come_back(name, board, fitted):
     model = fitted(name, board)
     listed = model.recommend(model.catalogue.users.ids_of(ALL_USERS), NUM_ITEMS)
@@ -79,7 +89,7 @@ def test_seen_items_never_come_back(name, board, fitted):
     assert sorted(everything["item_id"]) == model.catalogue.items.ids_of(np.arange(NUM_ITEMS)).tolist()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_recommendations_are_sorted_and_carry_ids_scores_and_titles(name, board, fitted):
     model = fitted(name, board)
     listed = model.recommend(["u007", "u002"], 6)
@@ -107,14 +117,14 @@ def test_relabelling_permutes_the_scores(name, board, tmp_path):
     torch.testing.assert_close(permuted, create(name, fixed).fit(board).score(ALL_USERS), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name != "popularity"])
+@pytest.mark.parametrize("name", [name for name in LEARNED if name != "popularity"])
 def test_overfits_a_checkerboard_and_beats_popularity(name, board, fitted):
     recall, baseline = (_recall(fitted(each, board), board) for each in (name, "popularity"))
     assert recall > 0.95, f"all held-out items are of the user's colour, {name} found {recall:.2f}"
     assert baseline < 0.7
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_similar_items_share_the_colour_and_never_include_the_item(name, board, fitted):
     model = fitted(name, board)
     items = model.catalogue.items.ids_of(np.arange(NUM_ITEMS))
@@ -130,7 +140,7 @@ def test_similar_items_share_the_colour_and_never_include_the_item(name, board, 
     assert (colours[0] == colours[1]).mean() > 0.95
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_embeddings_have_a_row_per_user_and_item_or_are_none(name, board, fitted):
     embeddings = fitted(name, board).embeddings()
     if embeddings is None:
@@ -142,7 +152,7 @@ def test_embeddings_have_a_row_per_user_and_item_or_are_none(name, board, fitted
     assert np.isfinite(users).all() and np.isfinite(items).all()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", LEARNED)
 def test_unknown_ids_and_impossible_lengths_are_refused(name, board, fitted):
     model = fitted(name, board)
     with pytest.raises(UnknownIdError, match="u0071"):

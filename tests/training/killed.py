@@ -3,8 +3,9 @@
     python killed.py STORE FOLDER=MOMENT,MOMENT,... FOLDER=...
 
 A moment is `place:count` (the process dies when it gets to the place for the count-th time in that session) or a number of
-seconds after which the parent kills it from outside. After the last moment one more session ends the run. Children are
-forked from a parent that has imported everything and computed nothing, which saves seconds per session.
+seconds after which the parent kills it from outside. After the last moment one more session ends the run. Folders named
+`residual...` train with a residual. Children are forked from a parent that has imported everything and computed nothing, which
+saves seconds per session.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def session(store: str, folder: str, moment: str | None, every: float) -> None:
             arm(place, int(count))
         resume = os.path.exists(os.path.join(folder, "config.json"))
         settings = {"checkpoint_every": every} if resume else {**SETTINGS, "checkpoint_every": every}
-        train(store, "lightgcn", folder, settings, validation=validation, resume=resume)
+        residual = {"weight": 0.5} if os.path.basename(folder).startswith("residual") else None
+        model = {"model_settings": {"residual": residual}, "validation": validation}
+        train(store, "lightgcn", folder, settings, resume=resume, **model)
         os._exit(0)
     if moment and ":" not in moment:
         time.sleep(float(moment))

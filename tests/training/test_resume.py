@@ -17,15 +17,17 @@ MOMENTS = {
     "in-steps": ["step:1", "step:5", "adam:3"],
     "in-checkpoints": ["tensors-written:3", "checkpoint:1", "state-before:4"],
     "in-the-journal": ["half-line:1", "record:1", "record:1", "half-line:1"],
+    "residual": ["step:2", "checkpoint:1", "record:1"],
     "from-outside": ["0.35", "0.5", "0.4", "0.6"],
 }
 
 
 @pytest.fixture(scope="module")
 def folder(board, tmp_path_factory) -> Path:
-    """Holds one run per entry of MOMENTS, killed there and resumed, and the run `whole`; and sessions.txt."""
+    """Holds one run per entry of MOMENTS, killed there and resumed, and the runs `whole`; and sessions.txt."""
     folder = tmp_path_factory.mktemp("killed")
-    runs = [f"{folder / name}={','.join(moments)}" for name, moments in {"whole": [], **MOMENTS}.items()]
+    whole = {"whole": [], "residual-whole": []}
+    runs = [f"{folder / name}={','.join(moments)}" for name, moments in {**whole, **MOMENTS}.items()]
     done = subprocess.run(
         [sys.executable, killed.__file__, str(board.folder), *runs],
         stdout=subprocess.PIPE,
@@ -64,6 +66,6 @@ def test_killed_and_resumed_reaches_the_same_weights_and_lines(folder, name):
     if name != "from-outside":  # there a session may be over before it is killed
         assert ends[:-1] == [f"{moment} killed" for moment in MOMENTS[name]]
     weights, lines = result(folder / name)
-    expected_weights, expected_lines = result(folder / "whole")
+    expected_weights, expected_lines = result(folder / ("residual-whole" if name == "residual" else "whole"))
     assert lines == expected_lines
     assert weights == expected_weights

@@ -1,0 +1,128 @@
+"""A fixed residual of a trained model: the scores of the graph filter, added when the model scores and ranks.
+
+The two err differently: gradient steps fit a low-rank product, the filter keeps the item-item part of the graph that no
+such product holds. Nothing of it is trained: neither the loss nor the vectors know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from graphrec.models.graph_filter import GraphFilter, GraphFilterSettings
+from graphrec.progress import SILENT, Reporter
+from graphrec.settings import Settings
+
+if TYPE_CHECKING:
+    from graphrec.graph.catalogue import Catalogue
+    from graphrec.graph.store import GraphStore
+
+_PREFIX = "residual."
+_USERS = 2000  # whose scores give the two standard deviations; on Gowalla 82 million scores each
+_USERS_AT_ONCE = 64  # bounds the memory of that: a few MB per signal
+
+
+class ResidualSettings(Settings):
+    """Settings of the residual. It is not trained: it enters only when scoring and ranking."""
+
+    weight: float = Field(default=0.5, gt=0)
+    """w, the share of the filter in standard deviations: at 1 both score sets spread alike."""
+    filter: GraphFilterSettings = GraphFilterSettings()
+    """The graph filter's own settings."""
+
+
+class Residual:
+    """Turns the scores <e_u, e_i> of a trained model into
+
+        s(u, i) = <e_u, e_i> / sigma_e + w f(u, i) / sigma_f
+
+    with f the `GraphFilter` fitted on the same training edges. sigma_e and sigma_f are the standard deviations of the two
+    score sets over all items and one fixed sample of up to 2,000 users with a training history, drawn from the seed; a set
+    without any spread is left as it is. Means are not subtracted: they are the same for all items, so no ranking sees them.
+
+    Args:
+        settings: the weight and the filter's settings.
+
+    Source: fusion of scores after scaling to unit variance, Montague and Aslam 2001, Relevance score normalization for
+        metasearch; here with one deviation per ranker instead of one per query, and a weight.
+    """
+
+    def __init__(self, settings: ResidualSettings) -> None:
+        self.settings = settings
+        self._filter = GraphFilter(settings.filter)
+        self._users = np.empty(0, np.int64)
+        self._filter_spread = self._trained_spread = 1.0
+
+    def fit(self, store: GraphStore, *, seed: int = 0, progress: Reporter = SILENT) -> None:
+        """Fit the filter on the training edges, draw the sample of users, and measure sigma_f.
+
+        Args:
+            store: the graph store.
+            seed: of the filter and of the sample; the same seed gives the same residual bit for bit on CPU.
+            progress: receives the filter's steps.
+
+        Raises:
+            ConfigError: a training weight is negative.
+        """
+        progress.note(f"residual: the graph filter with weight {self.settings.weight:g}, fixed while the model trains")
+        self._filter.fit(store, seed=seed, progress=progress)
+        active = np.flatnonzero(np.diff(self._filter.catalogue.seen_indptr))
+        self._users = np.sort(np.random.default_rng(seed).permutation(active)[:_USERS])
+        self._filter_spread = _spread(self._filter.score, self._users)
+
+    def measure(self, score: Callable[[np.ndarray], Tensor]) -> None:
+        """Measure sigma_e of a fitted residual.
+
+        Args:
+            score: from users (B,) to the trained model's own scores (B, I).
+        """
+        self._trained_spread = _spread(score, self._users)
+
+    def add(self, scores: Tensor, users: np.ndarray) -> Tensor:
+        """Return s for the trained model's own scores.
+
+        Args:
+            scores: <e_u, e_i>, float32 (B, I) on the CPU; overwritten.
+            users: int64 (B,), dense user indices.
+        """
+        scores.div_(self._trained_spread)
+        return scores.add_(self._filter.score(users), alpha=self.settings.weight / self._filter_spread)
+
+    def state(self) -> dict[str, Tensor | np.ndarray]:
+        """The filter and the two deviations, by names that begin with `residual.`."""
+        spreads = np.array([self._trained_spread, self._filter_spread])
+        return {_PREFIX + name: array for name, array in {**self._filter._state(), "spreads": spreads}.items()}
+
+    def restore(self, state: dict[str, Tensor], catalogue: Catalogue) -> None:
+        """Take over what `state` gave; other names are left alone.
+
+        Args:
+            state: of the whole model.
+            catalogue: the users and items that the model was fitted on.
+
+        Raises:
+            KeyError: a part is missing.
+        """
+        self._trained_spread, self._filter_spread = state[_PREFIX + "spreads"].tolist()
+        self._filter.catalogue = catalogue
+        own = {name.removeprefix(_PREFIX): array for name, array in state.items() if name.startswith(_PREFIX)}
+        self._filter._restore(own)
+
+
+def _spread(score: Callable[[np.ndarray], Tensor], users: np.ndarray) -> float:
+    """The standard deviation of all scores of `users`, or 1 where there is none to speak of."""
+    count, total, squares, shift = 0, 0.0, 0.0, 0.0
+    for start in range(0, len(users), _USERS_AT_ONCE):
+        block = score(users[start : start + _USERS_AT_ONCE]).double()
+        if not count:
+            shift = float(block.mean())  # sums of what is near 0 lose no digits
+        block -= shift
+        count, total, squares = count + block.numel(), total + float(block.sum()), squares + float(block.square().sum())
+    if not count:
+        return 1.0
+    deviation = max(0.0, squares / count - (total / count) ** 2) ** 0.5
+    return deviation if deviation > np.finfo(np.float32).tiny else 1.0
