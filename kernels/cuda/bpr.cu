@@ -5,6 +5,9 @@
 namespace {
 
 constexpr int kUnroll = 4;  // gathers in flight per group of lanes
+// Float32 fits 80 registers, so that three blocks share a multiprocessor; the others spill unless they get more.
+template <typename T>
+constexpr int kResidentBlocks = sizeof(T) == 4 ? 3 : kBlocksPerProcessor;
 
 template <typename T>
 struct Pairs {
@@ -58,8 +61,9 @@ struct Scores {
 
 // A group of lanes takes a pair.
 template <typename T, int WIDTH>
-__global__ void __launch_bounds__(kBlockThreads) pair_losses(const Pairs<T> pairs, int lanes, typename Sum<T>::type *losses,
-                                                             typename Sum<T>::type *slopes) {
+__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) pair_losses(const Pairs<T> pairs, int lanes,
+                                                                                 typename Sum<T>::type *losses,
+                                                                                 typename Sum<T>::type *slopes) {
     using S = typename Sum<T>::type;
     const Place place = place_of(lanes);
     const int64_t b = (int64_t(blockIdx.x) * kBlockWarps + place.warp) * place.groups + place.group;
@@ -132,9 +136,10 @@ struct ItemEntries {
 };
 
 template <typename T, int WIDTH, typename Entries>
-__global__ void __launch_bounds__(kBlockThreads) row_gradients(const Entries entries, int64_t num_rows, int lanes,
-                                                               const int64_t *indptr, const typename Sum<T>::type *gradient,
-                                                               typename Sum<T>::type scale, T *out) {
+__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) row_gradients(const Entries entries, int64_t num_rows,
+                                                                                   int lanes, const int64_t *indptr,
+                                                                                   const typename Sum<T>::type *gradient,
+                                                                                   typename Sum<T>::type scale, T *out) {
     using S = typename Sum<T>::type;
     const Place place = place_of(lanes);
     const int64_t dim = entries.pairs.dim, column = (int64_t(blockIdx.y) * lanes + place.part) * WIDTH;
