@@ -7,7 +7,8 @@ comparison of one run: our time, the other's over ours, the ratio that the kerne
 the share of the machine that is used: compulsory bytes a second over the copy bandwidth, or operations a second over those of a
 large matrix product, both measured here. The parts are scripts of their own (`spmm.py`, `attention.py`, `ranking.py`,
 `sampling.py`, `step.py`), which say in detail what is timed. --public takes a checkout of LightGCN's public code and times its
-step too. Nothing else should run beside this.
+step too. Each part runs in a process of its own, because DGL, implicit and torch bring OpenMP runtimes whose idle threads spin
+and slow each other down. Nothing else should run beside this.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import attention
 import public_lightgcn
@@ -132,27 +136,49 @@ def main() -> None:
     parser.add_argument("--public", type=Path, metavar="FOLDER", help="checkout of LightGCN's public code")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    bandwidth, operations = spmm.copy_bandwidth(), peak_operations()
-    machine = {
-        "backend": backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9,
-        "peak_gflop_s": operations / 1e9, "load_before": os.getloadavg()[0],
-    }  # fmt: skip
-    lines: list[Line] = []
-    if "spmm" in options.only:
-        lines += spmm_lines(options.data, bandwidth, options.repeats)
-    if "attention" in options.only:
-        lines += attention_lines(options.data, options.repeats)
-    if "ranking" in options.only:
-        lines += ranking_lines(options.data, max(3, options.repeats // 3), operations)
-    if "sampling" in options.only:
-        users, items, num_users, num_items = spmm.read_edges(options.data)
-        lines += sampling_lines(Relation.from_coo(users, items, num_users, num_items), options.repeats)
-    if "step" in options.only:
-        lines += step_lines(options.data, options.public)
+    if len(options.only) == 1:
+        result = measure(options.only[0], options.data, options.repeats, options.public)
+    else:
+        parts = [in_child(part, options) for part in options.only]
+        result = parts[0] | {"lines": [line for part in parts for line in part["lines"]]}
     if options.json:
-        print(json.dumps(machine | {"lines": [asdict(line) for line in lines]}))
-        return
-    print("  ".join(f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}" for name, value in machine.items()))
+        print(json.dumps(result))
+    else:
+        show(result)
+
+
+def measure(part: str, data: Path, repeats: int, public: Path | None) -> dict[str, Any]:
+    """Run one part: the machine's figures, and its lines of the table under "lines"."""
+    load = os.getloadavg()[0]
+    bandwidth, operations = spmm.copy_bandwidth(), peak_operations()
+    if part == "spmm":
+        lines = spmm_lines(data, bandwidth, repeats)
+    elif part == "attention":
+        lines = attention_lines(data, repeats)
+    elif part == "ranking":
+        lines = ranking_lines(data, max(3, repeats // 3), operations)
+    elif part == "sampling":
+        users, items, num_users, num_items = spmm.read_edges(data)
+        lines = sampling_lines(Relation.from_coo(users, items, num_users, num_items), repeats)
+    else:
+        lines = step_lines(data, public)
+    return {
+        "backend": backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9,
+        "peak_gflop_s": operations / 1e9, "load_before": load, "lines": [asdict(line) for line in lines],
+    }  # fmt: skip
+
+
+def in_child(part: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one part in a process of its own."""
+    command = [sys.executable, __file__, "--data", str(options.data), "--only", part, "--json"]
+    command += ["--repeats", str(options.repeats)] + (["--public", str(options.public)] if options.public else [])
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table."""
+    lines = [Line(**line) for line in result.pop("lines")]
+    print("  ".join(f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}" for name, value in result.items()))
     print(f"{'kernel':30} {'ours':>10}  {'against':40} {'ratio':>6} {'goal':>5}  share of machine")
     for line in lines:
         goal = "" if line.goal is None else f"{line.goal:g}"

@@ -3,8 +3,9 @@
     python examples/benchmarks/spmm.py --data DIR [--dims 16 32 64 100 128 256] [--repeats 15] [--json]
 
 DIR holds a `train.txt` adjacency list (`user item item ...`), plain or .gz. One product goes over both directions of every
-edge, with D^-1/2 before and after, as LightGCN propagates. All ways run in turn within a repeat, so that they meet the same
-noise; milliseconds are medians. Results are compared with a float64 product first.
+edge, with D^-1/2 before and after, as LightGCN propagates. All ways take turns, so that they meet the same noise; a turn is
+three calls in a row, as in training, of which the first is not counted. Milliseconds are medians. Results are compared with a
+float64 product first.
 
 `fraction` is the compulsory traffic (index once, each row read once and written once) over the time, as a share of the
 copy bandwidth that is measured in the same run: how far the kernel is from a memory that is read without repetition.
@@ -51,14 +52,16 @@ def square_relation(users: np.ndarray, items: np.ndarray, num_users: int, num_it
 
 
 def medians(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each way; all run once in every repeat, the first repeat is a warm-up."""
+    """Median milliseconds of each way over `repeats` turns of three calls, of which the first is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         for name, run in ways.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: 1e3 * statistics.median(values[1:]) for name, values in seconds.items()}
+            for call in range(3):
+                start = time.perf_counter()
+                run()
+                if call:
+                    seconds[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 
 def copy_bandwidth(megabytes: int = 256) -> float:
