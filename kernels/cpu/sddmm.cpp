@@ -3,6 +3,9 @@
 
 namespace {
 
+constexpr int64_t kPrefetchEdges = 8;
+constexpr int64_t kCacheLine = 64;
+
 template <typename T>
 inline typename Sum<T>::type dot(const T *a, const T *b, int64_t dim) {
     using S = typename Sum<T>::type;
@@ -17,10 +20,11 @@ inline typename Sum<T>::type dot(const T *a, const T *b, int64_t dim) {
         const int64_t count = dim - d < kLanes ? dim - d : kLanes;
         sum[0] += count == kLanes ? load(a + d) * load(b + d) : load_part(a + d, count) * load_part(b + d, count);
     }
-    sum[0] += sum[1];
-    S total = 0;
-    for (int lane = 0; lane < kLanes; ++lane) total += sum[0][lane];
-    return total;
+    S lanes[kLanes];
+    store(lanes, sum[0] + sum[1]);
+    for (int half = kLanes / 2; half; half /= 2)  // in pairs: the compiler keeps this in registers
+        for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+    return lanes[0];
 }
 
 template <typename T>
@@ -46,7 +50,13 @@ GRAPHREC_CPU(sddmm)(int64_t dtype, int64_t num_rows, int64_t dim, const int64_t 
             const int64_t row = rows ? rows[r] : r;
             const S outer = scale ? S(alpha) * scale[row] : S(alpha);
             const T *x = static_cast<const T *>(a) + r * dim;
+            const int64_t end = rows ? indptr[row + 1] : indptr[num_rows];  // the next row's edges follow
             for (int64_t edge = indptr[row]; edge < indptr[row + 1]; ++edge) {
+                if (edge + kPrefetchEdges < end) {
+                    const T *ahead = static_cast<const T *>(b) + indices[edge + kPrefetchEdges] * dim;
+                    for (int64_t byte = 0; byte < int64_t(dim * sizeof(T)); byte += kCacheLine)
+                        __builtin_prefetch(reinterpret_cast<const char *>(ahead) + byte, 0, 3);
+                }
                 const int64_t column = indices[edge];
                 const T *other = static_cast<const T *>(b) + column * dim;
                 const S product = argmax ? winning_dot(x, other, argmax + r * dim, edge, dim) : dot(x, other, dim);
