@@ -1,32 +1,11 @@
 // Bayesian personalised ranking on compact rows: losses of pairs, and gradients summed row by row in a fixed order.
-#include "kernel.h"
-
+#include "dot.h"
 #include "exponential.h"
 
 namespace {
 
 inline float logarithm_of_more_than_one(float x) { return __builtin_log1pf(x); }
 inline double logarithm_of_more_than_one(double x) { return __builtin_log1p(x); }
-
-template <typename T>
-inline typename Sum<T>::type inner(const T *a, const T *b, int64_t dim) {
-    using S = typename Sum<T>::type;
-    constexpr int64_t kLanes = Vector<S>::lanes;
-    typename Vector<S>::type sum[2] = {};
-    int64_t d = 0;
-    for (; d + 2 * kLanes <= dim; d += 2 * kLanes) {
-        sum[0] += load(a + d) * load(b + d);
-        sum[1] += load(a + d + kLanes) * load(b + d + kLanes);
-    }
-    for (; d < dim; d += kLanes) {
-        const int64_t count = dim - d < kLanes ? dim - d : kLanes;
-        sum[0] += load_part(a + d, count) * load_part(b + d, count);
-    }
-    sum[0] += sum[1];
-    S total = 0;
-    for (int lane = 0; lane < kLanes; ++lane) total += sum[0][lane];
-    return total;
-}
 
 // log(1 + exp(x)) and its slope, from the exponential of -|x|, which cannot overflow.
 template <typename S>
@@ -108,10 +87,10 @@ GRAPHREC_CPU(bpr)(int64_t dtype, int64_t batch, int64_t num_negatives, int64_t d
 #pragma omp parallel for schedule(static) num_threads(int(num_threads))
         for (int64_t b = 0; b < batch; ++b) {
             const T *user = static_cast<const T *>(user_x) + users[b] * dim;
-            const S positive = inner(user, items + positives[b] * dim, dim);
+            const S positive = dot(user, items + positives[b] * dim, dim);
             S loss = 0;
             for (int64_t j = b * num_negatives; j < (b + 1) * num_negatives; ++j)
-                loss += softplus(S(inner(user, items + negatives[j] * dim, dim) - positive), static_cast<S *>(slopes)[j]);
+                loss += softplus(S(dot(user, items + negatives[j] * dim, dim) - positive), static_cast<S *>(slopes)[j]);
             static_cast<S *>(losses)[b] = loss;
         }
         return GRAPHREC_OK;

@@ -1,31 +1,10 @@
 // Dot products along edges: scores of pairs, and the edge-weight gradient of spmm.
-#include "kernel.h"
+#include "dot.h"
 
 namespace {
 
 constexpr int64_t kPrefetchEdges = 8;
 constexpr int64_t kCacheLine = 64;
-
-template <typename T>
-inline typename Sum<T>::type dot(const T *a, const T *b, int64_t dim) {
-    using S = typename Sum<T>::type;
-    constexpr int kLanes = Vector<S>::lanes;
-    typename Vector<S>::type sum[2] = {};
-    int64_t d = 0;
-    for (; d + 2 * kLanes <= dim; d += 2 * kLanes) {
-        sum[0] += load(a + d) * load(b + d);
-        sum[1] += load(a + d + kLanes) * load(b + d + kLanes);
-    }
-    for (; d < dim; d += kLanes) {
-        const int64_t count = dim - d < kLanes ? dim - d : kLanes;
-        sum[0] += count == kLanes ? load(a + d) * load(b + d) : load_part(a + d, count) * load_part(b + d, count);
-    }
-    S lanes[kLanes];
-    store(lanes, sum[0] + sum[1]);
-    for (int half = kLanes / 2; half; half /= 2)  // in pairs: the compiler keeps this in registers
-        for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-    return lanes[0];
-}
 
 template <typename T>
 inline typename Sum<T>::type winning_dot(const T *a, const T *b, const int64_t *argmax, int64_t edge, int64_t dim) {
