@@ -33,9 +33,9 @@ SANITIZE ?= address,undefined
 RUNTIMES := $(if $(filter thread,$(SANITIZE)),tsan,asan ubsan)
 CXX ?= g++
 sanitize: $(VENV)/.installed-test
-	cmake -S . -B build/sanitize-$(SANITIZE) -DGRAPHREC_SANITIZE=$(SANITIZE) -DGRAPHREC_STRICT=ON -DGRAPHREC_CUDA=OFF \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja -S . -B build/sanitize-$(SANITIZE) -DGRAPHREC_SANITIZE=$(SANITIZE) -DGRAPHREC_STRICT=ON -DGRAPHREC_CUDA=OFF \
 	  -DCMAKE_BUILD_TYPE=Debug >/dev/null
-	cmake --build build/sanitize-$(SANITIZE) --parallel 2 >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitize-$(SANITIZE) >/dev/null
 	LD_PRELOAD="$(foreach name,$(RUNTIMES),$$($(CXX) -print-file-name=lib$(name).so))" ASAN_OPTIONS=detect_leaks=0 \
 	  TSAN_OPTIONS=ignore_noninstrumented_modules=1 GRAPHREC_BACKEND=native \
 	  GRAPHREC_LIBRARIES=build/sanitize-$(SANITIZE)/kernels $(BIN)/python -m pytest tests/ops -p no:cacheprovider $(PYTEST_ARGS)
