@@ -246,7 +246,7 @@ def _spmm_reference(indptr, indices, x, left, right, alpha, z, beta, rows, edge_
         edge_weight = edge_weight[edge_ids]
     if rows is None and not maximum:
         values = x.new_ones(len(indices)) if edge_weight is None else edge_weight
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.autocast(x.device.type, enabled=False):  # there is no bfloat16 sparse product
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support")  # torch says so once per process
             shape = (len(indptr) - 1, len(x))
             y = torch.sparse_csr_tensor(indptr, indices.long(), values, shape, check_invariants=False) @ x
