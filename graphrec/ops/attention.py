@@ -5,18 +5,19 @@ U rows (destinations), I columns (sources), E edges, H heads, F features of a he
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from graphrec import _kernels
+from graphrec.ops.philox import counters, philox, unit
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
-from graphrec.ops.spmm import scale_dtype
+from graphrec.ops.spmm import contiguous, scale_dtype
 
 _KINDS = {"gat": 1, "gatv2": 2}
 _PARTIALS = 256  # partial sums of the attention vectors' gradient: fixed, so that the result does not depend on threads
-_WORD = 0xFFFFFFFF
 
 
 def gat(
@@ -72,7 +73,8 @@ def gatv2(
 ) -> Tensor:
     """Average the neighbours' features as `gat` does, with scores that look at both ends together.
 
-    s(e, h) = Σ_f attention[h, f] · LeakyReLU(dst_x[r, h, f] + src_x[c, h, f]) for the edge e = (r, c). Differentiable in the features and the attention vectors.
+    s(e, h) = Σ_f attention[h, f] · LeakyReLU(dst_x[r, h, f] + src_x[c, h, f]) for the edge e = (r, c).
+    Differentiable in the features and the attention vectors.
 
     **Source**: Brody et al. 2022, "How Attentive are Graph Attention Networks?", arXiv 2105.14491, equation 7.
 
@@ -102,20 +104,11 @@ def keep_factors(num_edges: int, heads: int, seed: int, dropout: float, device: 
 
     **Source**: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
     """
-    counter = torch.arange(num_edges * heads, device=device)
-    block = torch.arange((num_edges * heads + 3) // 4, device=device)
-    a, b = block & _WORD, block >> 32
-    c = d = torch.zeros_like(block)
-    k0, k1 = seed & _WORD, (seed >> 32) & _WORD
-    for _ in range(10):
-        # A product has 64 bits and wraps into the sign; the shift's copies of the sign are masked away.
-        left, right = a * 0xD2511F53, c * 0xCD9E8D57
-        a, b, c, d = (right >> 32 & _WORD) ^ b ^ k0, right & _WORD, (left >> 32 & _WORD) ^ d ^ k1, left & _WORD
-        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
-    words = torch.stack([a, b, c, d], 1).flatten()[: len(counter)]
-    share = torch.tensor(dropout, dtype=torch.float32, device=device)
-    unit = (words >> 8).to(torch.float32) / 16777216.0
-    return torch.where(unit < share, torch.zeros_like(share), 1.0 / (1.0 - share)).view(num_edges, heads)
+    blocks = counters(0, (num_edges * heads + 3) // 4)
+    words = philox(seed, blocks, 0).T.reshape(-1)[: num_edges * heads]
+    share = np.float32(dropout)
+    keep = np.where(unit(words) < share, np.float32(0), np.float32(1) / (np.float32(1) - share))
+    return torch.from_numpy(keep.reshape(num_edges, heads)).to(device)
 
 
 def _index(relation: Relation) -> tuple[Tensor, ...]:
@@ -140,7 +133,7 @@ def _check_tensor(operator: str, name: str, value: Tensor, shape: tuple[int, ...
 def _compute(indptr, indices, t_indptr, t_indices, t_edges, dst, src_score, src_x, attention, slope, dropout, seed):  # type: ignore[no-untyped-def]
     if _kernels.kind(src_x) is None or not src_x[0:1].numel():
         return _gat_reference(indptr, indices, dst, src_score, src_x, attention, slope, dropout, seed)
-    dst, src_score, src_x, attention = map(_contiguous, (dst, src_score, src_x, attention))
+    dst, src_score, src_x, attention = map(contiguous, (dst, src_score, src_x, attention))
     y, lse = _fake(indptr, indices, t_indptr, t_indices, t_edges, dst, src_score, src_x, attention, slope, dropout, seed)
     if y.numel():
         _kernels.call(
@@ -174,7 +167,7 @@ def _compute_backward(
         return _gat_backward_reference(
             indptr, indices, dst, src_score, src_x, attention, y, lse, gradient, slope, dropout, seed
         )
-    dst, src_score, src_x, attention, gradient = map(_contiguous, (dst, src_score, src_x, attention, gradient))
+    dst, src_score, src_x, attention, gradient = map(contiguous, (dst, src_score, src_x, attention, gradient))
     gradients = [torch.empty_like(x) for x in (dst, lse[:0] if src_score is None else src_score, src_x)]
     num_partials = 0 if attention is None else _PARTIALS
     partials = lse.new_empty(num_partials, *src_x.shape[1:])
@@ -198,10 +191,6 @@ def _fake_backward(
 
 def _kind(attention: Tensor | None) -> int:
     return _KINDS["gat" if attention is None else "gatv2"]
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
 
 
 _INPUTS = (

@@ -136,8 +136,8 @@ def product(
         positions = None if columns is None else positions_of(columns, num_columns)
         _kernels.call(
             *("spmm", x, _kernels.DTYPES[x.dtype], int(maximum), num_rows, x.shape[1], indptr, indices, rows, positions),
-            *(_contiguous(edge_weight), edge_ids, x, _contiguous(left), _contiguous(right), float(alpha)),
-            *(_contiguous(z), float(beta), y, argmax if maximum else None),
+            *(contiguous(edge_weight), edge_ids, x, contiguous(left), contiguous(right), float(alpha)),
+            *(contiguous(z), float(beta), y, argmax if maximum else None),
         )
     return y, argmax
 
@@ -149,7 +149,8 @@ def positions_of(columns: Tensor, num_columns: int) -> Tensor:
     return positions
 
 
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
+def contiguous(tensor: Tensor | None) -> Tensor | None:
+    """The tensor with dense rows, or None."""
     return None if tensor is None else tensor.contiguous()
 
 
@@ -210,8 +211,8 @@ def _max_transpose(t_indptr, t_indices, edges, gradient, edge_weight, left, righ
     if out.numel():
         _kernels.call(
             *("spmm_max_backward", gradient, _kernels.DTYPES[gradient.dtype], len(out), out.shape[1], t_indptr, t_indices),
-            *(None if rows is None else positions_of(rows, num_dst), _contiguous(edge_weight), edges, gradient),
-            *(_contiguous(left), _contiguous(right), float(alpha), argmax, out),
+            *(None if rows is None else positions_of(rows, num_dst), contiguous(edge_weight), edges, gradient),
+            *(contiguous(left), contiguous(right), float(alpha), argmax, out),
         )
     return out
 

@@ -64,8 +64,8 @@ def export(
 
     The metric is the inner product: for one user, `item_vectors @ user_vector` orders the items as the model's own
     scores do. There are two exceptions by design: the graph filter exports its low-rank factors, which are its ideal
-    low-pass part without the item-item part, and a model with a residual its trained vectors alone. How far vectors and model agree is measured on a sample of users and
-    written to the manifest, with a note where they differ.
+    low-pass part without the item-item part, and a model with a residual its trained vectors alone. How far vectors and
+    model agree is measured on a sample of users and written to the manifest, with a note where they differ.
 
     Args:
         source: a run, a model, or the folder of either.
