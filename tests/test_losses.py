@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from graphrec.losses import BCE, BPR, CCL, LOSSES, Batch, SampledSoftmax, SampledSoftmaxSettings
+from graphrec.losses import LOSSES
+from graphrec.losses.batch import Batch
+from graphrec.losses.pairwise import BCE, BPR, CCL
+from graphrec.losses.softmax import SampledSoftmax, SampledSoftmaxSettings
 from graphrec.registry import resolve
 
 POSITIVE = torch.tensor([0.5, -0.2])

@@ -27,7 +27,7 @@ import torch
 
 from graphrec.errors import ConfigError
 from graphrec.graph.store import GraphStore
-from graphrec.losses import Batch
+from graphrec.losses.batch import Batch
 from graphrec.models.lightgcn import LightGCN
 from graphrec.training.settings import TrainSettings
 

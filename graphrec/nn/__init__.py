@@ -2,6 +2,11 @@
 
 Every part is a `torch.nn.Module` made from its own settings. Inputs give the first embeddings of users and items, the
 encoder mixes them over the graph, and the head turns a user's and an item's vector into a score.
+
+An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and the source of its random start, and says with
+`out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for.
+Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
+training mode.
 """
 
 from __future__ import annotations

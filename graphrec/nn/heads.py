@@ -1,13 +1,16 @@
 """Heads: how a user's vector and an item's vector become a score.
 
-A head has four methods. `prepare` transforms each row once; `pairs` and `matrix` score prepared rows; `ranking_vectors`
-gives the vectors whose plain dot product ranks items for a trained model, which is what export and retrieval use.
+A head is made from its settings, the dimension D of the encoded vectors and a generator for its random start. It has four
+methods. `prepare` transforms each row once; `pairs` and `matrix` score prepared rows; `ranking_vectors` gives what a trained
+model keeps of a user and an item: vectors whose plain dot product ranks items where `is_inner_product`, which is what export
+and retrieval use, and otherwise the rows that `prepare` and `matrix` score again.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -23,8 +26,11 @@ class DotHead(nn.Module):
     """s(u, i) = <e_u, e_i>."""
 
     Settings = DotSettings
+    is_inner_product: ClassVar[bool] = True  # scores are inner products of prepared rows
 
-    def __init__(self, settings: DotSettings | None = None) -> None:
+    def __init__(
+        self, settings: DotSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +71,9 @@ class CosineHead(DotHead):
 
     Settings = CosineSettings
 
-    def __init__(self, settings: CosineSettings | None = None) -> None:
+    def __init__(
+        self, settings: CosineSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.settings = settings or CosineSettings()
 

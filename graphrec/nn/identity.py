@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from graphrec.settings import Settings
@@ -21,12 +22,17 @@ class IdentityEncoder(nn.Module):
 
     Args:
         settings: none are known.
+        dim: D of the inputs, and of what comes out.
+        generator: not used.
     """
 
     Settings = IdentitySettings
 
-    def __init__(self, settings: IdentitySettings | None = None) -> None:
+    def __init__(
+        self, settings: IdentitySettings | None = None, dim: int = 0, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
+        self.out_dim = dim
 
     def forward(
         self,

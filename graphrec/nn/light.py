@@ -30,9 +30,11 @@ class LightGCNEncoder(nn.Module):
 
     Settings = LightGCNSettings
 
-    def __init__(self, settings: LightGCNSettings | None = None) -> None:
+    def __init__(
+        self, settings: LightGCNSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
-        self.settings = settings or LightGCNSettings()
+        self.settings, self.out_dim = settings or LightGCNSettings(), dim
 
     def forward(
         self,

@@ -119,7 +119,7 @@ class Loop:
             group["lr"] = learning_rate(self.settings, at.steps, self.sampler.steps_per_epoch)
         self.optimizer.zero_grad(set_to_none=True)
         loss, _ = self.model.batch_loss(
-            batch.to(self.model.device), self.settings.weight_decay, self.settings.precision
+            batch.to(self.model.device), self.settings.weight_decay, self.settings.precision, at.steps
         )
         self._check_finite(loss)
         loss.backward()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from graphrec.graph.catalogue import Catalogue
-from graphrec.losses import Batch, Negatives
+from graphrec.losses.batch import Batch, Negatives
 from graphrec.training.negatives import NegativeSource
 
 _DRAWS_AT_ONCE = 1 << 21  # 16 MB of int64
@@ -60,7 +60,7 @@ class Sampler(ABC):
             negatives = self._draw_rows(users, rng)
             for step in range(first, last):
                 rows = slice((step - first) * self._batch_size, (step - first + 1) * self._batch_size)
-                if self._negatives.kind == "rows":
+                if self._negatives.kind in ("rows", "none"):
                     if step >= start:
                         parts = (users[rows], positives[rows], negatives[rows])
                         yield Batch.from_indices(*(torch.from_numpy(part) for part in parts))

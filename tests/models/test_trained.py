@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphrec.errors import ConfigError
-from graphrec.losses import Batch
+from graphrec.losses.batch import Batch
 from graphrec.models import create
 
 BATCH = Batch.from_indices(torch.tensor([0, 3, 0]), torch.tensor([2, 3, 2]), torch.tensor([[1], [4], [5]]))

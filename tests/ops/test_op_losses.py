@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from graphrec.losses import BPR, Batch, SampledSoftmax
+from graphrec.losses.batch import Batch
+from graphrec.losses.pairwise import BPR
+from graphrec.losses.softmax import SampledSoftmax
 from graphrec.ops import losses
 from graphrec.ops.losses import bpr, sampled_softmax, sum_by_index
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphrec.losses import Negatives
+from graphrec.losses.batch import Negatives
 from graphrec.registry import resolve
 from graphrec.training import SAMPLERS, samplers
 from graphrec.training.negatives import NegativeSource

@@ -1,0 +1,23 @@
+"""Losses of trained models: one line per loss, imported only when it is asked for.
+
+A ranking loss is made from its own `Settings`, says which negatives it wants (`negatives`), and turns scores into one
+number: `loss(positive (B,), negative (B, n) or (B, M), batch)`. Two things are optional:
+
+- `of_rows(user, item, batch)`: the same loss on prepared rows whose inner products are the scores, in one operator. A loss
+  without negatives (`Negatives("none")`) has only this one, and then needs a head whose scores are inner products.
+- `prepare(train)`: called once with the training matrix (U, I) before the first step, for constants of the graph.
+
+An auxiliary loss is added to the ranking loss with a weight of its own: `auxiliary(step)` turns a
+`graphrec.losses.step.Step`, all that a training step has at hand, into one number. It may have `prepare` too.
+"""
+
+from __future__ import annotations
+
+LOSSES: dict[str, str] = {
+    "bpr": "graphrec.losses.pairwise:BPR",
+    "bce": "graphrec.losses.pairwise:BCE",
+    "ccl": "graphrec.losses.pairwise:CCL",
+    "sampled-softmax": "graphrec.losses.softmax:SampledSoftmax",
+}
+
+AUXILIARY: dict[str, str] = {}
