@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,30 +30,37 @@ class Response:
     smooth_share: float | None
     gain_exponent: float | None
 
-    def factors(
-        self, train: sp.csr_matrix, values: torch.Tensor, directions: torch.Tensor
-    ) -> tuple[np.ndarray, torch.Tensor]:
-        """The thin factors of the flat low-pass: w D_i^-c Q h and D_i^c Q, both float32 (I, r).
-
-        Args:
-            train: R, (U, I).
-            values: singular values (r,), descending.
-            directions: Q, (I, r).
-        """
-        degree = torch.from_numpy(np.asarray(train.sum(axis=0), dtype=np.float64).ravel())
-        power = torch.where(degree > 0, degree, 1.0).pow(self.gain_exponent).float()
-        gain = torch.where(degree > 0, power, 0.0)[:, None]  # D_i^c
-        loss = torch.where(degree > 0, 1 / power, 0.0)[:, None]  # D_i^-c
-        flat = self.smooth_share * self.flat(values)
-        return (loss * directions * flat).numpy(), gain * directions
-
     def flat(self, values: torch.Tensor) -> torch.Tensor:
         """The flat low-pass at each direction: l^2 / (l^2 + t^2) for l = s^2 / s_1^2, (r,); 0 for empty directions."""
         squares = (values / values[0].clamp(min=1e-30)).pow(4)
         return torch.where(squares > 0, squares / (squares + self.cutoff**2).clamp(min=1e-30), 0.0)
 
 
-def choose_response(
+def factors(
+    responses: Sequence[Response], train: sp.csr_matrix, values: torch.Tensor, directions: torch.Tensor
+) -> tuple[np.ndarray, torch.Tensor]:
+    """The thin factors of the flat low-passes' mean: D_i^-c Q h and D_i^c Q, both float32 (I, r).
+
+    Args:
+        responses: with equal c; h is the mean of w l^2 / (l^2 + t^2) over them.
+        train: R, (U, I).
+        values: singular values (r,), descending.
+        directions: Q, (I, r).
+    """
+    degree = torch.from_numpy(np.asarray(train.sum(axis=0), dtype=np.float64).ravel())
+    power = torch.where(degree > 0, degree, 1.0).pow(responses[0].gain_exponent).float()
+    gain = torch.where(degree > 0, power, 0.0)[:, None]  # D_i^c
+    loss = torch.where(degree > 0, 1 / power, 0.0)[:, None]  # D_i^-c
+    flat = torch.stack([response.smooth_share * response.flat(values) for response in responses]).mean(dim=0)
+    return (loss * directions * flat).numpy(), gain * directions
+
+
+def smooth_share(responses: Sequence[Response]) -> float:
+    """The mean weight of the flat low-passes."""
+    return sum(response.smooth_share for response in responses) / len(responses)
+
+
+def choose_responses(
     train: sp.csr_matrix,
     given: Response,
     user_exponent: float,
@@ -61,11 +68,13 @@ def choose_response(
     rank: int,
     seed: int,
     progress: Reporter,
-) -> Response:
+) -> list[Response]:
     """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
     A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked
-    by every candidate. One decomposition serves them all.
+    by every candidate. One decomposition serves them all. The best candidates often lie closer together than chance, so
+    all those are returned that fall behind the best, over the same users, by no more than one standard error of the
+    difference and share its gain exponent: the filter is their mean, and does not hang on which of them came out first.
 
     Args:
         train: R, float32 (U, I).
@@ -73,17 +82,20 @@ def choose_response(
         user_exponent, item_exponent, rank: of the filter.
         seed: of the held-out part, the users and the decomposition.
         progress: receives the candidates.
+
+    Source: the rule of one standard error, Breiman et al. (1984), "Classification and regression trees", section 3.4.3,
+        which takes the simplest of the candidates; here they are averaged.
     """
     candidates = list(_candidates(given))
     if len(candidates) == 1:
-        return candidates[0]
+        return candidates
     rng = np.random.default_rng(seed)
     kept, hidden = hide(train, _HELD_OUT, rng)
     users = np.flatnonzero(np.diff(hidden.indptr))
     if not len(users):
         cutoff, share, gain = _DEFAULT
         fallback = Response(cutoff, share, gain)
-        return replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})
+        return [replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})]
     users = np.sort(rng.permutation(users)[:_USERS])
     interactions = NormalisedInteractions(kept, user_exponent, item_exponent)
     generator = torch.Generator().manual_seed(seed)
@@ -94,12 +106,26 @@ def choose_response(
         for candidate in candidates:
             quality.append(judge.quality(candidate, values, directions))
             task.advance()
-    best = candidates[int(np.argmax(quality))]
+    chosen = nearly_best(candidates, np.stack(quality))
+    shapes = "; ".join(f"cutoff {one.cutoff:g}, smooth share {one.smooth_share:g}" for one in chosen)
     progress.note(
-        f"graph filter: cutoff {best.cutoff:g}, smooth share {best.smooth_share:g}, gain exponent "
-        f"{best.gain_exponent:g}, chosen among {len(candidates)} on {len(users):,} users' held-out training items"
+        f"graph filter: gain exponent {chosen[0].gain_exponent:g}, mean of {len(chosen)} of {len(candidates)} shapes, "
+        f"judged on {len(users):,} users' held-out training items: {shapes}"
     )
-    return best
+    return chosen
+
+
+def nearly_best(candidates: list[Response], quality: np.ndarray) -> list[Response]:
+    """The best by quality (candidates, users), and those of its gain exponent within one standard error of it."""
+    best = int(np.argmax(quality.mean(axis=1)))
+    behind = quality[best] - quality  # of each candidate for each user
+    error = behind.std(axis=1, ddof=1) / quality.shape[1] ** 0.5 if quality.shape[1] > 1 else np.zeros(len(quality))
+    near = behind.mean(axis=1) <= error
+    return [
+        candidate
+        for candidate, is_near in zip(candidates, near, strict=True)
+        if is_near and candidate.gain_exponent == candidates[best].gain_exponent
+    ]
 
 
 def hide(matrix: sp.csr_matrix, share: float, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -142,11 +168,11 @@ class _Judge:
         self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
         self._discount = 1 / np.log2(np.arange(2, _LIST_LENGTH + 2))
 
-    def quality(self, response: Response, values: torch.Tensor, directions: torch.Tensor) -> float:
-        """Mean Recall@20 + NDCG@20 over the users."""
+    def quality(self, response: Response, values: torch.Tensor, directions: torch.Tensor) -> np.ndarray:
+        """Recall@20 + NDCG@20 of each user, float64 (B,)."""
         key = response.cutoff, response.gain_exponent
         if self._flat is None or self._flat[0] != key:  # the grid varies the share fastest
-            analysis, synthesis = replace(response, smooth_share=1.0).factors(self._kept, values, directions)
+            analysis, synthesis = factors([replace(response, smooth_share=1.0)], self._kept, values, directions)
             self._flat = key, torch.from_numpy(self._rows @ analysis) @ synthesis.T
         scores = torch.lerp(self._linear, self._flat[1], response.smooth_share)
         k = min(_LIST_LENGTH, scores.shape[1])
@@ -158,4 +184,4 @@ class _Judge:
         wanted = np.diff(self._truth.indptr)
         ideal = np.cumsum(self._discount)[np.minimum(wanted, _LIST_LENGTH) - 1]
         gain = (hits * self._discount[:k]).sum(axis=1) / ideal
-        return float((hits.sum(axis=1) / wanted + gain).mean())
+        return hits.sum(axis=1) / wanted + gain

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from graphrec import settings
 from graphrec.models.base import Recommender, training_matrix
-from graphrec.models.filter_response import Response, choose_response
+from graphrec.models.filter_response import Response, choose_responses, factors, smooth_share
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
@@ -30,7 +30,8 @@ class GraphFilterSettings(settings.Settings):
     """Settings of the graph filter.
 
     The last three settings shape the filter. What suits a log depends on how dense it is, so they are chosen together at
-    fit time on a fifth of the training items that is held out for that; give all three to skip it.
+    fit time on a fifth of the training items that is held out for that, and shapes that chance alone could part from the
+    best are averaged; give all three to skip it.
 
     Attributes:
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
@@ -59,7 +60,7 @@ class GraphFilter(Recommender):
         score(u) = r_u ((1 - w) R~^T R~ / s_1^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c)
 
     The first term is the linear low-pass, evaluated for blocks of users as two sparse products; the second the flat
-    low-pass, two thin dense products. No I x I matrix is ever formed.
+    low-pass, two thin dense products. No I x I matrix is ever formed. Several shapes (w, t) of one c give the mean of their filters.
 
     Source: Shen et al. (2021), "How powerful is graph convolution for recommendation?", arXiv 2108.07567, equation 12
         and algorithm 1, which is a = b = c = 1/2 and t = 0. The smooth flank of the flat low-pass is the Butterworth
@@ -74,11 +75,11 @@ class GraphFilter(Recommender):
         given = Response(self.settings.cutoff, self.settings.smooth_share, self.settings.gain_exponent)
         exponents = self.settings.user_exponent, self.settings.item_exponent
         rank = min(self.settings.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
-        response = choose_response(train, given, *exponents, rank, seed, progress)
+        responses = choose_responses(train, given, *exponents, rank, seed, progress)
         interactions = NormalisedInteractions(train, *exponents)
         generator = torch.Generator().manual_seed(seed)
         _, values, directions = truncated_svd(interactions, rank, generator, progress)
-        self._take(train, interactions, values, directions, response)
+        self._take(train, interactions, values, directions, responses)
 
     def _take(
         self,
@@ -86,12 +87,12 @@ class GraphFilter(Recommender):
         interactions: NormalisedInteractions,
         values: torch.Tensor,
         directions: torch.Tensor,
-        response: Response,
+        responses: list[Response],
     ) -> None:
         self._train, self._interactions = train, interactions
-        self._values, self._directions, self.response = values, directions, response
-        self._linear_weight = (1 - response.smooth_share) / max(float(values[0]) ** 2, 1e-30)
-        self._analysis, self._synthesis = response.factors(train, values, directions)
+        self._values, self._directions, self.responses = values, directions, responses
+        self._linear_weight = (1 - smooth_share(responses)) / max(float(values[0]) ** 2, 1e-30)
+        self._analysis, self._synthesis = factors(responses, train, values, directions)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
         return self._filtered(self._train[users])
@@ -117,8 +118,9 @@ class GraphFilter(Recommender):
     def embeddings(self) -> dict[str, np.ndarray]:
         """The low-rank factors, user (U, r) and item (I, r), or (U, 2 r) and (I, 2 r) where the linear low-pass counts.
 
-        The first r columns give the flat low-pass exactly: user w r_u D_i^-c Q h and item D_i^c Q. The next r, user
-        (1 - w) r_u Q l and item Q, give the linear one within the r directions; what it does beyond them is left out.
+        The first r columns give the flat low-pass exactly: user r_u D_i^-c Q h, with h the mean of w l^2 / (l^2 + t^2),
+        and item D_i^c Q. The next r, user (1 - w) r_u Q l and item Q, give the linear one within the r directions; what it
+        does beyond them is left out.
         """
         _ = self.catalogue
         user, item = [self._train @ self._analysis], [self._synthesis.numpy()]
@@ -133,12 +135,12 @@ class GraphFilter(Recommender):
         return self._linear_weight == 0
 
     def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
-        response = np.array([self.response.cutoff, self.response.smooth_share, self.response.gain_exponent])
-        parts = {"directions": self._directions, "singular_values": self._values, "response": response}
+        shapes = np.array([[one.cutoff, one.smooth_share, one.gain_exponent] for one in self.responses])
+        parts = {"directions": self._directions, "singular_values": self._values, "response": shapes}
         return {**csr_arrays("train", self._train), **parts}
 
     def _restore(self, state: dict[str, torch.Tensor]) -> None:
         train = csr_from(state, "train", self.catalogue.num_items)
         interactions = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
-        response = Response(*(float(value) for value in state["response"]))
-        self._take(train, interactions, state["singular_values"], state["directions"], response)
+        responses = [Response(*shape) for shape in state["response"].reshape(-1, 3).tolist()]
+        self._take(train, interactions, state["singular_values"], state["directions"], responses)

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from graphrec.errors import ConfigError
 from graphrec.models import create
-from graphrec.models.filter_response import GAIN_EXPONENTS, SMOOTH_SHARES, Response, hide
+from graphrec.models.filter_response import GAIN_EXPONENTS, SMOOTH_SHARES, Response, hide, nearly_best
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, make_store
 from tests.models.test_spectral import dense_normalised
 
@@ -76,15 +76,32 @@ def test_similar_items_answer_a_history_of_one_item(board):
 
 def test_what_is_given_is_not_chosen(board):
     model = create("graph-filter", rank=6, cutoff=0.02).fit(board)
-    assert model.response.cutoff == 0.02
-    assert model.response.smooth_share in SMOOTH_SHARES and model.response.gain_exponent in GAIN_EXPONENTS
+    assert model.responses and {response.cutoff for response in model.responses} == {0.02}
+    assert all(response.smooth_share in SMOOTH_SHARES for response in model.responses)
+    assert len({response.gain_exponent for response in model.responses} & set(GAIN_EXPONENTS)) == 1
     fixed = create("graph-filter", SHAPED, rank=6).fit(board)
-    assert vars(fixed.response) == SHAPED
+    assert [vars(response) for response in fixed.responses] == [SHAPED]
 
 
 def test_a_log_with_nothing_to_hold_out_takes_the_defaults(tmp_path):
     store = make_store(tmp_path / "store", [(user, user % 4) for user in range(8)], [(0, 1)])
-    assert create("graph-filter", rank=2).fit(store).response == Response(0.0, 0.2, 0.5)
+    assert create("graph-filter", rank=2).fit(store).responses == [Response(0.0, 0.2, 0.5)]
+
+
+def test_shapes_that_chance_could_part_from_the_best_are_averaged(board):
+    shapes = [Response(0.1, 0.2, 0.5), Response(0.1, 0.3, 0.5), Response(0.1, 0.45, 0.5), Response(0.1, 0.2, 0.3)]
+    quality = np.tile(np.random.default_rng(0).random(400), (4, 1))
+    quality[[1, 3]] += -0.001 + 0.1 * (-1.0) ** np.arange(400)  # behind by a fifth of the standard error, 0.1 / sqrt(400)
+    quality[2] += -0.02 + 0.1 * (-1.0) ** np.arange(400)  # behind by four
+    assert nearly_best(shapes, quality) == shapes[:2]
+    assert nearly_best(shapes, quality[:, :1]) == [shapes[1]]
+    train = board.train_matrix()
+    model = create("graph-filter", rank=4).fit(board)
+    means = []
+    for shape in model.responses:
+        means.append(dense_filter(train, 0.3, 0.5, 4, shape.cutoff, shape.smooth_share, shape.gain_exponent))
+    expected = train.toarray() @ np.mean(means, axis=0)
+    np.testing.assert_allclose(model.score(ALL_USERS), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_hiding_parts_each_history():
