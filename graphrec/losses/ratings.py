@@ -30,7 +30,7 @@ class LevelCrossEntropy:
 
     Not in `graphrec.losses.LOSSES`, for it wants logits of levels and not scores; the model calls it.
 
-    **Source**: van den Berg et al. 2017, arXiv 1706.02263, equation 6; negatives for data without ratings are as in the
+    **Source**: van den Berg et al. 2017, arXiv 1706.02263, its negative log-likelihood; negatives for data without ratings are as in the
     GC-MC baseline of Wang et al. 2019 (arXiv 1905.08108).
     """
 

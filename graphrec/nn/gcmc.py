@@ -77,9 +77,10 @@ class GCMCEncoder(nn.Module):
         generator: source of the random start.
         num_levels: R of the graph.
 
-    **Source**: van den Berg et al. 2017, "Graph Convolutional Matrix Completion", arXiv 1706.02263, sections 2.3, 2.5
-    and 2.6. There x is a one-hot row, so that W_r has a free column for every node; here x is a learned embedding (or
-    projected features) and W_r a map of it, the same table factored, which does not grow with the number of levels.
+    **Source**: van den Berg et al. 2017, "Graph Convolutional Matrix Completion", arXiv 1706.02263, its graph
+    convolutional encoder, node dropout and weight sharing. There x is a one-hot row, so that W_r has a free column for
+    every node; here x is a learned embedding (or projected features) and W_r a map of it: the same table, factored, so
+    that it does not grow with the number of levels.
     """
 
     Settings = GCMCEncoderSettings
@@ -177,7 +178,7 @@ class RatingHead(nn.Module):
         dim: D of the encoded vectors.
         generator: source of the random start.
 
-    **Source**: van den Berg et al. 2017, arXiv 1706.02263, equations 4, 5 and 9 (sections 2.4 and 2.6).
+    **Source**: van den Berg et al. 2017, arXiv 1706.02263, its bilinear decoder and weight sharing.
     """
 
     Settings = RatingHeadSettings
