@@ -56,13 +56,12 @@ class GATLayer(RelationLayer):
         self._make_projections(generator, bias)
 
     def propagate(self, relation: Relation, src_x: Tensor, dst_x: Tensor, rows: Tensor | None = None) -> Tensor:
-        src = self._by_head(project(self.src_weight, src_x))
         relation = relation if rows is None else relation.take_rows(rows)
-        if self.dst_weight is None and dst_x is src_x:
-            dst = at_rows(src, rows)
-        else:
-            dst = self._by_head(project(self.dst_weight or self.src_weight, at_rows(dst_x, rows)))
-        return self._merged(self._attend(relation, dst, src))
+        src = self._by_head(project(self.src_weight, src_x))
+        src_score = self._scores(src_x, self.src_weight, self.src_attention)
+        dst_score = self._scores(at_rows(dst_x, rows), self.dst_weight or self.src_weight, self.dst_attention)
+        y = gat(relation, dst_score, src_score, src, self.negative_slope, *self._draw())
+        return self._merged(y if self.bias is None else y + self.bias.view(self.num_heads, self.head_dim))
 
     def _make_projections(self, generator: torch.Generator | None, bias: bool) -> None:
         width = self.num_heads * self.head_dim
@@ -72,12 +71,10 @@ class GATLayer(RelationLayer):
         self.dst_attention = _attention_vectors(self.num_heads, self.head_dim, generator)
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
-    def _attend(self, relation: Relation, dst: Tensor, src: Tensor) -> Tensor:
-        wide = scale_dtype(src)
-        dst_score = (dst * self.dst_attention).sum(-1).to(wide)
-        src_score = (src * self.src_attention).sum(-1).to(wide)
-        y = gat(relation, dst_score, src_score, src, self.negative_slope, *self._draw())
-        return y if self.bias is None else y + self.bias.view(self.num_heads, self.head_dim)
+    def _scores(self, x: Tensor, weight: nn.Linear, attention: Tensor) -> Tensor:
+        """<a_h, W_h x> as <W_hᵀ a_h, x>, (n, H): so targets need no projection at all."""
+        per_head = torch.einsum("hf,hfd->dh", attention, weight.weight.unflatten(0, (self.num_heads, -1)))
+        return (x @ per_head).to(scale_dtype(x))
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.view(-1, self.num_heads, self.head_dim)  # (n, H * F) -> (n, H, F)
@@ -110,8 +107,11 @@ class GATv2Layer(GATLayer):
         self.dst_weight = linear(self.dst_dim or self.src_dim, width, generator, bias=bias)
         self.attention = _attention_vectors(self.num_heads, self.head_dim, generator)
 
-    def _attend(self, relation: Relation, dst: Tensor, src: Tensor) -> Tensor:
-        return gatv2(relation, dst, src, self.attention.to(src.dtype), self.negative_slope, *self._draw())
+    def propagate(self, relation: Relation, src_x: Tensor, dst_x: Tensor, rows: Tensor | None = None) -> Tensor:
+        relation = relation if rows is None else relation.take_rows(rows)
+        src = self._by_head(project(self.src_weight, src_x))
+        dst = self._by_head(project(self.dst_weight, at_rows(dst_x, rows)))
+        return self._merged(gatv2(relation, dst, src, self.attention, self.negative_slope, *self._draw()))
 
 
 class GATSettings(Settings):
