@@ -20,6 +20,9 @@ MODELS: dict[str, str] = {
     "graph-filter": "graphrec.models.graph_filter:GraphFilter",
     "bpr-mf": "graphrec.models.mf:BPRMatrixFactorisation",
     "lightgcn": "graphrec.models.lightgcn:LightGCN",
+    "ngcf": "graphrec.models.ngcf:NGCF",
+    "gat": "graphrec.models.gat:GAT",
+    "gc-mc": "graphrec.models.gcmc:GCMC",
     "composed": "graphrec.models.composed:Composed",
 }
 

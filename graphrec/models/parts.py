@@ -52,11 +52,12 @@ class Part:
         return self.part(store.num_users, store.num_items, dim, self.settings, generator, start=start)
 
 
-def parse_parts(specs: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Part]:
+def parse_parts(specs: Mapping[str, Mapping[str, Any] | Part], where: str) -> dict[str, Part]:
     """Find and validate the four parts of a composition.
 
     Args:
-        specs: role to `{"name": ..., **settings}`; the roles are the keys of `ROLES`.
+        specs: role to `{"name": ..., **settings}`, or to a part that is no registered one and stays as it is; the roles
+            are the keys of `ROLES`.
         where: what to call the place in messages ("model lightgcn").
 
     Raises:
@@ -64,6 +65,9 @@ def parse_parts(specs: Mapping[str, Mapping[str, Any]], where: str) -> dict[str,
     """
     found = {}
     for role, table in ROLES.items():
+        if isinstance(specs[role], Part):
+            found[role] = specs[role]
+            continue
         part, settings = parse_component(role, table, specs[role], f"{where} {role}")
         found[role] = Part(specs[role]["name"], part, settings)
     return found

@@ -27,19 +27,32 @@ from graphrec.progress import SILENT, Reporter
 from graphrec.settings import Settings, parse
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from graphrec.graph.store import GraphStore
 
 _START_EXPONENTS = 0.3, 0.5  # of users and items in the spectral start; the graph filter's
 _HEAD = "head."  # before the names of the head's parameters in a saved model
 
 
-class TrainedSettings(Settings):
-    """The parts of a trained model. Each is a name, or a table `{name = ..., <its settings>}` (name may be left out)."""
+class InputSettings(Settings):
+    """What every trained model starts from. A part is a name, or a table `{name = ..., <its settings>}` (name may be left
+    out)."""
 
     embedding_dim: int = Field(default=64, ge=1)
     """D; 64 is the choice of the LightGCN line of work."""
     inputs: dict[str, Any] = Field(default={"name": "id"})
     """What the encoder starts from; see `graphrec.nn.INPUTS`."""
+
+    @field_validator("inputs", "encoder", "head", "loss", mode="before", check_fields=False)
+    @classmethod
+    def _as_table(cls, value: Any, info: ValidationInfo) -> Any:
+        return as_table(value, cls.model_fields[info.field_name].default["name"])
+
+
+class TrainedSettings(InputSettings):
+    """The parts of a trained model that can be exchanged."""
+
     head: dict[str, Any] = Field(default={"name": "dot"})
     """How two vectors make a score; see `graphrec.nn.HEADS`."""
     loss: dict[str, Any] = Field(default={"name": "bpr"})
@@ -48,11 +61,6 @@ class TrainedSettings(Settings):
     """What is minimised beside it, each `{name = ..., weight = ..., <its settings>}`; see `graphrec.losses.AUXILIARY`."""
     residual: dict[str, Any] | None = None
     """`{weight = ...}` adds the graph filter's scores, not trained, when scoring and ranking; see `ResidualSettings`."""
-
-    @field_validator("inputs", "encoder", "head", "loss", mode="before", check_fields=False)
-    @classmethod
-    def _as_table(cls, value: Any, info: ValidationInfo) -> Any:
-        return as_table(value, cls.model_fields[info.field_name].default["name"])
 
     @field_validator("auxiliary", mode="before")
     @classmethod
@@ -90,12 +98,13 @@ class TrainedRecommender(Recommender):
         super().__init__(settings, **overrides)
         where = f"model {self.name}"
         self._parts = parse_parts(self._specs(), where)
-        self._auxiliary = parse_auxiliary(self.settings.auxiliary, where)
+        self._auxiliary = parse_auxiliary(getattr(self.settings, "auxiliary", []), where)
         resolved: dict[str, Any] = {
             role: part.resolved for role, part in self._parts.items() if role in type(self.settings).model_fields
         }
-        resolved["auxiliary"] = [part.resolved for part in self._auxiliary]
-        table = self.settings.residual
+        if self._auxiliary:
+            resolved["auxiliary"] = [part.resolved for part in self._auxiliary]
+        table = getattr(self.settings, "residual", None)
         self._residual: Residual | None = None
         if table is not None:
             residual_settings = parse(ResidualSettings, table, f"{where} residual")
@@ -118,6 +127,7 @@ class TrainedRecommender(Recommender):
             device: where to train.
             progress: receives the spectral start and the residual's filter, where they are asked for.
         """
+        train = self._training_matrix(store)
         generator = torch.Generator().manual_seed(seed)
         start = self._spectral_start(store, seed, progress) if self.settings.inputs.get("init") == "spectral" else None
         inputs = self._parts["inputs"].make_inputs(store, self.settings.embedding_dim, generator, start)
@@ -125,8 +135,7 @@ class TrainedRecommender(Recommender):
         head = self._parts["head"].make(encoder.out_dim, generator)
         self.device = torch.device(device)
         self.network = _Network(inputs, encoder, head).to(self.device)
-        train = store.train_matrix()
-        self._relation = Relation.from_scipy(train).to(self.device)
+        self._relation = self._make_relation(train).to(self.device)
         for loss in (self.loss, *(loss for _, _, loss in self._auxiliary_losses)):
             if hasattr(loss, "prepare"):
                 loss.prepare(train)
@@ -159,11 +168,7 @@ class TrainedRecommender(Recommender):
         user_x, item_x = self.network.inputs()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             user, item = self.network.encoder(self._relation, user_x, item_x, batch.user_rows, batch.item_rows)
-            if self._takes_rows() and (precision == "fp32" or self.loss.negatives.kind == "none"):
-                loss = self.loss.of_rows(*self.network.head.prepare(user, item), batch)
-            else:
-                positive, negative = self._scores(user, item, batch)
-                loss = self.loss(positive.float(), negative.float(), batch)
+            loss = self._rank_loss(user, item, batch, precision)
         parts = {"rank_loss": loss.detach()}
         if weight_decay > 0:
             penalty = weight_decay / (2 * len(batch)) * self._squares(batch)
@@ -242,6 +247,21 @@ class TrainedRecommender(Recommender):
         self._keep_head({k.removeprefix(_HEAD): v.clone() for k, v in state.items() if k.startswith(_HEAD)})
         if self._residual:
             self._residual.restore(state, self.catalogue)
+
+    def _training_matrix(self, store: GraphStore) -> sp.csr_matrix:
+        """The training weights (U, I), for the graph and for the losses' `prepare`."""
+        return store.train_matrix()
+
+    def _make_relation(self, train: sp.csr_matrix) -> Any:
+        """What the encoder passes messages over; it needs a `to(device)`."""
+        return Relation.from_scipy(train)
+
+    def _rank_loss(self, user: Tensor, item: Tensor, batch: Batch, precision: str) -> Tensor:
+        """The loss of compact encoded rows (u, D) and (i, D)."""
+        if self._takes_rows() and (precision == "fp32" or self.loss.negatives.kind == "none"):
+            return self.loss.of_rows(*self.network.head.prepare(user, item), batch)
+        positive, negative = self._scores(user, item, batch)
+        return self.loss(positive.float(), negative.float(), batch)
 
     def _takes_rows(self) -> bool:
         """Whether scores are inner products of prepared rows and the loss takes the rows themselves."""

@@ -18,6 +18,11 @@ INPUTS: dict[str, str] = {
 ENCODERS: dict[str, str] = {
     "none": "graphrec.nn.identity:IdentityEncoder",
     "lightgcn": "graphrec.nn.light:LightGCNEncoder",
+    "gcn": "graphrec.nn.gcn:GCNEncoder",
+    "gat": "graphrec.nn.gat:GATEncoder",
+    "gatv2": "graphrec.nn.gat:GATv2Encoder",
+    "sage": "graphrec.nn.sage:SAGEEncoder",
+    "ngcf": "graphrec.nn.ngcf:NGCFEncoder",
 }
 
 HEADS: dict[str, str] = {

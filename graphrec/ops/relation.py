@@ -26,7 +26,7 @@ class Relation:
     t_indices: torch.Tensor
     num_dst: int
     num_src: int
-    _kept: dict[Any, torch.Tensor] = field(default_factory=dict, repr=False)
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> Relation:
@@ -54,10 +54,14 @@ class Relation:
         """
         dst, src = np.asarray(dst), np.asarray(src)
         if dst.shape != src.shape or dst.ndim != 1:
-            raise ValueError(f"Relation.from_coo: dst and src must be 1-d of equal length, got {dst.shape} and {src.shape}")
+            raise ValueError(
+                f"Relation.from_coo: dst and src must be 1-d of equal length, got {dst.shape} and {src.shape}"
+            )
         for name, index, size in (("dst", dst, num_dst), ("src", src, num_src)):
             if index.size and (index.min() < 0 or index.max() >= size):
-                raise ValueError(f"Relation.from_coo: {name} must be in 0..{size - 1}, got {index.min()}..{index.max()}")
+                raise ValueError(
+                    f"Relation.from_coo: {name} must be in 0..{size - 1}, got {index.min()}..{index.max()}"
+                )
         ones = np.ones(len(dst), dtype=np.float32)
         return cls.from_scipy(scipy.sparse.coo_matrix((ones, (dst, src)), shape=(num_dst, num_src)))
 
@@ -106,7 +110,9 @@ class Relation:
     def rows(self) -> torch.Tensor:
         """The destination of each edge, int64 (E,); kept after the first call."""
         if "rows" not in self._kept:
-            self._kept["rows"] = torch.repeat_interleave(torch.arange(self.num_dst, device=self.device), self.degree_dst)
+            self._kept["rows"] = torch.repeat_interleave(
+                torch.arange(self.num_dst, device=self.device), self.degree_dst
+            )
         return self._kept["rows"]
 
     def transpose(self) -> Relation:
@@ -117,6 +123,51 @@ class Relation:
         """Copy to a device."""
         parts = (self.indptr, self.indices, self.t_indptr, self.t_indices)
         return Relation(*(part.to(device) for part in parts), self.num_dst, self.num_src)
+
+    def as_homogeneous(self) -> Relation:
+        """Rows and columns as one node type: the symmetric relation (U + I, U + I) in which node U + i is column i.
+
+        Its adjacency is [[0, A], [Aᵀ, 0]], so its degrees are those of both sides. Kept after the first call.
+        """
+        if "homogeneous" not in self._kept:
+            indptr = torch.cat([self.indptr, self.t_indptr[1:] + self.num_edges])
+            indices = torch.cat([self.indices + self.num_dst, self.t_indices])
+            num_nodes = self.num_dst + self.num_src
+            if num_nodes >= 2**31:
+                raise ValueError(f"Relation: node indices are int32, got {num_nodes} nodes on both sides together")
+            self._kept["homogeneous"] = Relation(indptr, indices, indptr, indices, num_nodes, num_nodes)
+        return self._kept["homogeneous"]
+
+    def with_self_loops(self) -> Relation:
+        """The same square relation with exactly one edge from each node to itself; kept after the first call.
+
+        Raises:
+            ValueError: rows and columns are of different number.
+        """
+        if self.num_dst != self.num_src:
+            raise ValueError(
+                "Relation.with_self_loops: rows and columns must be the same nodes, "
+                f"got {self.num_dst} rows and {self.num_src} columns"
+            )
+        if "self_loops" not in self._kept:
+            diagonal = torch.arange(self.num_dst, device=self.device)
+            dst, src = torch.cat([self.rows, diagonal]), torch.cat([self.indices.long(), diagonal])
+            parts = (*_sorted_csr(dst, src, self.num_dst), *_sorted_csr(src, dst, self.num_dst))
+            self._kept["self_loops"] = Relation(*parts, self.num_dst, self.num_src)
+        return self._kept["self_loops"]
+
+    def take_rows(self, rows: torch.Tensor) -> Relation:
+        """The relation (B, I) of some rows, int64 (B,), distinct, in their order: row restriction for operators without it."""
+        degree = self.degree_dst[rows]
+        indptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+        position = torch.repeat_interleave(torch.arange(len(rows), device=self.device), degree)
+        edges = (self.indptr[rows] - indptr[:-1])[position] + torch.arange(len(position), device=self.device)
+        indices = self.indices[edges]
+        order = torch.argsort(indices, stable=True)
+        counts = torch.bincount(indices, minlength=self.num_src)
+        t_indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        kept = {"t_edges": order, "rows": position}
+        return Relation(indptr, indices, t_indptr, position[order].int(), len(rows), self.num_src, kept)
 
     def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """degree_dst ** exponent (U,), with 0 for isolated rows; kept after the first call."""
@@ -132,6 +183,13 @@ class Relation:
             power = degree.to(torch.float64).pow(exponent)
             self._kept[key] = torch.where(degree > 0, power, torch.zeros_like(power)).to(dtype)
         return self._kept[key]
+
+
+def _sorted_csr(row: torch.Tensor, column: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """indptr and indices of a square pattern; duplicates merge."""
+    keys = (row * size + column).unique()
+    counts = torch.bincount(keys // max(size, 1), minlength=size)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]), (keys % max(size, 1)).int()
 
 
 def _csr_tensors(matrix: scipy.sparse.csr_matrix) -> tuple[torch.Tensor, torch.Tensor]:

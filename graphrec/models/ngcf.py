@@ -1,0 +1,27 @@
+"""NGCF: id embeddings, messages with the product of both ends, all layers side by side, dot product, BPR loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphrec.models.trained import TrainedRecommender, TrainedSettings
+from graphrec.nn.ngcf import NGCFSettings
+
+
+class NGCFModelSettings(TrainedSettings, NGCFSettings):
+    """Settings of NGCF: those of its encoder and of the other parts; inputs, head and loss can be exchanged."""
+
+
+class NGCF(TrainedRecommender):
+    """s(u, i) = <e_u, e_i>, e = [x ‖ e_1 ‖ … ‖ e_L] with the layers of `graphrec.nn.ngcf.NGCFLayer`.
+
+    Source: Wang et al. 2019, Neural Graph Collaborative Filtering, arXiv:1905.08108. The paper's setting is
+    `examples/runs/ngcf.toml`.
+    """
+
+    name = "ngcf"
+    Settings = NGCFModelSettings
+
+    def _specs(self) -> dict[str, dict[str, Any]]:
+        own = self.settings.model_dump(include=set(NGCFSettings.model_fields))
+        return {**super()._specs(), "encoder": {"name": "ngcf", **own}}

@@ -1,0 +1,146 @@
+"""What all plain layers share: one call for a `Relation` or a DGL graph, the checks, and start values from a generator.
+
+U destinations, I sources, E edges, D features, B restricted rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphrec.errors import ConfigError
+from graphrec.ops import Relation
+
+
+class RelationLayer(nn.Module, ABC):
+    """One layer of message passing from the columns of a relation to its rows.
+
+    A new layer is one subclass that fills in `propagate`.
+
+    Args:
+        src_dim: D of the source features.
+        dst_dim: D of the target features; None means that targets are nodes of the same kind as sources.
+        out_dim: D of what comes out.
+    """
+
+    needs_targets = True
+    """Whether a row's own features enter its result."""
+
+    def __init__(self, src_dim: int, dst_dim: int | None, out_dim: int) -> None:
+        super().__init__()
+        for name, dim in (("src_dim", src_dim), ("dst_dim", dst_dim), ("out_dim", out_dim)):
+            if dim is not None and dim < 1:
+                raise ValueError(f"{type(self).__name__}: {name} must be at least 1, got {dim}")
+        self.src_dim, self.dst_dim, self.out_dim = src_dim, dst_dim, out_dim
+
+    def forward(
+        self, graph: Relation | Any, src_x: Tensor, dst_x: Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Pass messages from sources to destinations.
+
+        Args:
+            graph: a relation whose rows are the destinations (U, I), or a DGL graph of one edge type, whose messages go
+                from source to destination as in DGL. A DGL graph is converted at every call: where a layer is called often,
+                convert it once with `relation_of`.
+            src_x: float32 or float64 (I, src_dim).
+            dst_x: (U, dst_dim), same dtype; None takes `src_x` where destinations and sources are the same nodes.
+            rows: int64 (B,), distinct destinations: only these are computed, in this order; None for all.
+
+        Returns:
+            (U, out_dim), or (B, out_dim) with `rows`.
+
+        Raises:
+            ConfigError: the DGL graph has several edge types or parallel edges.
+            ValueError: features have the wrong shape or are not finite; the message names them.
+        """
+        name = type(self).__name__
+        relation = relation_of(graph, name, src_x.device)
+        check_features(name, "src_x", src_x, relation.num_src, self.src_dim)
+        if self.needs_targets:
+            if dst_x is None and (self.dst_dim is not None or relation.num_dst != relation.num_src):
+                raise ValueError(
+                    f"{name}: dst_x is needed where destinations are not the sources, got None for "
+                    f"{relation.num_dst} destinations and {relation.num_src} sources; pass (num_dst, D) features"
+                )
+            if dst_x is not None:
+                dst_dim = self.src_dim if self.dst_dim is None else self.dst_dim
+                check_features(name, "dst_x", dst_x, relation.num_dst, dst_dim)
+        return self.propagate(relation, src_x, src_x if dst_x is None else dst_x, rows)
+
+    @abstractmethod
+    def propagate(self, relation: Relation, src_x: Tensor, dst_x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """`forward` without its checks, on a relation only: for stacks and encoders, which have checked once."""
+
+
+def relation_of(graph: Relation | Any, where: str = "relation_of", device: torch.device | str = "cpu") -> Relation:
+    """Return a `Relation` as it is, or make one of a DGL graph, with the graph's destinations as rows.
+
+    Args:
+        graph: a relation, or a DGL graph (homogeneous, or of one edge type, or a sampled block of one).
+        where: what to call the caller in messages.
+        device: of a relation that is made.
+
+    Raises:
+        ConfigError: the graph has several edge types, or parallel edges, which a relation would merge.
+    """
+    if isinstance(graph, Relation):
+        return graph
+    if not hasattr(graph, "canonical_etypes"):
+        raise TypeError(f"{where}: graph must be a Relation or a DGL graph, got {type(graph).__name__}")
+    types = graph.canonical_etypes
+    if len(types) != 1:
+        listed = ", ".join(map(str, types)) or "none"
+        raise ConfigError(
+            f"{where}: a DGL graph must have one edge type, got {len(types)} ({listed}); pass the slice of one, graph[edge type]"
+        )
+    source, _, target = types[0]
+    src, dst = (index.cpu().numpy() for index in graph.edges())
+    relation = Relation.from_coo(dst, src, graph.num_dst_nodes(target), graph.num_src_nodes(source))
+    if relation.num_edges != len(src):
+        raise ConfigError(
+            f"{where}: a DGL graph must have no parallel edges, got {len(src) - relation.num_edges} of {len(src)} that repeat "
+            "another; pass dgl.to_simple(graph)"
+        )
+    return relation.to(device)
+
+
+def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int) -> None:
+    """Make sure that features are (num_nodes, dim), floating point and, where looking does not wait for a GPU, finite.
+
+    Raises:
+        ValueError: they are not; the message gives the rule, what was received and the mend.
+    """
+    if x.ndim != 2 or tuple(x.shape) != (num_nodes, dim) or not x.dtype.is_floating_point:
+        raise ValueError(
+            f"{where}: {name} must be floating point ({num_nodes}, {dim}), a row for each node of the graph, "
+            f"got {x.dtype} {tuple(x.shape)}"
+        )
+    if x.device.type == "cpu" and not torch.isfinite(x.detach().sum()):  # the sum alone is one cheap pass
+        bad = torch.nonzero(~torch.isfinite(x.detach()).all(1))[:, 0]
+        if len(bad):
+            raise ValueError(
+                f"{where}: {name} must be finite, got NaN or infinity in {len(bad)} of {num_nodes} rows, the first "
+                f"being row {int(bad[0])}; fill missing features before the layer"
+            )
+
+
+def linear(in_dim: int, out_dim: int, generator: torch.Generator | None, bias: bool = True) -> nn.Linear:
+    """Make a linear map with Glorot uniform weights drawn from `generator` and a zero bias."""
+    made = nn.utils.skip_init(nn.Linear, in_dim, out_dim, bias=bias)  # its own start would draw from the global stream
+    nn.init.xavier_uniform_(made.weight, generator=generator)
+    if bias:
+        nn.init.zeros_(made.bias)
+    return made
+
+
+def project(module: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear map and keep the dtype: under bfloat16 autocast only the matrix product itself is bfloat16."""
+    return module(x).to(x.dtype)
+
+
+def at_rows(x: Tensor, rows: Tensor | None) -> Tensor:
+    """The rows (B, D) of x, or all of it for None."""
+    return x if rows is None else x.index_select(0, rows)

@@ -1,0 +1,124 @@
+"""What every registered encoder must do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from graphrec.errors import ConfigError
+from graphrec.nn import ENCODERS
+from graphrec.nn.component import parse_component
+from graphrec.nn.stack import StackEncoder
+from graphrec.ops import Relation
+from graphrec.registry import resolve
+
+NAMES = sorted(ENCODERS)
+D = 8
+STACKED = [name for name in NAMES if issubclass(resolve("encoder", ENCODERS, name), StackEncoder)]
+
+
+def make(name: str, seed: int = 0) -> torch.nn.Module:
+    kind, settings = parse_component("encoder", ENCODERS, {"name": name}, "test")
+    return kind(settings, D, torch.Generator().manual_seed(seed)).double().eval()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_and_finite_values(name, bipartite, draw):
+    encoder = make(name)
+    user, item = encoder(bipartite.relation, draw(12, D), draw(9, D))
+    assert user.shape == (12, encoder.out_dim) and item.shape == (9, encoder.out_dim)
+    assert bool(torch.isfinite(user).all()) and bool(torch.isfinite(item).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_restricted_rows_equal_those_of_all_with_their_gradients(name, bipartite, draw):
+    encoder, inputs = make(name), [draw(12, D), draw(9, D)]
+    users, items = torch.tensor([11, 3, 0]), torch.tensor([8, 2])
+    some = encoder(bipartite.relation, *inputs, users, items)
+    full = [side[rows] for side, rows in zip(encoder(bipartite.relation, *inputs), (users, items), strict=True)]
+    weights = [torch.randn(side.shape, dtype=side.dtype) for side in full]
+    wanted = [*inputs, *encoder.parameters()]
+    gradients = []
+    for sides in (some, full):
+        total = sum((side * weight).sum() for side, weight in zip(sides, weights, strict=True))
+        gradients.append(torch.autograd.grad(total, wanted))
+    for left, right in (*zip(some, full, strict=True), *zip(*gradients, strict=True)):
+        torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradcheck(name, draw):
+    relation = Relation.from_coo([0, 0, 1], [0, 1, 1], 3, 3)  # user 2 and item 2 have no edges
+    encoder = make(name)
+
+    def run(user, item):
+        return torch.cat(encoder(relation, user, item))
+
+    assert torch.autograd.gradcheck(run, (draw(3, D), draw(3, D)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_relabelling_permutes_the_result(name, bipartite, draw):
+    encoder, user, item = make(name), draw(12, D), draw(9, D)
+    new_user, new_item = torch.randperm(12), torch.randperm(9)  # row new_user[u] of the other graph is user u
+    relation = bipartite.relation
+    other = Relation.from_coo(new_user[relation.rows], new_item[relation.indices.long()], 12, 9)
+    moved = encoder(other, user[new_user.argsort()], item[new_item.argsort()])
+    for left, right, at in zip(encoder(relation, user, item), moved, (new_user, new_item), strict=True):
+        torch.testing.assert_close(left, right[at])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_graph_without_edges_works(name, draw):
+    user, item = draw(4, D), draw(3, D)
+    sides = make(name)(Relation.from_coo([], [], 4, 3), user, item)
+    sum(side.sum() for side in sides).backward()
+    assert all(bool(torch.isfinite(value).all()) for value in (*sides, user.grad, item.grad))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_generator_decides_the_start_and_evaluation_draws_nothing(name, bipartite, draw):
+    first, second = make(name).state_dict(), make(name).state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    if first:
+        assert any(not torch.equal(value, make(name, 1).state_dict()[key]) for key, value in first.items())
+    encoder, inputs = make(name), (draw(12, D), draw(9, D))
+    torch.manual_seed(1)
+    before = encoder(bipartite.relation, *inputs)
+    assert all(map(torch.equal, before, encoder(bipartite.relation, *inputs)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_settings_are_refused(name):
+    with pytest.raises(ConfigError, match="no_such_setting: unknown key"):
+        parse_component("encoder", ENCODERS, {"name": name, "no_such_setting": 1}, "test")
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_the_stack_on_the_homogeneous_graph_is_the_encoder(name, bipartite, draw):
+    encoder, user, item = make(name), draw(12, D), draw(9, D)
+    relation = bipartite.relation
+    dst, src = relation.rows, relation.indices.long() + 12
+    square = Relation.from_coo(torch.cat([dst, src]), torch.cat([src, dst]), 21, 21)
+    expected = encoder.stack(square, torch.cat([user, item]))
+    torch.testing.assert_close(torch.cat(encoder(relation, user, item)), expected)
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_what_does_not_fit_is_refused(name, bipartite, draw):
+    encoder = make(name)
+    with pytest.raises(ValueError, match="give both users and items, or neither"):
+        encoder(bipartite.relation, draw(12, D), draw(9, D), users=torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"item_x must be \(9, 8\), got \(12, 8\)"):
+        encoder(bipartite.relation, draw(12, D), draw(12, D))
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_bfloat16_products_leave_float32_results(name, bipartite):
+    encoder = make(name).float()
+    inputs = torch.randn(12, D), torch.randn(9, D)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = encoder(bipartite.relation, *inputs)
+    for left, right in zip(rounded, encoder(bipartite.relation, *inputs), strict=True):
+        assert left.dtype == torch.float32
+        torch.testing.assert_close(left, right, rtol=0.1, atol=0.1)

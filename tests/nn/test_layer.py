@@ -1,0 +1,169 @@
+"""What every plain layer must do, whatever its family."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from graphrec._dgl import import_dgl
+from graphrec.errors import ConfigError
+from graphrec.nn.gat import GATLayer, GATv2Layer
+from graphrec.nn.gcn import GCNLayer
+from graphrec.nn.layer import relation_of
+from graphrec.nn.ngcf import NGCFLayer
+from graphrec.nn.sage import SAGELayer
+from graphrec.ops import Relation
+
+D, OUT = 5, 6
+LAYERS = {
+    "gcn": lambda g: GCNLayer(D, OUT, generator=g),
+    "gcn to fewer": lambda g: GCNLayer(D, 2, generator=g),
+    "gat": lambda g: GATLayer(D, 3, 2, generator=g),
+    "gat mean of heads": lambda g: GATLayer(D, 4, 3, heads="mean", generator=g),
+    "gat two projections": lambda g: GATLayer(D, 3, 2, dst_dim=D, generator=g),
+    "gatv2": lambda g: GATv2Layer(D, 3, 2, generator=g),
+    "sage mean": lambda g: SAGELayer(D, OUT, generator=g),
+    "sage mean to fewer": lambda g: SAGELayer(D, 3, generator=g),
+    "sage pool": lambda g: SAGELayer(D, OUT, aggregate="pool", generator=g),
+    "ngcf": lambda g: NGCFLayer(D, OUT, generator=g),
+}
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request):
+    made = LAYERS[request.param](torch.Generator().manual_seed(3)).double()
+    with torch.no_grad():  # a bias of zero would hide a missing one
+        for name, parameter in made.named_parameters():
+            if "bias" in name:
+                parameter.normal_(generator=torch.Generator().manual_seed(4))
+    return made
+
+
+def test_a_dgl_graph_gives_what_its_relation_gives(layer, sample, draw):
+    src_x, dst_x = draw(sample.num_src, D), draw(sample.num_dst, D)
+    got = layer(sample.graph, src_x, dst_x)
+    assert got.shape == (sample.num_dst, layer.out_dim)
+    torch.testing.assert_close(got, layer(sample.relation, src_x, dst_x), rtol=0, atol=0)
+
+
+def test_a_sampled_block_gives_the_rows_of_the_full_graph(layer, homogeneous, draw):
+    x, seeds = draw(homogeneous.num_src, D), torch.tensor([3, 0, 10])
+    dgl = import_dgl()
+    block = dgl.to_block(dgl.in_subgraph(homogeneous.graph, seeds), seeds)
+    if isinstance(layer, GCNLayer | NGCFLayer):  # their weights need degrees of sources, which a block does not have
+        assert relation_of(block).num_dst == 3
+        return
+    got = layer(block, x[block.srcdata[dgl.NID]], x[seeds])
+    torch.testing.assert_close(got, layer(homogeneous.relation, x, x)[seeds])
+
+
+def test_restricted_rows_equal_those_of_the_full_result(layer, sample, draw):
+    src_x, dst_x = draw(sample.num_src, D), draw(sample.num_dst, D)
+    rows = torch.tensor([sample.num_dst - 1, 4, 0, 7])  # the first has no edges
+    full, part = layer(sample.relation, src_x, dst_x), layer(sample.relation, src_x, dst_x, rows)
+    torch.testing.assert_close(part, full[rows])
+    inputs = [src_x, dst_x, *layer.parameters()]
+    for left, right in zip(
+        torch.autograd.grad(part.square().sum(), inputs, allow_unused=True),
+        torch.autograd.grad(full[rows].square().sum(), inputs, allow_unused=True),
+        strict=True,
+    ):
+        assert (left is None) == (right is None)
+        if left is not None:
+            torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize("rows", [None, torch.tensor([2, 0])])
+def test_gradcheck(layer, rows, draw):
+    relation = Relation.from_coo([0, 0, 1, 2, 2], [1, 3, 0, 2, 3], 4, 5)  # destination 3 and source 4 have no edges
+    src_x, dst_x = draw(5, D), draw(4, D)
+    parameters = list(layer.parameters())
+    names = [name for name, _ in layer.named_parameters()]
+
+    def run(src, dst, *values):
+        named = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(layer, named, (relation, src, dst, rows))
+
+    assert torch.autograd.gradcheck(run, (src_x, dst_x, *parameters))
+
+
+def test_without_targets_the_sources_are_the_targets(layer, homogeneous, bipartite, draw):
+    x = draw(homogeneous.num_src, D)
+    if layer.dst_dim is None:
+        torch.testing.assert_close(layer(homogeneous.relation, x), layer(homogeneous.relation, x, x))
+    if layer.needs_targets:
+        with pytest.raises(ValueError, match="dst_x is needed where destinations are not the sources, got None for 12"):
+            layer(bipartite.relation, draw(9, D))
+    else:
+        assert layer(bipartite.relation, draw(9, D)).shape == (12, layer.out_dim)
+
+
+def test_zero_edges_give_finite_results_and_gradients(layer, draw):
+    nothing = Relation.from_coo([], [], 4, 5)
+    src_x, dst_x = draw(5, D), draw(4, D)
+    y = layer(nothing, src_x, dst_x)
+    y.sum().backward()
+    assert y.shape == (4, layer.out_dim) and bool(torch.isfinite(y).all())
+    assert src_x.grad is None or not src_x.grad.any()
+    torch.testing.assert_close(layer(nothing, 7 * src_x, dst_x), y)  # there is nothing to hear from
+
+
+def test_a_node_without_edges_does_not_depend_on_the_others(layer, sample, draw):
+    src_x, dst_x = draw(sample.num_src, D), draw(sample.num_dst, D)
+    last = sample.num_dst - 1
+    torch.testing.assert_close(
+        layer(sample.relation, src_x, dst_x)[last], layer(sample.relation, src_x + 1, dst_x)[last]
+    )
+
+
+def test_the_generator_alone_decides_the_start():
+    for make in LAYERS.values():
+        torch.manual_seed(1)
+        first = make(torch.Generator().manual_seed(9)).state_dict()
+        untouched = torch.rand(1)
+        torch.manual_seed(1)
+        assert torch.rand(1) == untouched, "the global stream was used"
+        torch.manual_seed(2)
+        second, third = (make(torch.Generator().manual_seed(seed)).state_dict() for seed in (9, 8))
+        assert all(torch.equal(value, second[name]) for name, value in first.items())
+        assert any(not torch.equal(value, third[name]) for name, value in first.items())
+
+
+def test_wrong_row_counts_widths_and_dtypes_are_refused(layer, bipartite, draw):
+    name = type(layer).__name__
+    for bad in (draw(8, D), draw(9, D + 1), torch.ones(9, D, dtype=torch.int64)):
+        got = re.escape(f"got {bad.dtype} {tuple(bad.shape)}")
+        with pytest.raises(ValueError, match=rf"{name}: src_x must be floating point \(9, 5\), a row for each.*{got}"):
+            layer(bipartite.graph, bad, draw(12, D))
+    if layer.needs_targets:
+        with pytest.raises(ValueError, match=rf"{name}: dst_x must be .*\(12, 5\).*\(9, 5\)"):
+            layer(bipartite.relation, draw(9, D), draw(9, D))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(layer, bipartite, draw, value):
+    src_x, dst_x = draw(9, D).detach(), draw(12, D).detach()
+    src_x[4, 1] = value
+    with pytest.raises(
+        ValueError, match="src_x must be finite, got NaN or infinity in 1 of 9 rows.*row 4; fill missing"
+    ):
+        layer(bipartite.relation, src_x, dst_x)
+
+
+def test_large_finite_features_are_not_mistaken_for_infinite(homogeneous):
+    layer = SAGELayer(2, 2)
+    assert layer(homogeneous.relation, torch.full((11, 2), 3e38)).shape == (11, 2)  # their sum overflows
+
+
+def test_graphs_of_several_edge_types_or_parallel_edges_are_refused(layer, draw):
+    dgl = import_dgl()
+    two = dgl.heterograph({("user", "buys", "item"): ([0], [1]), ("user", "sees", "item"): ([1], [0])})
+    with pytest.raises(ConfigError, match=r"must have one edge type, got 2 \(.*buys.*sees.*; pass the slice of one"):
+        layer(two, draw(2, D), draw(2, D))
+    assert layer(two["buys"], draw(2, D), draw(2, D)).shape == (2, layer.out_dim)
+    with pytest.raises(ConfigError, match="no parallel edges, got 1 of 3 that repeat another; pass dgl.to_simple"):
+        layer(dgl.graph(([0, 0, 1], [1, 1, 0])), draw(2, D), draw(2, D))
+    with pytest.raises(TypeError, match="must be a Relation or a DGL graph, got dict"):
+        layer({}, draw(2, D), draw(2, D))

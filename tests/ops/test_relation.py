@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+
+from graphrec.ops import Relation
+
+
+def dense(relation: Relation) -> np.ndarray:
+    """The matrix, once from each of the two forms, which must agree."""
+    shape = relation.num_dst, relation.num_src
+    forms = []
+    for indptr, indices, size in (
+        (relation.indptr, relation.indices, shape),
+        (relation.t_indptr, relation.t_indices, shape[::-1]),
+    ):
+        ones = np.ones(len(indices))
+        forms.append(scipy.sparse.csr_matrix((ones, indices.numpy(), indptr.numpy()), shape=size).toarray())
+        assert indptr.dtype == torch.int64 and indices.dtype == torch.int32
+    assert (forms[0] == forms[1].T).all()
+    np.testing.assert_array_equal(relation.rows[relation.t_edges].numpy(), relation.t_indices.numpy())
+    return forms[0]
+
+
+@pytest.fixture
+def relation() -> Relation:
+    rng = np.random.default_rng(3)
+    return Relation.from_coo(rng.integers(0, 6, 20), rng.integers(0, 4, 20), 7, 5)  # a row and a column without edges
+
+
+def test_as_homogeneous_is_the_block_matrix(relation):
+    a = dense(relation)
+    expected = np.block([[np.zeros((7, 7)), a], [a.T, np.zeros((5, 5))]])
+    np.testing.assert_array_equal(dense(relation.as_homogeneous()), expected)
+    assert relation.as_homogeneous() is relation.as_homogeneous()
+
+
+def test_with_self_loops_has_one_on_each_node():
+    rng = np.random.default_rng(4)
+    square = Relation.from_coo(rng.integers(0, 6, 20), rng.integers(0, 6, 20), 7, 7)
+    matrix = dense(square)
+    assert 0 < np.trace(matrix) < 7, "some loops are there already"
+    expected = matrix.copy()
+    np.fill_diagonal(expected, 1)
+    np.testing.assert_array_equal(dense(square.with_self_loops()), expected)
+    assert square.with_self_loops() is square.with_self_loops()
+    np.testing.assert_array_equal(dense(Relation.from_coo([], [], 2, 2).with_self_loops()), np.eye(2))
+
+
+def test_self_loops_need_one_kind_of_nodes(relation):
+    with pytest.raises(ValueError, match="the same nodes, got 7 rows and 5 columns"):
+        relation.with_self_loops()
+
+
+@pytest.mark.parametrize("rows", [[], [3], [6, 0, 5, 2]])
+def test_take_rows_is_the_slice(relation, rows):
+    index = torch.tensor(rows, dtype=torch.int64)
+    np.testing.assert_array_equal(dense(relation.take_rows(index)), dense(relation)[rows])

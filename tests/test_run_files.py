@@ -1,0 +1,35 @@
+"""The run files in `examples/runs`: each is valid, is of the model that names it, and writes places of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graphrec.config import load_config
+from graphrec.logs.card import find_card
+from graphrec.models import MODELS, create
+
+RUNS = sorted((Path(__file__).parent.parent / "examples" / "runs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_a_run_file_is_valid_and_named_after_its_model(path):
+    config = load_config(path)
+    assert config.model.name == path.stem and path.stem in MODELS
+    assert create(config.model.name, config.model.settings).name == path.stem
+    data = Path(config.log.path)
+    assert data.parent == Path("data") and find_card(data.name).name == data.name
+    assert config.paths.run == f"runs/{path.stem}-{data.name}" and config.paths.store == f"stores/{data.name}"
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ") and "arXiv:" in path.read_text(encoding="utf-8").split("[paths]")[0]
+
+
+def test_the_models_of_published_papers_have_one():
+    assert {"lightgcn", "ngcf", "gat", "gc-mc"} <= {path.stem for path in RUNS}
+
+
+def test_published_values_are_what_the_files_say():
+    lightgcn, ngcf = (load_config(path) for path in RUNS if path.stem in ("lightgcn", "ngcf"))
+    assert (lightgcn.model.settings.num_layers, lightgcn.train.learning_rate) == (3, 1e-3)
+    assert (ngcf.model.settings.num_layers, ngcf.train.learning_rate, ngcf.train.weight_decay) == (3, 1e-4, 1e-5)
