@@ -20,6 +20,11 @@ MODELS: dict[str, str] = {
     "graph-filter": "graphrec.models.graph_filter:GraphFilter",
     "bpr-mf": "graphrec.models.mf:BPRMatrixFactorisation",
     "lightgcn": "graphrec.models.lightgcn:LightGCN",
+    "ultragcn": "graphrec.models.ultragcn:UltraGCN",
+    "directau": "graphrec.models.directau:DirectAU",
+    "sgl": "graphrec.models.sgl:SGL",
+    "simgcl": "graphrec.models.simgcl:SimGCL",
+    "xsimgcl": "graphrec.models.xsimgcl:XSimGCL",
     "composed": "graphrec.models.composed:Composed",
 }
 
