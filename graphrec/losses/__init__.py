@@ -18,6 +18,14 @@ LOSSES: dict[str, str] = {
     "bce": "graphrec.losses.pairwise:BCE",
     "ccl": "graphrec.losses.pairwise:CCL",
     "sampled-softmax": "graphrec.losses.softmax:SampledSoftmax",
+    "adaptive-softmax": "graphrec.losses.adaptive:AdaptiveSoftmax",
+    "directau": "graphrec.losses.alignment:DirectAU",
+    "ultragcn": "graphrec.losses.constraint:UltraGCN",
 }
 
-AUXILIARY: dict[str, str] = {}
+AUXILIARY: dict[str, str] = {
+    "sgl": "graphrec.losses.contrastive:SGL",
+    "simgcl": "graphrec.losses.contrastive:SimGCL",
+    "xsimgcl": "graphrec.losses.contrastive:XSimGCL",
+    "item-graph": "graphrec.losses.constraint:ItemGraph",
+}

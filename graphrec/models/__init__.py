@@ -23,6 +23,11 @@ MODELS: dict[str, str] = {
     "ngcf": "graphrec.models.ngcf:NGCF",
     "gat": "graphrec.models.gat:GAT",
     "gc-mc": "graphrec.models.gcmc:GCMC",
+    "ultragcn": "graphrec.models.ultragcn:UltraGCN",
+    "directau": "graphrec.models.directau:DirectAU",
+    "sgl": "graphrec.models.sgl:SGL",
+    "simgcl": "graphrec.models.simgcl:SimGCL",
+    "xsimgcl": "graphrec.models.xsimgcl:XSimGCL",
     "composed": "graphrec.models.composed:Composed",
 }
 

@@ -136,6 +136,8 @@ class TrainedRecommender(Recommender):
         self.device = torch.device(device)
         self.network = _Network(inputs, encoder, head).to(self.device)
         self._relation = self._make_relation(train).to(self.device)
+        if hasattr(head, "observe"):
+            head.observe(train)
         for loss in (self.loss, *(loss for _, _, loss in self._auxiliary_losses)):
             if hasattr(loss, "prepare"):
                 loss.prepare(train)

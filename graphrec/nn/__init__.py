@@ -5,6 +5,7 @@ encoder mixes them over the graph, and the head turns a user's and an item's vec
 
 An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and the source of its random start, and says with
 `out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for.
+A head may have `observe(train)`, called once with the training matrix (U, I) before the first step.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
 """
@@ -23,9 +24,11 @@ ENCODERS: dict[str, str] = {
     "gatv2": "graphrec.nn.gat:GATv2Encoder",
     "sage": "graphrec.nn.sage:SAGEEncoder",
     "ngcf": "graphrec.nn.ngcf:NGCFEncoder",
+    "lightgcn-noise": "graphrec.nn.noise:NoisyLightGCNEncoder",
 }
 
 HEADS: dict[str, str] = {
     "dot": "graphrec.nn.heads:DotHead",
     "cosine": "graphrec.nn.heads:CosineHead",
+    "cosine-prior": "graphrec.nn.prior:CosinePriorHead",
 }

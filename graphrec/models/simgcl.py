@@ -1,0 +1,34 @@
+"""SimGCL: LightGCN without its layer 0, with BPR, and agreement between two noisy passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from graphrec.models.trained import TrainedRecommender, TrainedSettings
+
+
+class SimGCLSettings(TrainedSettings):
+    """Settings of SimGCL."""
+
+    num_layers: int = Field(default=3, ge=1, le=16)
+    """L, hops of propagation; the paper uses 2 and 3."""
+    noise: float = Field(default=0.1, ge=0)
+    """epsilon, length of the noise in each layer; 0.1 is the paper's choice."""
+    auxiliary: list[dict[str, Any]] = Field(default=[{"name": "simgcl", "weight": 0.5}])
+    """The contrastive loss with its weight lambda; 0.5 is the paper's choice for Yelp2018."""
+
+
+class SimGCL(TrainedRecommender):
+    """E = 1/L sum_{l=1..L} A^l X, s(u, i) = <e_u, e_i>, loss BPR + lambda * InfoNCE between two passes with noise.
+
+    Source: Yu et al. 2022, SimGCL, arXiv:2112.08679, eq. 7-10.
+    """
+
+    name = "simgcl"
+    Settings = SimGCLSettings
+
+    def _specs(self) -> dict[str, dict[str, Any]]:
+        encoder = {"name": "lightgcn-noise", "num_layers": self.settings.num_layers, "noise": self.settings.noise}
+        return {**super()._specs(), "encoder": encoder}
