@@ -20,4 +20,7 @@ LOSSES: dict[str, str] = {
     "sampled-softmax": "graphrec.losses.softmax:SampledSoftmax",
 }
 
-AUXILIARY: dict[str, str] = {}
+AUXILIARY: dict[str, str] = {
+    "kl": "graphrec.losses.autoencoder:KL",
+    "edge-reconstruction": "graphrec.losses.autoencoder:EdgeReconstruction",
+}

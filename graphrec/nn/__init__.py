@@ -18,6 +18,8 @@ INPUTS: dict[str, str] = {
 ENCODERS: dict[str, str] = {
     "none": "graphrec.nn.identity:IdentityEncoder",
     "lightgcn": "graphrec.nn.light:LightGCNEncoder",
+    "gae": "graphrec.nn.autoencoder:GAEEncoder",
+    "vgae": "graphrec.nn.autoencoder:VGAEEncoder",
 }
 
 HEADS: dict[str, str] = {
