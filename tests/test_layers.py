@@ -26,6 +26,7 @@ LAYERS = [
     ("models",),
     ("training",),
     ("evaluation",),
+    ("link",),
     ("retrieval",),
     ("api", "config", "config_text", "doctor"),
     ("cli",),
@@ -87,7 +88,7 @@ def test_modules_import_only_from_their_left():
 
 
 def test_registries_name_only_their_own_rooms_and_what_is_there():
-    for room in ("logs", "graph", "nn", "losses", "models", "training", "evaluation", "retrieval"):
+    for room in ("logs", "graph", "nn", "losses", "models", "training", "evaluation", "link", "retrieval"):
         tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
         texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
         for target in (text for text in texts if re.fullmatch(r"graphrec(\.\w+)+:\w+", str(text))):

@@ -28,4 +28,6 @@ AUXILIARY: dict[str, str] = {
     "simgcl": "graphrec.losses.contrastive:SimGCL",
     "xsimgcl": "graphrec.losses.contrastive:XSimGCL",
     "item-graph": "graphrec.losses.constraint:ItemGraph",
+    "kl": "graphrec.losses.autoencoder:KL",
+    "edge-reconstruction": "graphrec.losses.autoencoder:EdgeReconstruction",
 }

@@ -28,6 +28,7 @@ MODELS: dict[str, str] = {
     "sgl": "graphrec.models.sgl:SGL",
     "simgcl": "graphrec.models.simgcl:SimGCL",
     "xsimgcl": "graphrec.models.xsimgcl:XSimGCL",
+    "vgae": "graphrec.models.vgae:VGAE",
     "composed": "graphrec.models.composed:Composed",
 }
 

@@ -168,8 +168,9 @@ class TrainedRecommender(Recommender):
         """
         self.network.train()
         user_x, item_x = self.network.inputs()
+        relation = self._relation_for(batch)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            user, item = self.network.encoder(self._relation, user_x, item_x, batch.user_rows, batch.item_rows)
+            user, item = self.network.encoder(relation, user_x, item_x, batch.user_rows, batch.item_rows)
             loss = self._rank_loss(user, item, batch, precision)
         parts = {"rank_loss": loss.detach()}
         if weight_decay > 0:
@@ -224,6 +225,10 @@ class TrainedRecommender(Recommender):
         if self._parts["head"].part.is_inner_product:
             return user @ item.T
         return self._kept_head.matrix(*self._kept_head.prepare(user, item)).contiguous()
+
+    def _relation_for(self, batch: Batch) -> Relation:
+        """The graph that a step on `batch` passes messages over; a model that hides edges overrides it."""
+        return self._relation
 
     def _keep_head(self, state: Mapping[str, Tensor]) -> None:
         """Keep a copy of the head on the CPU, in evaluation mode, where ranking needs more than its vectors."""

@@ -25,6 +25,8 @@ ENCODERS: dict[str, str] = {
     "sage": "graphrec.nn.sage:SAGEEncoder",
     "ngcf": "graphrec.nn.ngcf:NGCFEncoder",
     "lightgcn-noise": "graphrec.nn.noise:NoisyLightGCNEncoder",
+    "gae": "graphrec.nn.autoencoder:GAEEncoder",
+    "vgae": "graphrec.nn.autoencoder:VGAEEncoder",
 }
 
 HEADS: dict[str, str] = {

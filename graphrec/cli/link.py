@@ -1,0 +1,82 @@
+"""`graphrec link SOURCE`: predict links of a homogeneous graph, measured on links held out of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from graphrec.cli.output import Debug, Json, Quiet, Seed, command
+from graphrec.link import LINK_MODELS
+
+EXAMPLES = (
+    "graphrec link trust.txt.gz --model adamic-adar --model gae --model vgae",
+    "graphrec link dataset/ogbl_collab --model masked-gae --set masked-gae.decoder=dot --metrics hits@50,auc --json",
+    "graphrec link stores/demo --model vgae --for u00017 --k 5 --out vectors.parquet",
+)
+
+
+def link(
+    source: Annotated[
+        str, typer.Argument(help="An edge list, a graph store with social links, or an ogbl folder (with its own split).")
+    ],
+    model: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Option("--model", "-m", help=f"May be repeated: {', '.join(LINK_MODELS)}."),
+    ] = None,
+    assignments: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, as vgae.out_dim=32; model.KEY is for all."),
+    ] = None,
+    metrics: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--metrics", help="Names, separated by commas: auc, ap, mrr, hits@K."),
+    ] = None,
+    directed: Annotated[bool, typer.Option("--directed", help="(u, v) and (v, u) are different links.")] = False,
+    valid_share: Annotated[float, typer.Option("--valid", help="Share of the edges held out to choose by.")] = 0.05,
+    test_share: Annotated[float, typer.Option("--test", help="Share of the edges held out to measure on.")] = 0.10,
+    nodes: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--for", help="List new links of this node, by original id. May be repeated."),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", help="New links for each --for.")] = 10,
+    out: Annotated[Optional[str], typer.Option("--out", "-o", help="Also write node vectors to this Parquet file.")] = None,  # noqa: UP045
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Predict links between nodes of one type: train, and measure on held-out links."""
+    names = list(dict.fromkeys(model or ["gae"]))
+    if (out or nodes) and len(names) > 1:
+        raise typer.BadParameter("--for and --out go with a single --model", param_hint="--model")
+    with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.config import assign
+        from graphrec.graph.links import open_link_graph
+        from graphrec.link.evaluate import DEFAULT_METRICS, create_all, predict_links
+        from graphrec.link.suggest import check_vectors_file, suggest, write_vectors
+
+        wanted = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",")]
+        models = create_all(names, assign({}, assignments or ()))  # wrong settings show before the source is read
+        if out is not None:
+            check_vectors_file(out, overwrite)
+        shares = {"directed": directed, "valid_share": valid_share, "test_share": test_share, "seed": seed or 0}
+        graph = open_link_graph(source, **shares, progress=io.reporter)
+        results = {
+            one.name: predict_links(graph, one, metrics=wanted, seed=seed or 0, progress=io.reporter) for one in models
+        }
+        rows = [(name, *result.test.values(), result.seconds) for name, result in results.items()]
+        io.table(f"{source}: {len(graph.test.positives):,} test links", ("model", *wanted, "seconds"), rows)
+        answer = {name: {"valid": one.valid, "test": one.test, "seconds": one.seconds} for name, one in results.items()}
+        payload = {"source": source, "num_nodes": graph.num_nodes, "num_edges": len(graph.train), "models": answer,
+                   "directed": graph.directed, "dropped": graph.dropped, "seed": seed or 0}  # fmt: skip
+        fitted = results[names[-1]].model
+        if nodes:
+            found = suggest(fitted, graph, nodes, k)
+            io.table("New links", found.columns, found.rows())
+            payload["links"] = found.to_dicts()
+        if out is not None:
+            io.line(f"{write_vectors(fitted, graph, out):,} vectors written to {out}")
+            payload["vectors"] = out
+        io.result(payload)

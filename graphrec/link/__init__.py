@@ -1,0 +1,21 @@
+"""Link prediction on one homogeneous graph: one line per model, and per layer that their encoders can be made of.
+
+A model is a `graphrec.link.base.LinkModel` over a `graphrec.logs.link_graph.LinkGraph`. A layer is made as
+`Layer(in_dim, out_dim, generator)` and called as `layer(relation, x_src, x_dst)`.
+"""
+
+from __future__ import annotations
+
+LINK_MODELS: dict[str, str] = {
+    "common-neighbours": "graphrec.link.heuristics:CommonNeighbours",
+    "adamic-adar": "graphrec.link.heuristics:AdamicAdar",
+    "resource-allocation": "graphrec.link.heuristics:ResourceAllocation",
+    "mf": "graphrec.link.autoencoders:LinkMF",
+    "gae": "graphrec.link.autoencoders:LinkGAE",
+    "vgae": "graphrec.link.autoencoders:LinkVGAE",
+    "masked-gae": "graphrec.link.autoencoders:LinkMaskedGAE",
+}
+
+LAYERS: dict[str, str] = {
+    "gcn": "graphrec.nn.autoencoder:GraphConvolution",
+}

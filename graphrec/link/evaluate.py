@@ -1,0 +1,116 @@
+"""Measuring a link predictor on held-out links, and the whole way from a source to a result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphrec.errors import unknown_name
+from graphrec.link import LINK_MODELS
+from graphrec.link.base import LinkModel
+from graphrec.link.metrics import check_metric, measure
+from graphrec.logs.link_graph import SIDES, HeldOut, LinkGraph
+from graphrec.progress import SILENT, Reporter
+from graphrec.registry import resolve
+
+DEFAULT_METRICS = ("auc", "ap", "hits@20", "hits@50", "mrr")
+
+
+@dataclass(frozen=True)
+class LinkResult:
+    """What `predict_links` gives.
+
+    Attributes:
+        model: fitted.
+        valid, test: metrics of the held-out links.
+        seconds: to fit.
+    """
+
+    model: LinkModel
+    valid: dict[str, float]
+    test: dict[str, float]
+    seconds: float
+
+
+def create(name: str, settings: Mapping[str, Any] | None = None, **overrides: Any) -> LinkModel:
+    """Make the link predictor registered as `name`, not yet fitted.
+
+    Raises:
+        ConfigError: the name is unknown, or a setting is unknown or out of range.
+    """
+    return resolve("link model", LINK_MODELS, name)(settings, **overrides)
+
+
+def create_all(names: Sequence[str], tables: Mapping[str, Mapping[str, Any]]) -> list[LinkModel]:
+    """Make several link predictors.
+
+    Args:
+        names: keys of `LINK_MODELS`.
+        tables: settings by model name; those under "model" are for all of them.
+
+    Raises:
+        ConfigError: a name is unknown, a setting is unknown or out of range, or settings are given for another model.
+    """
+    for table in tables:
+        if table not in ("model", *names):
+            raise unknown_name("model in settings", table, ["model", *names])
+    return [create(name, {**tables.get("model", {}), **tables.get(name, {})}) for name in names]
+
+
+def evaluate(model: LinkModel, graph: LinkGraph, split: str, metrics: Sequence[str] = DEFAULT_METRICS) -> dict[str, float]:
+    """Score the held-out links and non-links of one side and measure them.
+
+    Args:
+        model: fitted.
+        graph: the graph it was fitted on.
+        split: "valid" or "test".
+        metrics: see `graphrec.link.metrics`.
+
+    Raises:
+        ConfigError: an unknown split or metric.
+    """
+    if split not in SIDES:
+        raise unknown_name("split", split, SIDES)
+    held: HeldOut = getattr(graph, split)
+    negative = model.score(held.negative_pairs)
+    if held.negatives is None:
+        negative = negative.reshape(held.negative_targets.shape)
+    return measure(model.score(held.positives), negative, list(metrics))
+
+
+def predict_links(
+    graph: LinkGraph,
+    model: str | LinkModel = "gae",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    seed: int = 0,
+    progress: Reporter = SILENT,
+) -> LinkResult:
+    """Fit a link predictor and measure it on the validation and the test links.
+
+        graph = open_link_graph("trust.txt.gz")
+        predict_links(graph, "vgae", {"out_dim": 32}).test["auc"]
+
+    Args:
+        graph: the graph and its split.
+        model: a registered name or a predictor not yet fitted.
+        settings: of the model, where `model` is a name.
+        metrics: see `graphrec.link.metrics`.
+        seed: of all randomness.
+        progress: receives the training.
+
+    Raises:
+        ConfigError: an unknown model, setting or metric.
+        RunError: the loss is not finite.
+    """
+    for metric in metrics:
+        check_metric(metric)
+    model = create(model, settings) if isinstance(model, str) else model
+    start = time.perf_counter()
+    model.fit(graph, seed=seed, progress=progress)
+    seconds = time.perf_counter() - start
+    valid, test = (evaluate(model, graph, side, metrics) for side in SIDES)
+    return LinkResult(model, valid, test, seconds)

@@ -1,0 +1,85 @@
+"""The likeliest new links of some nodes, and the node vectors as a table, by original id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+
+from graphrec.atomic import atomic_file
+from graphrec.errors import ConfigError, RunError, UnsupportedError
+from graphrec.link.base import LinkModel
+from graphrec.logs.link_graph import LinkGraph
+
+
+def suggest(model: LinkModel, graph: LinkGraph, nodes: Sequence[str], k: int = 10) -> pl.DataFrame:
+    """List the `k` best new neighbours of each node: not itself, and not one that the training edges already give it.
+
+    Args:
+        model: fitted on `graph`.
+        nodes: original ids as text.
+        k: list length, 1..N-1.
+
+    Returns:
+        A frame with node_id, rank (1 is best), neighbour_id and score. Ties break to the lower node index.
+
+    Raises:
+        LogError: an id is not in the graph.
+        ConfigError: `k` is out of range.
+    """
+    if not 1 <= k < graph.num_nodes:
+        raise ConfigError(f"k must lie in 1..{graph.num_nodes - 1}, the number of other nodes, got {k}")
+    every, known = np.arange(graph.num_nodes), _ids(graph)
+    frames = []
+    for node in graph.nodes_of(list(nodes)):
+        scores = model.score(np.stack([np.full_like(every, node), every], axis=1))
+        out, back = graph.train[graph.train[:, 0] == node, 1], graph.train[graph.train[:, 1] == node, 0]
+        scores[[node, *out, *([] if graph.directed else back)]] = -np.inf
+        best = torch.sort(torch.from_numpy(scores), descending=True, stable=True).indices[:k].numpy()
+        best = best[np.isfinite(scores[best])]
+        frames.append(
+            pl.DataFrame(
+                {
+                    "node_id": known.gather(np.full_like(best, node)),
+                    "rank": np.arange(1, len(best) + 1),
+                    "neighbour_id": known.gather(best),
+                    "score": scores[best],
+                }
+            )
+        )
+    return pl.concat(frames)
+
+
+def check_vectors_file(path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Ask before the training whether vectors may be written to `path`.
+
+    Raises:
+        RunError: it is a folder, or a file that is there while `overwrite` is false.
+    """
+    if os.path.isdir(path):
+        raise RunError(f"{path} is a folder; give the name of a Parquet file")
+    if os.path.exists(path) and not overwrite:
+        raise RunError(f"{path} already exists; choose another file or ask to overwrite it")
+
+
+def write_vectors(model: LinkModel, graph: LinkGraph, path: str | os.PathLike[str]) -> int:
+    """Write `node_id` and `vector` (list of float32) of every node to a Parquet file; return the number of rows.
+
+    Raises:
+        UnsupportedError: the model has no vectors.
+        RunError: the disk is full.
+    """
+    vectors = model.embeddings()
+    if vectors is None:
+        raise UnsupportedError(f"{model.name} has no node vectors to write; use mf, gae, vgae or masked-gae")
+    with atomic_file(path, RunError) as temporary:
+        columns = {"node_id": _ids(graph), "vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))}
+        pl.DataFrame(columns).with_columns(pl.col("vector").arr.to_list()).write_parquet(temporary)
+    return len(vectors)
+
+
+def _ids(graph: LinkGraph) -> pl.Series:
+    return pl.Series(np.arange(graph.num_nodes)) if graph.ids is None else graph.ids

@@ -1,0 +1,273 @@
+"""Graph autoencoders: convolutions that end in one vector a node, or in a normal distribution to draw it from.
+
+`GAE` and `VGAE` take one relation and a tuple of node tables: one table for a homogeneous graph, whose relation is square
+and symmetric, or two for a bipartite one, users (rows) and items (columns). `GAEEncoder` and `VGAEEncoder` are the same
+modules as encoders of a recommender.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from graphrec.ops import Relation, spmm
+from graphrec.settings import Settings
+
+Tables = tuple[Tensor, ...]
+Rows = tuple[Tensor | None, ...]
+MakeLayer = Callable[[int, int, torch.Generator | None], nn.Module]
+
+_LARGEST_LOG_STD = 10.0  # exp(20), the variance, still fits float32 with room for a sum
+
+
+class GraphConvolution(nn.Module):
+    """Y = D~^-1/2 (A + I) D~^-1/2 X W + b with D~ = degree + 1; two tables share W.
+
+    Neighbours are summed before the product, so that a row restriction also restricts the product.
+
+    Args:
+        in_dim, out_dim: D before and after.
+        generator: source of the random start (Glorot uniform; b starts at 0).
+
+    Source: Kipf and Welling 2017, arXiv:1609.02907, eq. 2 and 8; on a bipartite graph the same formula over users and items
+    together.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(in_dim, out_dim))
+        self.bias = nn.Parameter(torch.zeros(out_dim))
+        nn.init.xavier_uniform_(self.weight, generator=generator)
+
+    def forward(self, relation: Relation, x_src: Tensor, x_dst: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+        """Convolve.
+
+        Args:
+            relation: destinations as rows.
+            x_src: (I, in_dim), the columns' features.
+            x_dst: (U, in_dim), the rows' own; None where both sides are the same nodes.
+            rows: int64 (B,), distinct: the rows wanted; None for all.
+
+        Returns:
+            (U, out_dim), or (B, out_dim) with `rows`.
+        """
+        x_dst = x_src if x_dst is None else x_dst
+        if x_src.dtype == torch.bfloat16:  # under autocast; message passing stays float32
+            x_src, x_dst = x_src.float(), x_dst.float()
+        left = (relation.degree_dst + 1).to(x_src.dtype).rsqrt()
+        right = (relation.degree_src + 1).to(x_src.dtype).rsqrt()
+        own = x_dst * left.square().unsqueeze(1)
+        own = own if rows is None else own.index_select(0, rows)
+        return spmm(relation, x_src, left, right, z=own, rows=rows) @ self.weight + self.bias
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Normal distributions with independent coordinates, one a node: q(z) = N(mean, diag(exp(log_std))^2).
+
+    Attributes:
+        mean, log_std: (n, D) each.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    def draw(self) -> Tensor:
+        """z = mean + exp(log_std) * e with e ~ N(0, 1) from torch's own generator: (n, D), differentiable in both."""
+        return self.mean + self.log_std.exp() * torch.randn_like(self.mean)
+
+    def divergence(self) -> Tensor:
+        """KL(q(z) || N(0, I)) = 1/2 sum_d (mean_d^2 + std_d^2 - 1 - 2 log std_d), in nats a node: (n,).
+
+        Source: Kingma and Welling 2014, arXiv:1312.6114, appendix B.
+        """
+        return 0.5 * (self.mean.square() + (2 * self.log_std).exp() - 1 - 2 * self.log_std).sum(-1)
+
+
+class GAE(nn.Module):
+    """Z = layer_L(... activation(layer_1(A, X)) ...): a vector a node, whose inner products are the logits of edges.
+
+    Args:
+        dims: D of the input, of every hidden layer, and of the output: L + 1 numbers.
+        generator: source of the random start.
+        activation: between layers; "none" makes the encoder linear (Salha et al. 2020, arXiv:2001.07614).
+        dropout: share of the values in front of each layer that training sets to zero.
+        make_layer: `make_layer(in_dim, out_dim, generator)`; its layers are called `layer(relation, x_src, x_dst)`, and with
+            `rows` where rows are asked for.
+
+    Source: Kipf and Welling 2016, Variational graph auto-encoders, arXiv:1611.07308, section 2 (non-probabilistic).
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        generator: torch.Generator | None = None,
+        activation: Literal["relu", "none"] = "relu",
+        dropout: float = 0.0,
+        make_layer: MakeLayer = GraphConvolution,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(make_layer(*pair, generator) for pair in itertools.pairwise(dims))
+        self.activation, self.dropout = activation, nn.Dropout(dropout)
+
+    def forward(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+        """Encode.
+
+        Args:
+            relation: square and symmetric for one table, users by items for two.
+            tables: (N, D) or (U, D) and (I, D): what the first layer starts from.
+            rows: for each table int64 (b,), distinct, or None for all rows.
+
+        Returns:
+            As many tables, (n, D of the output) each.
+        """
+        for layer in self.layers[:-1]:
+            tables = self._hop(layer, relation, tables)
+            if self.activation == "relu":
+                tables = tuple(table.relu() for table in tables)
+        return self._hop(self.layers[-1], relation, tables, rows)
+
+    def _hop(self, layer: nn.Module, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+        tables = tuple(self.dropout(table) for table in tables)
+        wanted = [{} if row is None else {"rows": row} for row in rows or (None,) * len(tables)]
+        if len(tables) == 1:
+            return (layer(relation, tables[0], tables[0], **wanted[0]),)
+        user, item = tables
+        return layer(relation, item, user, **wanted[0]), layer(relation.transpose(), user, item, **wanted[1])
+
+
+class VGAE(GAE):
+    """q(z | A, X) = N(mean, std^2) a node; z is drawn in training mode and is the mean in evaluation mode.
+
+    The last layer is twice as wide: its first half is the mean, its second log std, so both share one pass over the graph.
+    `posteriors` of the last pass are kept for the KL term.
+
+    Args:
+        dims, generator, activation, dropout, make_layer: as for `GAE`.
+        start_log_std: added to log std; a small start lets reconstruction begin before the noise hides the means.
+
+    Source: Kipf and Welling 2016, arXiv:1611.07308, eq. 1 and 2; the start of log std is ours, 0 is theirs.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        generator: torch.Generator | None = None,
+        activation: Literal["relu", "none"] = "relu",
+        dropout: float = 0.0,
+        make_layer: MakeLayer = GraphConvolution,
+        start_log_std: float = 0.0,
+    ) -> None:
+        super().__init__([*dims[:-1], 2 * dims[-1]], generator, activation, dropout, make_layer)
+        self.start_log_std = start_log_std
+
+    def encode(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> tuple[Posterior, ...]:
+        """Return the distributions of each table's nodes; arguments as for `GAE.forward`."""
+        halves = [table.chunk(2, dim=-1) for table in super().forward(relation, tables, rows)]
+        shift, top = self.start_log_std, _LARGEST_LOG_STD
+        return tuple(Posterior(mean, (log_std + shift).clamp_max(top)) for mean, log_std in halves)
+
+    def forward(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+        """Draw z in training mode, take the mean in evaluation mode; arguments and result as for `GAE.forward`."""
+        self.posteriors = self.encode(relation, tables, rows)
+        return tuple(one.draw() if self.training else one.mean for one in self.posteriors)
+
+
+class GAESettings(Settings):
+    """Settings of the `gae` encoder."""
+
+    num_layers: int = Field(default=2, ge=1, le=8)
+    """Convolutions; 2 is the choice of Kipf and Welling 2016, 1 makes the linear autoencoder of Salha et al. 2020."""
+    hidden_dim: int | None = Field(default=None, ge=1)
+    """Width between the layers; None takes the width of the inputs."""
+    activation: Literal["relu", "none"] = "relu"
+    """Between the layers."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the values in front of each layer that training sets to zero; 0 is the choice of Kipf and Welling 2016."""
+
+
+class GAEEncoder(nn.Module):
+    """`GAE` over the bipartite graph of users and items.
+
+    Args:
+        settings: see `GAESettings`.
+        dim: D of the inputs and of what comes out.
+        generator: source of the random start.
+
+    Source: van den Berg et al. 2017, Graph convolutional matrix completion, arXiv:1706.02263, for autoencoders on a
+    user-item graph; here one convolution for all edges and the formula of Kipf and Welling.
+    """
+
+    Settings = GAESettings
+
+    def __init__(self, settings: GAESettings, dim: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.settings, self.out_dim = settings, dim
+        self.net = self._make([dim, *[settings.hidden_dim or dim] * (settings.num_layers - 1), dim], generator)
+
+    def forward(
+        self,
+        relation: Relation,
+        user_x: Tensor,
+        item_x: Tensor,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
+    ) -> Tables:
+        """Encode.
+
+        Args:
+            relation: users as rows, items as columns.
+            user_x, item_x: (U, D) and (I, D).
+            users, items: int64, distinct: the rows wanted; None for all.
+
+        Returns:
+            The user and item vectors, (U, D) and (I, D), or only the rows asked for, in their order.
+        """
+        return self.net(relation, (user_x, item_x), (users, items))
+
+    def _make(self, dims: list[int], generator: torch.Generator | None) -> GAE:
+        return GAE(dims, generator, self.settings.activation, self.settings.dropout)
+
+
+class VGAESettings(GAESettings):
+    """Settings of the `vgae` encoder."""
+
+    start_log_std: float = Field(default=-2.0, ge=-10, le=2)
+    """Where log std starts. Kipf and Welling 2016 start at 0; id embeddings start at 0.1, below that noise."""
+
+
+class VGAEEncoder(GAEEncoder):
+    """`VGAE` over the bipartite graph: rows are drawn in training mode and are means in evaluation mode.
+
+    Source: Kipf and Welling 2016, arXiv:1611.07308. The KL term is the auxiliary loss "kl".
+    """
+
+    Settings = VGAESettings
+
+    def forward(
+        self,
+        relation: Relation,
+        user_x: Tensor,
+        item_x: Tensor,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
+    ) -> Tables:
+        """Encode as `GAEEncoder.forward` does."""
+        drawn = super().forward(relation, user_x, item_x, users, items)
+        self._last = drawn, self.net.posteriors
+        return drawn
+
+    def posteriors_of(self, user: Tensor, item: Tensor) -> tuple[Posterior, Posterior] | None:
+        """Return the distributions that `user` and `item` were drawn from, or None where the last pass returned others."""
+        (last_user, last_item), posteriors = self._last
+        return posteriors if last_user is user and last_item is item else None
+
+    def _make(self, dims: list[int], generator: torch.Generator | None) -> VGAE:
+        at = self.settings
+        return VGAE(dims, generator, at.activation, at.dropout, start_log_std=at.start_log_std)
