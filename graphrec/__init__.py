@@ -19,6 +19,7 @@ _PUBLIC = {
     "train": "graphrec.api",
     "Run": "graphrec.training.run",
     "load": "graphrec.training.run",
+    "tune": "graphrec.tuning.tune",
     "evaluate": "graphrec.evaluation.evaluate",
     "compare": "graphrec.evaluation.compare",
     "recommend": "graphrec.retrieval.answer",

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
     from graphrec.settings import Settings
-    from graphrec.training.loop import Validate
     from graphrec.training.run import Run
     from graphrec.training.settings import TrainSettings
 
@@ -50,6 +49,7 @@ def train(
         RunError: the folder is taken, a checkpoint is damaged, the loss is not finite, or the disk is full.
         StoreError: the store is damaged.
     """
+    from graphrec.evaluation.validation import watch
     from graphrec.training.train import train as train_with
 
     return train_with(
@@ -58,15 +58,8 @@ def train(
         folder,
         settings,
         model_settings=model_settings,
-        validation=_validation,
+        validation=watch,
         resume=resume,
         overwrite=overwrite,
         progress=progress,
     )
-
-
-def _validation(store: GraphStore, metric: str) -> Validate | None:
-    """Watch `metric`, and recall at the same list length beside it."""
-    from graphrec.evaluation.validation import validator
-
-    return validator(store, list(dict.fromkeys([metric, f"recall@{metric.partition('@')[2]}"])))

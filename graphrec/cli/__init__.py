@@ -21,6 +21,7 @@ VERBS = {
     "build": "graphrec.cli.build",
     "graph": "graphrec.cli.graph",
     "train": "graphrec.cli.train",
+    "tune": "graphrec.cli.tune",
     "evaluate": "graphrec.cli.evaluate",
     "compare": "graphrec.cli.compare",
     "recommend": "graphrec.cli.recommend",
