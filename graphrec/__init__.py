@@ -22,6 +22,7 @@ _PUBLIC = {
     "tune": "graphrec.tuning.tune",
     "evaluate": "graphrec.evaluation.evaluate",
     "compare": "graphrec.evaluation.compare",
+    "benchmark": "graphrec.api",
     "recommend": "graphrec.retrieval.answer",
     "similar": "graphrec.retrieval.answer",
     "export": "graphrec.retrieval.export",

@@ -27,7 +27,7 @@ LAYERS = [
     ("training",),
     ("evaluation",),
     ("retrieval",),
-    ("tuning",),
+    ("tuning", "benchmarking"),
     ("api", "config", "config_text", "doctor"),
     ("cli",),
 ]

@@ -14,6 +14,7 @@ PUBLIC = [
     "Recommender",
     "Run",
     "RunConfig",
+    "benchmark",
     "build",
     "compare",
     "evaluate",

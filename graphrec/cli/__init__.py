@@ -24,6 +24,7 @@ VERBS = {
     "tune": "graphrec.cli.tune",
     "evaluate": "graphrec.cli.evaluate",
     "compare": "graphrec.cli.compare",
+    "benchmark": "graphrec.cli.benchmark",
     "recommend": "graphrec.cli.recommend",
     "similar": "graphrec.cli.similar",
     "export": "graphrec.cli.export",

@@ -158,16 +158,13 @@ class Study:
                 f"{self.folder} holds a study of other data than {contract['store']}: of {kept['store']}; "
                 "go on with its own store, or choose another folder"
             )
-        changed = [
-            f"{name} is {kept.get(name)!r} there, not {value!r}"
-            for name, value in contract.items()
-            if name not in ("store", "space") and kept.get(name) != value
-        ]
-        changed += [
-            f"the space of {key} is {kept['space'].get(key, 'empty')} there, not {contract['space'].get(key, 'empty')}"
-            for key in sorted(kept["space"].keys() | contract["space"].keys())
-            if kept["space"].get(key) != contract["space"].get(key)
-        ]
+        changed = []
+        for name in ("model", "settings", "space"):
+            old, new = ({"": value} if isinstance(value, str) else value for value in (kept[name], contract[name]))
+            for key in sorted(old.keys() | new.keys()):
+                if old.get(key) != new.get(key):
+                    what = f"{name} {key}".strip()
+                    changed.append(f"{what} is {old.get(key, 'not set')} there, not {new.get(key, 'not set')}")
         if changed:
             raise RunError(
                 f"{self.folder} holds another study: {'; '.join(changed)}; go on with the same, or choose another folder"
