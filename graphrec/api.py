@@ -78,7 +78,7 @@ def benchmark(
     k: int | Sequence[int] = 20,
     metrics: str | Sequence[str] = ("recall", "ndcg"),
     validate: bool = False,
-    device: str = "auto",
+    device: str | None = None,
     progress: Reporter = SILENT,
 ) -> Benchmark:
     """Measure models on data sets, every pair with every seed in a fresh process, and write tables with paired tests.
@@ -98,7 +98,7 @@ def benchmark(
         k: list lengths.
         metrics: names of registered metrics.
         validate: measure on a validation part of the training items; the test items are then not looked at.
-        device: where to train.
+        device: where to train; None takes a run file's own, else the GPU where there is one.
         progress: receives the cells.
 
     Raises:

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo
-import torch.utils.tensorboard  # this and the one above are imported late by torch; that time is not the model's
 
 from graphrec.benchmarking.fusion import ScoreSum, best_share, choose_share
 from graphrec.benchmarking.memory import peak_mb, reset_peak
@@ -40,6 +38,7 @@ def main(folder: Path) -> None:
     """
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     store = GraphStore.open(request["store"], verify=False)  # the parent has just compared the checksums
+    _import_late(any("train" in part for part in request["spec"].get("sum", [request["spec"]])))
     if "sum" in request["spec"]:
         model, result = _sum(request)
     else:
@@ -95,9 +94,17 @@ def _sum(request: dict[str, Any]) -> tuple[Recommender, dict[str, Any]]:
     return model, result | {"shares": {f"{share:g}": value for share, value in values.items()}}
 
 
+def _import_late(trained: bool) -> None:
+    """Import now what a fit or a training would import under the clock; that time is not the model's."""
+    import torch.utils.tensorboard
+
+    if trained:
+        import torch._dynamo  # noqa: F401
+
+
 def _end_with_parent() -> None:
     """End this process when the other end of its standard input closes: a killed benchmark leaves no orphan at work."""
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # not through sys.stdin, whose lock a thread may not hold when the interpreter ends
     os._exit(1)
 
 

@@ -56,7 +56,7 @@ def contest(
     k: int | Sequence[int],
     metrics: str | Sequence[str],
     validate: bool,
-    device: str,
+    device: str | None,
     progress: Reporter = SILENT,
 ) -> Benchmark:
     """Measure the rows and write the tables; arguments and errors as for `graphrec.api.benchmark`."""
@@ -72,7 +72,7 @@ def contest(
     cells: list[Cell] = []
     try:
         with progress.task("Benchmark", total=len(named) * len(rows) * seeds, unit="cells") as task:
-            for cell in run_grid(named, rows, protocol, path, {"device": device}, progress):
+            for cell in run_grid(named, rows, protocol, path, device, progress):
                 cells.append(cell)
                 task.advance()
     except KeyboardInterrupt:

@@ -47,7 +47,7 @@ class Cell:
 
 
 def run_grid(
-    data: dict[Path, str], rows: Sequence[Row], protocol: Protocol, folder: Path, free: dict[str, Any], progress: Reporter
+    data: dict[Path, str], rows: Sequence[Row], protocol: Protocol, folder: Path, device: str | None, progress: Reporter
 ) -> Iterator[Cell]:
     """Yield every cell, as it is found finished or gets measured; sums come after the rows they add.
 
@@ -56,7 +56,7 @@ def run_grid(
         rows: contenders and sums, checked.
         protocol: how to measure.
         folder: keeps the cells.
-        free: training settings that change no result, such as the device.
+        device: where to train; None leaves it to the rows.
         progress: receives notes.
 
     Raises:
@@ -75,14 +75,14 @@ def run_grid(
                     for seed in protocol.seeds:
                         yield Cell(label, row.label, seed, _place(folder, label, row.label, seed), None, str(problem))
                 continue
-            yield from _Grid(ready, protocol, folder, free, progress).cells(ordered)
+            yield from _Grid(ready, protocol, folder, device, progress).cells(ordered)
 
 
 class _Grid:
     """The cells of one data set."""
 
-    def __init__(self, data: Data, protocol: Protocol, folder: Path, free: dict[str, Any], progress: Reporter) -> None:
-        self.data, self.protocol, self.folder, self.free, self.progress = data, protocol, folder, free, progress
+    def __init__(self, data: Data, protocol: Protocol, folder: Path, device: str | None, progress: Reporter) -> None:
+        self.data, self.protocol, self.folder, self.device, self.progress = data, protocol, folder, device, progress
         self.found: dict[tuple[str, int], Cell] = {}
         self.contenders: dict[str, Contender] = {}
 
@@ -125,15 +125,21 @@ class _Grid:
         return {**how, "sum": parts, "seed": seed, "metric": f"ndcg@{max(self.protocol.k)}"}
 
     def _measure(self, row: Row, seed: int, spec: dict[str, Any], place: Path) -> dict[str, Any]:
-        request: dict[str, Any] = {"store": str(self.data.store.folder.resolve()), "spec": spec, "free": self.free}
+        request: dict[str, Any] = {"store": str(self.data.store.folder.resolve()), "spec": spec}
         parts: list[Cell] = []
-        if isinstance(row, Fusion):
+        if isinstance(row, Contender):
+            request["free"] = row.free(self.device)
+        else:
+            of_parts = [self.contenders[label] for label in (row.first, row.second)]
             parts = [self.found[label, seed] for label in (row.first, row.second)]
             missing = [part.row for part in parts if part.result is None]
             if missing:
                 raise RunError(f"{' and '.join(missing)} failed, so there is nothing to add")
             request |= {
-                "parts": [{"spec": part, "free": self.free} for part in spec["sum"]],
+                "parts": [
+                    {"spec": part, "free": of_part.free(self.device)}
+                    for part, of_part in zip(spec["sum"], of_parts, strict=True)
+                ],
                 "cells": [str(part.folder.resolve()) for part in parts],
                 "epochs": [part.result.get("best_epoch") for part in parts],
                 "selection": str(prepare_selection(self.data, self.folder / "stores", self.progress).folder.resolve()),

@@ -46,6 +46,11 @@ class Contender:
             spec["train"] = {name: value for name, value in train.items() if name not in _FREE}
         return spec
 
+    def free(self, device: str | None) -> dict[str, Any]:
+        """Return the training settings that are no part of `spec`; `device` wins over the row's own."""
+        own = {name: value for name, value in self.train.items() if name in _FREE}
+        return own if device is None else {**own, "device": device}
+
 
 @dataclass(frozen=True)
 class Fusion:

@@ -109,7 +109,7 @@ def table(rows: Sequence[Summary]) -> tuple[list[str], list[list[Any]]]:
     lines = []
     for row in rows:
         label = row.row if row.share is None else f"{row.row} ({row.share:.2g} of the second)"
-        cost = [None if value is None else round(value, 1) for value in (row.fit_seconds, row.total_seconds)]
+        cost = ["–" if value is None else f"{value:,.1f}" for value in (row.fit_seconds, row.total_seconds)]
         peak = None if row.peak_mb is None else round(row.peak_mb)
         note = "" if not row.errors else f"{len(row.errors)} failed: {next(iter(row.errors.values()))}"
         lines.append([row.data, label, row.seeds, *(mean_sd(row, metric) for metric in metrics), *cost, peak, note])
@@ -180,7 +180,7 @@ def _bars(rows: Sequence[Summary]) -> bytes | None:
 
 def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     def cell(value: Any) -> str:
-        text = f"{value:.4f}" if isinstance(value, float) and abs(value) < 1 else "–" if value is None else str(value)
+        text = f"{value:.4f}" if isinstance(value, float) else "–" if value is None else str(value)
         return " ".join(text.split()).replace("|", "\\|")
 
     rows = [head, ["---"] * len(head), *([cell(value) for value in line] for line in lines)]

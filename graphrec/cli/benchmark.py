@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -33,7 +33,10 @@ def benchmark(
     validate: Annotated[
         bool, typer.Option("--validate", help="Measure on a part of the training items; the test is not looked at.")
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="Where to train: auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Option("--device", help="Where to train: auto, cpu, cuda or cuda:N."),
+    ] = None,
     seed: Seed = None,
     json: Json = False,
     quiet: Quiet = False,
