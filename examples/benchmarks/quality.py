@@ -24,7 +24,7 @@ from typing import Any
 import recipes
 
 import graphrec
-from graphrec.benchmarking.memory import peak_mb, reset_peak
+from graphrec.benchmarking.process import peak_mb, reset_peak
 from graphrec.logs.read import read_split_folder
 from graphrec.ops import backend
 from graphrec.progress import SILENT, ConsoleReporter, Reporter

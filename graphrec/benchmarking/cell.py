@@ -7,10 +7,8 @@ memory that of this model alone, and a crash that of this cell alone.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,8 @@ from typing import Any
 import torch
 
 from graphrec.benchmarking.fusion import ScoreSum, best_share, choose_share
-from graphrec.benchmarking.memory import peak_mb, reset_peak
 from graphrec.benchmarking.plan import REQUEST, RESULT, RUN
+from graphrec.benchmarking.process import end_with_parent, peak_mb, reset_peak
 from graphrec.errors import GraphrecError
 from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.validation import watch
@@ -102,14 +100,8 @@ def _import_late(trained: bool) -> None:
         import torch._dynamo  # noqa: F401
 
 
-def _end_with_parent() -> None:
-    """End this process when the other end of its standard input closes: a killed benchmark leaves no orphan at work."""
-    os.read(0, 1)  # not through sys.stdin, whose lock a thread may not hold when the interpreter ends
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         main(Path(sys.argv[1]))
     except GraphrecError as problem:

@@ -16,7 +16,7 @@ from pathlib import Path
 import graphrec
 from graphrec.benchmarking import grid
 
-ALONE = "from graphrec.benchmarking.cell import _end_with_parent; _end_with_parent()"
+ALONE = "import time; from graphrec.benchmarking.process import end_with_parent; end_with_parent(); time.sleep(600)"
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def test_of_equal_values_the_smallest_share_is_taken():
 
 
 def test_models_of_another_store_are_refused(store, tmp_path):
-    other = make_store(tmp_path / "other", checkerboard()[3:])
+    other = make_store(tmp_path / "other", checkerboard()[:-1])  # a training row less
     models = [create(name).fit(other) for name in ("item-knn", "popularity")]
     with pytest.raises(RunError, match="trained on"):
         choose_share(*models, store, "ndcg@5")
