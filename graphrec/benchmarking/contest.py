@@ -67,7 +67,9 @@ def contest(
     folders = [Path(data)] if isinstance(data, str | os.PathLike) else [Path(one) for one in data]
     for source in folders:
         if not source.is_dir():
-            raise LogError(f"no such data folder: {source}; give a graph store, or a folder with train.txt and test.txt")
+            raise LogError(
+                f"no such data folder: {source}; give a graph store, or a folder with train.txt and test.txt"
+            )
     named, path = labels(folders), Path(folder)
     cells: list[Cell] = []
     try:

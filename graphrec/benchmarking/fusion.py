@@ -66,7 +66,9 @@ class ScoreSum(Recommender):
         raise UnsupportedError("a sum of two models is not read back; read the two models")
 
 
-def choose_share(first: Recommender, second: Recommender, store: GraphStore, metric: str, seed: int = 0) -> dict[float, float]:
+def choose_share(
+    first: Recommender, second: Recommender, store: GraphStore, metric: str, seed: int = 0
+) -> dict[float, float]:
     """Measure each share of `SHARES` on the validation split of `store`, which both models were trained without.
 
     Args:

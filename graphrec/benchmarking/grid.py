@@ -1,9 +1,9 @@
 """`run_grid`: measure every cell that is not there yet, one fresh process each.
 
-    <folder>/cells/<data>/<row>/seed-<n>/cell.json          what was asked for and what came out
-                                        /evaluation.*       metrics per user
-                                        /run/               the trained model (not for sums)
-    <folder>/stores/                                        stores built from text files
+<folder>/cells/<data>/<row>/seed-<n>/cell.json          what was asked for and what came out
+                                    /evaluation.*       metrics per user
+                                    /run/               the trained model (not for sums)
+<folder>/stores/                                        stores built from text files
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class _Grid:
             if kept is not None and kept["spec"] == spec:
                 return Cell(self.data.label, row.label, seed, place, kept["result"])
             if kept is not None:
-                self.progress.note(f"{name}: measured again, for other settings: {', '.join(changes(kept['spec'], spec))}")
+                self.progress.note(
+                    f"{name}: measured again, for other settings: {', '.join(changes(kept['spec'], spec))}"
+                )
             result = self._measure(row, seed, spec, place)
         except GraphrecError as problem:
             if "disk is full" in str(problem):  # no fault of the cell, and the next would end the same way
@@ -173,7 +175,9 @@ def _run(folder: Path) -> None:
     """
     command = [sys.executable, "-m", "graphrec.benchmarking.cell", str(folder)]
     # Its standard input stays open as long as this process lives.
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         said = process.stdout.read()
         code = process.wait()

@@ -13,7 +13,11 @@ from graphrec.models.trained import TrainedRecommender
 from graphrec.settings import parse
 from graphrec.training.settings import TrainSettings
 
-REQUEST, RESULT, RUN = "request.json", "result.json", "run"  # in the folder of a cell while it is measured; the run stays
+REQUEST, RESULT, RUN = (
+    "request.json",
+    "result.json",
+    "run",
+)  # in the folder of a cell while it is measured; the run stays
 
 _FREE = {"device", "checkpoint_every"}  # training settings that do not change what is learned
 

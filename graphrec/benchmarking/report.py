@@ -78,9 +78,7 @@ def markdown(protocol: Protocol, rows: Sequence[Summary], comparisons: Sequence[
     return "\n\n".join(parts) + "\n"
 
 
-def html(
-    protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], comparisons: Sequence[Comparison]
-) -> str:
+def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], comparisons: Sequence[Comparison]) -> str:
     """The same as one page without other files, with a picture per data set."""
     sections: list[str] = []
     for data in dict.fromkeys(row.data for row in rows):
@@ -123,7 +121,9 @@ def tests(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]
     for one in comparisons:
         d = one.difference
         winner = {"A": one.a, "B": one.b}.get(d.better, "–") if one.p_holm < 0.05 else "–"
-        lines.append([one.data, one.a, one.b, d.metric, d.difference, d.low, d.high, d.p_permutation, one.p_holm, d.p_t, winner])
+        lines.append(
+            [one.data, one.a, one.b, d.metric, d.difference, d.low, d.high, d.p_permutation, one.p_holm, d.p_t, winner]
+        )
     return head, lines
 
 
@@ -138,7 +138,11 @@ def metric_names(tables: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _method(protocol: Protocol) -> str:
-    side = "a validation part of the training items; the test items were not looked at" if protocol.validate else "the test items"
+    side = (
+        "a validation part of the training items; the test items were not looked at"
+        if protocol.validate
+        else "the test items"
+    )
     return (
         f"Measured on {side}: all items are ranked for every user, training items are left out, metrics are averaged over users. "
         f"Mean ± standard deviation over {len(protocol.seeds)} seed{'s' * (len(protocol.seeds) != 1)}. Fit is training, total "
@@ -158,7 +162,9 @@ def _tests() -> str:
 def _machine(cells: Sequence[Cell]) -> str:
     results = [cell.result for cell in cells if cell.result is not None]
     found = {name: sorted({str(r[name]) for r in results if name in r}) for name in ("backend", "device", "threads")}
-    return f"graphrec {__version__}; " + "; ".join(f"{name} {', '.join(values)}" for name, values in found.items() if values)
+    return f"graphrec {__version__}; " + "; ".join(
+        f"{name} {', '.join(values)}" for name, values in found.items() if values
+    )
 
 
 def _bars(rows: Sequence[Summary]) -> bytes | None:

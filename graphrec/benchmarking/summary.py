@@ -129,7 +129,9 @@ def compare_rows(cells: Sequence[Cell], protocol: Protocol, progress: Reporter) 
                 progress.note(f"{data}: paired tests of {a} and {b}")
                 sides = [_averaged([by_row[row][seed] for seed in seeds], protocol.split) for row in (a, b)]
                 result = compare(*sides)
-                of_data += [Comparison(data, a, b, result.users, len(seeds), one, math.nan) for one in result.differences]
+                of_data += [
+                    Comparison(data, a, b, result.users, len(seeds), one, math.nan) for one in result.differences
+                ]
         found += _adjusted(of_data)
     return found
 

@@ -39,7 +39,9 @@ def tune(
     ] = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Keep a key at a value, as train.epochs=20. May be repeated."),
+        typer.Option(
+            "--set", "-s", metavar="KEY=VALUE", help="Keep a key at a value, as train.epochs=20. May be repeated."
+        ),
     ] = None,
     seed: Seed = None,
     json: Json = False,

@@ -1,9 +1,9 @@
 """One search on disk: an Optuna study in SQLite that processes share and sessions go on with.
 
-    <folder>/study.db          the study: every trial with its values, validations and end
-    <folder>/.lock             held while a process asks for a trial or ends one
-    <folder>/workers/*.lock    one per process at work, held as long as it lives; so a killed one is known at once
-    <folder>/trials/           run folders of the trials under way
+<folder>/study.db          the study: every trial with its values, validations and end
+<folder>/.lock             held while a process asks for a trial or ends one
+<folder>/workers/*.lock    one per process at work, held as long as it lives; so a killed one is known at once
+<folder>/trials/           run folders of the trials under way
 """
 
 from __future__ import annotations
@@ -114,6 +114,11 @@ class Study:
         """All trials in the order they were started, without those that wait to be tried again."""
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
     def trial_folder(self, number: int) -> Path:
         """Where a trial may write while it is under way."""
         return self.folder / "trials" / f"{number:05d}"
@@ -137,11 +142,11 @@ class Study:
         if self.settings.pruner == "median":
             pruner = optuna.pruners.MedianPruner(self.settings.startup_trials, self.settings.warmup_epochs)
         try:
-            storage = optuna.storages.RDBStorage(
+            self._storage = optuna.storages.RDBStorage(
                 f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}}
             )
             return optuna.create_study(
-                storage=storage, study_name=_NAME, direction="maximize", pruner=pruner, load_if_exists=True
+                storage=self._storage, study_name=_NAME, direction="maximize", pruner=pruner, load_if_exists=True
             )
         except Exception as problem:
             if type(problem).__module__.partition(".")[0] not in ("sqlalchemy", "optuna"):
@@ -226,7 +231,11 @@ def opened(
     worker = folder / "workers" / f"{uuid.uuid4().hex}.lock"
     with locked(worker, RunError):
         try:
-            yield Study(folder, contract, space, settings, seed, worker)
+            study = Study(folder, contract, space, settings, seed, worker)
+            try:
+                yield study
+            finally:
+                study.close()
         finally:
             worker.unlink(missing_ok=True)
             if fresh and not (folder / DATABASE).exists():  # it failed before there was anything

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation.validation import watch
 from graphrec.graph.store import GraphStore
@@ -94,9 +96,7 @@ def tune(
         failed = [trial["error"] for trial in result.trials if trial["error"]]
         if failed:
             raise RunError(f"none of {len(result.trials)} trials is complete; the last failure: {failed[-1]}")
-        progress.note(
-            f"no trial is complete yet; go on with the same command, with more time than {chosen.minutes:g} minutes"
-        )
+        progress.note("no trial is complete yet; the same command goes on, with more time")
     return result
 
 
@@ -160,12 +160,13 @@ class _Session:
                 self.progress.note(f"trial {trial.number}: pruned ({drawn})")
             else:
                 self.study.interrupt(trial)
-        except (ConfigError, RunError) as problem:
+        except (ConfigError, RunError, MemoryError, torch.cuda.OutOfMemoryError) as problem:
             if "disk is full" in str(problem):  # no fault of the setting, and the next would end the same way
                 self.study.interrupt(trial)
                 raise
-            self.study.fail(trial, str(problem))
-            self.progress.note(f"trial {trial.number}: failed ({drawn}): {problem}")
+            message = str(problem) or type(problem).__name__
+            self.study.fail(trial, message)
+            self.progress.note(f"trial {trial.number}: failed ({drawn}): {message}")
         except BaseException:
             self.study.interrupt(trial)
             raise

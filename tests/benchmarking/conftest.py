@@ -16,7 +16,9 @@ def write_board(folder: Path, train: str = "train", test: str = "test") -> Path:
     """Write the checkerboard as adjacency lists; its validation items are training items."""
     folder.mkdir(parents=True)
     for name, sides in ((train, ("train", "valid")), (test, ("test",))):
-        lines = [[user, *(i for u, i, side in checkerboard() if u == user and side in sides)] for user in range(NUM_USERS)]
+        lines = [
+            [user, *(i for u, i, side in checkerboard() if u == user and side in sides)] for user in range(NUM_USERS)
+        ]
         (folder / f"{name}.txt").write_text("".join(" ".join(map(str, line)) + "\n" for line in lines))
     return folder
 

@@ -26,7 +26,9 @@ def make_cell(folder, row: str, seed: int, values: np.ndarray) -> Cell:
     """A finished cell whose users have these values."""
     place = folder / row / str(seed)
     per_user = pl.DataFrame({"user_id": range(USERS), "history": 5, "relevant": 1, "recall@20": values})
-    Evaluation("m", "store", "test", "same", {}, {"recall@20": float(values.mean())}, {}, [], [], {}, {}, {}, per_user).save(place)
+    Evaluation(
+        "m", "store", "test", "same", {}, {"recall@20": float(values.mean())}, {}, [], [], {}, {}, {}, per_user
+    ).save(place)
     costs = {"fit_seconds": 1.0 + seed, "total_seconds": 2.0 + seed, "peak_mb": 100.0 + seed}
     return Cell("set", row, seed, place, {"metrics": {"recall@20": float(values.mean())}, **costs})
 
@@ -44,7 +46,9 @@ def cells(tmp_path) -> list[Cell]:
 def test_means_deviations_and_failures(cells):
     a, _, c = summarise(cells)
     values = [cell.result["metrics"]["recall@20"] for cell in cells[:2]]
-    assert a.mean["recall@20"] == pytest.approx(np.mean(values)) and a.sd["recall@20"] == pytest.approx(np.std(values, ddof=1))
+    assert a.mean["recall@20"] == pytest.approx(np.mean(values)) and a.sd["recall@20"] == pytest.approx(
+        np.std(values, ddof=1)
+    )
     assert (a.fit_seconds, a.total_seconds, a.peak_mb, a.errors) == (1.5, 2.5, 101.0, {})
     assert (c.seeds, c.sd["recall@20"], c.errors) == (1, None, {1: "out of <memory>"})
     assert mean_sd(c, "recall@20") == f"{c.mean['recall@20']:.4f}" and mean_sd(c, "ndcg@20") == "–"
@@ -62,7 +66,9 @@ def test_paired_tests_find_the_difference_that_is_there_and_no_other(cells):
 
 def test_the_seeds_of_a_user_are_averaged_before_users_are_paired(cells, tmp_path):
     one = compare_rows(cells, PROTOCOL, SILENT)[0]
-    values = [np.mean([Evaluation.load(c.folder).values("recall@20") for c in cells if c.row == row], axis=0) for row in "ab"]
+    values = [
+        np.mean([Evaluation.load(c.folder).values("recall@20") for c in cells if c.row == row], axis=0) for row in "ab"
+    ]
     assert one.difference.difference == pytest.approx((values[1] - values[0]).mean())
 
 

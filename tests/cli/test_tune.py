@@ -11,7 +11,16 @@ from typer.testing import CliRunner
 from graphrec.cli import app
 from tests.training.conftest import checkerboard, make_store
 
-FAST = ("--set", "train.epochs=2", "--set", "train.eval_every=1", "--set", "train.batch_size=64", "--set", "train.metric=ndcg@5")
+FAST = (
+    "--set",
+    "train.epochs=2",
+    "--set",
+    "train.eval_every=1",
+    "--set",
+    "train.batch_size=64",
+    "--set",
+    "train.metric=ndcg@5",
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +34,9 @@ def invoke(*arguments: object):
 
 def test_the_best_setting_trains_to_the_value_that_was_found(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = invoke("tune", store, "--model", "bpr-mf", "--trials", 2, "--out", "study", "--seed", 3, *FAST, "--json", "-q")
+    done = invoke(
+        "tune", store, "--model", "bpr-mf", "--trials", 2, "--out", "study", "--seed", 3, *FAST, "--json", "-q"
+    )
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
     assert (answer["model"], answer["metric"], answer["best_file"]) == ("bpr-mf", "ndcg@5", "study/best.toml")
@@ -47,7 +58,11 @@ def test_the_run_file_says_what_is_searched(store, tmp_path):
     done = invoke("tune", "--config", tmp_path / "run.toml", "--out", tmp_path / "study")
     assert done.exit_code == 0, done.output
     assert "3 complete" in done.stdout and "model.neighbours" in done.stdout
-    assert (tmp_path / "study" / "trials.csv").read_text().startswith("trial,state,ndcg@5,epochs,seconds,model.neighbours,error\n")
+    assert (
+        (tmp_path / "study" / "trials.csv")
+        .read_text()
+        .startswith("trial,state,ndcg@5,epochs,seconds,model.neighbours,error\n")
+    )
 
 
 @pytest.mark.parametrize(

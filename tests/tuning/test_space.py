@@ -65,7 +65,10 @@ def test_false_and_defaults_leave_entries_out():
 
 
 def test_tables_may_be_nested_as_toml_nests_dotted_keys():
-    nested = {"train": {"learning_rate": {"low": 0.1, "high": 1.0}, "epochs": [1, 2]}, "model": {"loss": {"num_negatives": [1]}}}
+    nested = {
+        "train": {"learning_rate": {"low": 0.1, "high": 1.0}, "epochs": [1, 2]},
+        "model": {"loss": {"num_negatives": [1]}},
+    }
     dotted = {"train.learning_rate": {"low": 0.1, "high": 1.0}, "train.epochs": [1, 2], "model.loss.num_negatives": [1]}
     assert space(entries=nested, defaults=False).to_dict() == space(entries=dotted, defaults=False).to_dict()
 

@@ -94,7 +94,10 @@ def test_a_finished_study_answers_at_once_and_more_trials_go_on(studies, board, 
     ("change", "message"),
     [
         ({"model": "bpr-mf", "model_settings": {}}, "model is lightgcn there, not bpr-mf"),
-        ({"train_settings": {**sessions.TRAIN, "metric": "recall@5"}}, "settings train.metric is ndcg@5 there, not recall@5"),
+        (
+            {"train_settings": {**sessions.TRAIN, "metric": "recall@5"}},
+            "settings train.metric is ndcg@5 there, not recall@5",
+        ),
         (
             {"settings": {**sessions.SETTINGS, "space": {"model.embedding_dim": [4, 8, 16]}}},
             "space model.embedding_dim is {'log': False, 'choices': [4, 8]} there",

@@ -61,7 +61,9 @@ def test_a_closed_form_model_is_tuned_and_the_best_run_file_gives_its_value(boar
 
 def test_the_same_seed_draws_the_same_settings(board, tmp_path):
     found = [
-        tune(board, "item-knn", tmp_path / str(number), {"trials": 3}, train_settings={"metric": "ndcg@5", "seed": seed})
+        tune(
+            board, "item-knn", tmp_path / str(number), {"trials": 3}, train_settings={"metric": "ndcg@5", "seed": seed}
+        )
         for number, seed in enumerate((1, 1, 2))
     ]
     params = [[trial["params"] for trial in result.trials] for result in found]
@@ -108,6 +110,23 @@ def test_a_setting_that_fails_counts_and_the_others_go_on(board, tmp_path):
     assert set(result.counts()) == {"complete", "failed"}
     assert all('set head = "cosine"' in trial["error"] for trial in result.trials if trial["state"] == "failed")
     assert re.search(r"failed,.*cosine", (tmp_path / "study" / "trials.csv").read_text())
+
+
+def test_a_setting_that_does_not_fit_into_memory_counts_too(board, tmp_path, monkeypatch):
+    measure, calls = module.measure, []
+
+    def greedy(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise MemoryError
+        return measure(*arguments)
+
+    monkeypatch.setattr(module, "measure", greedy)
+    result = tune(board, "item-knn", tmp_path / "study", {"trials": 2}, train_settings={"metric": "ndcg@5"})
+    assert [(trial["state"], trial["error"]) for trial in result.trials] == [
+        ("failed", "MemoryError"),
+        ("complete", ""),
+    ]
 
 
 def test_a_search_where_nothing_works_says_why(board, tmp_path):
