@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphrec.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
+    from graphrec.benchmarking.plan import Contender
+    from graphrec.benchmarking.summary import Benchmark
     from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
     from graphrec.settings import Settings
-    from graphrec.training.loop import Validate
     from graphrec.training.run import Run
     from graphrec.training.settings import TrainSettings
 
@@ -50,6 +52,7 @@ def train(
         RunError: the folder is taken, a checkpoint is damaged, the loss is not finite, or the disk is full.
         StoreError: the store is damaged.
     """
+    from graphrec.evaluation.validation import watch
     from graphrec.training.train import train as train_with
 
     return train_with(
@@ -58,15 +61,64 @@ def train(
         folder,
         settings,
         model_settings=model_settings,
-        validation=_validation,
+        validation=watch,
         resume=resume,
         overwrite=overwrite,
         progress=progress,
     )
 
 
-def _validation(store: GraphStore, metric: str) -> Validate | None:
-    """Watch `metric`, and recall at the same list length beside it."""
-    from graphrec.evaluation.validation import validator
+def benchmark(
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    models: str | Sequence[str],
+    folder: str | os.PathLike[str] = "benchmarks/default",
+    *,
+    seeds: int = 1,
+    first_seed: int = 0,
+    k: int | Sequence[int] = 20,
+    metrics: str | Sequence[str] = ("recall", "ndcg"),
+    validate: bool = False,
+    device: str | None = None,
+    progress: Reporter = SILENT,
+) -> Benchmark:
+    """Measure models on data sets, every pair with every seed in a fresh process, and write tables with paired tests.
 
-    return validator(store, list(dict.fromkeys([metric, f"recall@{metric.partition('@')[2]}"])))
+    A cell that is finished is kept in `folder` and not measured again, unless its settings or data have changed; a benchmark that
+    was killed goes on where it was. A cell that fails is named in the tables, and the others go on.
+
+        graphrec.benchmark("data/gowalla", ["graph-filter", "lightgcn", "sum:graph-filter+lightgcn"], seeds=3)
+
+    Args:
+        data: folders: graph stores, or with a given split (`train.txt` and `test.txt`, plain or compressed).
+        models: registered names, run files (their [model] and [train]; the name of the file is the row's), and `sum:A+B` of two
+            of these: their scores added in units of their spreads, the weight chosen on a part of the training items. What a sum
+            names and the list does not is added to it.
+        folder: keeps cells and tables.
+        seeds, first_seed: the seeds are first_seed, first_seed + 1, ...
+        k: list lengths.
+        metrics: names of registered metrics.
+        validate: measure on a validation part of the training items; the test items are then not looked at.
+        device: where to train; None takes a run file's own, else the GPU where there is one.
+        progress: receives the cells.
+
+    Raises:
+        ConfigError: a model, setting or metric is unknown, or a name comes twice.
+        LogError: there is no such data folder.
+        RunError: another process is at work in `folder`, or the disk is full.
+    """
+    from graphrec.benchmarking.contest import contest, contestants
+
+    rows = contestants(models, _read_contender)
+    return contest(data, rows, folder, seeds, first_seed, k, metrics, validate, device, progress)
+
+
+def _read_contender(name: str) -> Contender:
+    """A row of the table from a registered name or a run file."""
+    from graphrec.benchmarking.plan import Contender
+    from graphrec.config import load_config
+
+    if not name.endswith(".toml"):
+        return Contender(name, name)
+    config = load_config(name)
+    model, train = (settings.model_dump(exclude_unset=True) for settings in (config.model.settings, config.train))
+    return Contender(Path(name).stem, config.model.name, model, train)

@@ -87,6 +87,33 @@ def atomic_folder(
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def locked(path: str | os.PathLike[str], error: type[GraphrecError] = GraphrecError, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock file `path`, which stays, against other processes; a process that dies frees it.
+
+    Args:
+        path: the lock file; made if missing.
+        error: the exception class for what a user can cause.
+        wait: wait for another holder; otherwise do not.
+
+    Yields:
+        Whether the lock is held; with `wait` always True.
+
+    Raises:
+        error: the folder cannot be written.
+    """
+    with _readable_os_errors(Path(path), error):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a")  # noqa: SIM115 - closed below
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def check_free(
     target: Path, error: type[GraphrecError] = GraphrecError, overwrite: bool = False, marker: str | None = None
 ) -> None:

@@ -7,6 +7,7 @@
     [train]     the training loop               graphrec.training.settings.TrainSettings
     [evaluate]  metrics and lists               graphrec.evaluation.settings.EvaluateSettings
     [export]    formats and index               graphrec.retrieval.vectors.ExportSettings
+    [tune]      the search for settings         graphrec.tuning.settings.TuneSettings
 
 Every section and key may be left out. All sections are checked before anything runs, so that a typing error in
 `[export]` shows at once and not after an hour of training.
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from graphrec.logs.source import LogSettings
     from graphrec.retrieval.vectors import ExportSettings
     from graphrec.training.settings import TrainSettings
+    from graphrec.tuning.settings import TuneSettings
 
 DEFAULT_PATH = "graphrec.toml"
 DEFAULT_MODEL = "lightgcn"
@@ -51,6 +53,7 @@ SECTIONS = {
     "train": "graphrec.training.settings:TrainSettings",
     "evaluate": "graphrec.evaluation.settings:EvaluateSettings",
     "export": "graphrec.retrieval.vectors:ExportSettings",
+    "tune": "graphrec.tuning.settings:TuneSettings",
 }
 
 
@@ -93,6 +96,7 @@ class RunConfig:
     train: TrainSettings
     evaluate: EvaluateSettings
     export: ExportSettings
+    tune: TuneSettings
     source: Path | None = None
 
 

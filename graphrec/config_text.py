@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import os
 import re
 import textwrap
@@ -25,6 +24,7 @@ from graphrec.atomic import atomic_file
 from graphrec.config import DEFAULT_MODEL, SECTIONS, model_settings_class
 from graphrec.errors import ConfigError
 from graphrec.registry import resolve
+from graphrec.toml_text import toml_value
 
 HEADER = """\
 # Run file of graphrec: graphrec build, train, evaluate and export read it.
@@ -114,7 +114,7 @@ def _model_text(model: str, given: Mapping[str, Any]) -> str:
     head = _comment(
         f"The model. One of {', '.join(MODELS)}; each has its own keys, listed by: graphrec init --model NAME"
     )
-    return _section_text("[model]", model_settings_class(model), given, [*head, f"name = {_toml(model)}"])
+    return _section_text("[model]", model_settings_class(model), given, [*head, f"name = {toml_value(model)}"])
 
 
 def _section_text(
@@ -136,11 +136,11 @@ def _section_text(
 def _key_line(name: str, field: FieldInfo, given: Mapping[str, Any]) -> str:
     rule, default = _rule(field), field.get_default(call_default_factory=True)
     if name in given:
-        line = f"{name} = {_toml(given[name])}"
+        line = f"{name} = {toml_value(given[name])}"
     elif default is None or field.is_required():
         line, rule = f"#{name} =", f"{'required' if field.is_required() else 'not set'}; {rule}"
     else:
-        line = f"#{name} = {_toml(default)}"
+        line = f"#{name} = {toml_value(default)}"
     return f"{line:<{_RULE_COLUMN}}  # {rule}"
 
 
@@ -178,7 +178,7 @@ def _type_text(annotation: Any) -> str:
         shorthand = any(isinstance(extra, BeforeValidator) for extra in arguments[1:])
         return ("text or " if shorthand else "") + _type_text(arguments[0])
     if origin is typing.Literal:
-        return "one of " + ", ".join(_toml(value) for value in arguments)
+        return "one of " + ", ".join(toml_value(value) for value in arguments)
     if origin in (typing.Union, types.UnionType):
         named = [_type_text(argument) for argument in arguments if argument is not type(None)]
         return " or ".join(dict.fromkeys(named))
@@ -187,22 +187,6 @@ def _type_text(annotation: Any) -> str:
     if origin is dict or annotation is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
     return _TYPE_NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple | set | frozenset):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return repr(value)
-
-
-def _toml_key(key: Any) -> str:
-    return str(key) if re.fullmatch(r"[A-Za-z0-9_-]+", str(key)) else json.dumps(str(key))
 
 
 def _comment(text: str) -> list[str]:

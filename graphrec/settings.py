@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,7 +13,13 @@ SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
 class Settings(BaseModel):
-    """An immutable configuration model that refuses unknown keys."""
+    """An immutable configuration model that refuses unknown keys.
+
+    `search` names the fields that `graphrec tune` varies, and how: `{"low": ..., "high": ..., "log": ...}` or a list of choices,
+    as in `graphrec.tuning.space.Entry`.
+    """
+
+    search: ClassVar[Mapping[str, Any]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 

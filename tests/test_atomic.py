@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphrec.atomic import atomic_file, atomic_folder
+from graphrec.atomic import atomic_file, atomic_folder, locked
 from graphrec.errors import StoreError
 
 FULL_DISKS = {
@@ -97,3 +97,14 @@ def test_overwriting_needs_the_marker(tmp_path):
     with pytest.raises(StoreError, match="holds no manifest.json"), writer:
         pass
     assert (tmp_path / "target" / "thesis.txt").exists()
+
+
+def test_a_lock_is_seen_by_others_and_freed_at_the_end(tmp_path):
+    path = tmp_path / "new" / ".lock"
+    with locked(path) as first, locked(path, wait=False) as second:
+        assert (first, second) == (True, False)
+    with locked(path, wait=False) as third:
+        assert third
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot write"), locked(tmp_path / "file" / ".lock", StoreError):
+        pass

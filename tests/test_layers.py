@@ -14,7 +14,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 CODE = SOURCES + sorted((ROOT / "examples").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-ROOT_MODULES = ("errors", "settings", "registry", "progress", "atomic", "_dgl", "__init__")
+ROOT_MODULES = ("errors", "settings", "registry", "progress", "atomic", "toml_text", "_dgl", "__init__")
 LAYERS = [
     ROOT_MODULES,
     ("logs",),
@@ -28,6 +28,7 @@ LAYERS = [
     ("evaluation",),
     ("link",),
     ("retrieval",),
+    ("tuning", "benchmarking"),
     ("api", "config", "config_text", "doctor"),
     ("cli",),
 ]

@@ -14,6 +14,7 @@ PUBLIC = [
     "Recommender",
     "Run",
     "RunConfig",
+    "benchmark",
     "build",
     "compare",
     "evaluate",
@@ -24,6 +25,7 @@ PUBLIC = [
     "recommend",
     "similar",
     "train",
+    "tune",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import pytest
@@ -12,6 +13,12 @@ from graphrec.errors import ConfigError, GraphrecError, MissingExtraError, Unkno
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
+from graphrec.toml_text import toml_sections
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 class Inner(Settings):
@@ -132,3 +139,14 @@ def test_tasks_nest(capsys):
             inner.advance()
         outer.advance()
     assert "inner" in capsys.readouterr().err
+
+
+def test_sections_written_as_toml_read_back():
+    sections = {
+        "model": {"name": 'a "b"', "rank": 3, "loss": {"name": "bpr", "left out": None}, "left_out": None},
+        "tune": {"space": {"model.rank": [1, 2.5, True]}},
+    }
+    assert tomllib.loads(toml_sections(sections)) == {
+        "model": {"name": 'a "b"', "rank": 3, "loss": {"name": "bpr"}},
+        "tune": {"space": {"model.rank": [1, 2.5, True]}},
+    }

@@ -24,6 +24,8 @@ from typing import Any
 import recipes
 
 import graphrec
+from graphrec.benchmarking.process import peak_mb, reset_peak
+from graphrec.logs.read import read_split_folder
 from graphrec.ops import backend
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 
@@ -63,7 +65,7 @@ def measure(data: Path, recipe: recipes.Recipe, seed: int, validate: bool, progr
     with tempfile.TemporaryDirectory(prefix="graphrec-quality-") as scratch:
         folder = Path(scratch)
         reset_peak()
-        log = recipes.read_data(data, folder / "rejected.parquet")
+        log = read_split_folder(data, rejected=folder / "rejected.parquet")
         split = {"method": "given", "valid": VALID_SHARE if validate else 0.0}
         store = graphrec.build(log, folder / "store", split=split, progress=progress)
         peaks["build"] = peak_mb()
@@ -100,24 +102,6 @@ def summarise(results: list[dict[str, float]]) -> dict[str, Any]:
         if name in METRICS:
             summary[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
     return summary
-
-
-def reset_peak() -> None:
-    """Start a new stage of memory accounting, where the system can."""
-    control = Path("/proc/self/clear_refs")
-    if control.exists():
-        control.write_text("5")
-
-
-def peak_mb() -> float:
-    """Largest resident memory since `reset_peak`, in MB."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -7,14 +7,9 @@ settings of trained models were chosen on a validation part of train: `quality.p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from graphrec.errors import unknown_name
-from graphrec.logs.read import read_log, read_split_folder
-from graphrec.logs.table import InteractionLog
 from graphrec.models import MODELS
 
 
@@ -76,23 +71,3 @@ def find(name: str) -> Recipe:
     if name not in RECIPES and name not in MODELS:
         raise unknown_name("recipe or model", name, names())
     return RECIPES.get(name) or Recipe(name)
-
-
-def read_data(folder: Path, rejected: Path) -> InteractionLog:
-    """Read a folder with a given split.
-
-    Args:
-        folder: holds adjacency lists `train.txt` and `test.txt`, plain or .gz, or the tab-separated `user item count` of
-            the Last.fm set in LightGCN's public code, `data1.txt` and `test1.txt`, whose counts are left out.
-        rejected: where bad rows go.
-    """
-    triplets = {side: next(folder.glob(f"{stem}.txt*"), None) for side, stem in (("train", "data1"), ("test", "test1"))}
-    if None in triplets.values():
-        return read_split_folder(folder, rejected=rejected)
-    sides = [
-        read_log(
-            path, format="delimited", separator="\t", header=False, columns={"user_id": 0, "item_id": 1}, rejected=rejected
-        ).events.with_columns(split=pl.lit(side)).collect()
-        for side, path in triplets.items()
-    ]  # fmt: skip
-    return InteractionLog(pl.concat(sides).lazy(), source=str(folder))

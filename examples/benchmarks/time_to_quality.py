@@ -22,6 +22,7 @@ import recipes
 
 import graphrec
 from graphrec.graph.store import GraphStore
+from graphrec.logs.read import read_split_folder
 from graphrec.models import create
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import SILENT
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="graphrec-curves-") as scratch:
-        log = recipes.read_data(options.data, Path(scratch) / "rejected.parquet")
+        log = read_split_folder(options.data, rejected=Path(scratch) / "rejected.parquet")
         store = graphrec.build(log, Path(scratch) / "store", split="given")
         curves = {}
         for name in options.models.split(","):

@@ -23,7 +23,7 @@ def metric_bars(evaluation: Evaluation) -> bytes | None:
     ks = [k for k in evaluation.settings["k"] if names]
     if not names:
         return None
-    figure, axes = _figure(7.2, 3.6)
+    figure, axes = new_figure(7.2, 3.6)
     width = 0.8 / len(ks)
     for number, k in enumerate(ks):
         place = np.arange(len(names)) + (number - (len(ks) - 1) / 2) * width
@@ -41,7 +41,7 @@ def metric_bars(evaluation: Evaluation) -> bytes | None:
     axes.set_xticks(np.arange(len(names)), names)
     axes.set_ylabel("mean over users")
     axes.margins(y=0.12)
-    return _finish(figure, axes, legend=len(ks) > 0)
+    return png(figure, axes, legend=len(ks) > 0)
 
 
 def activity(evaluation: Evaluation, metric: str) -> bytes | None:
@@ -49,7 +49,7 @@ def activity(evaluation: Evaluation, metric: str) -> bytes | None:
     groups = evaluation.by_user_activity
     if not groups or metric not in groups[0]["metrics"]:
         return None
-    figure, axes = _figure(7.2, 3.2)
+    figure, axes = new_figure(7.2, 3.2)
     values = [group["metrics"][metric] or 0.0 for group in groups]
     bars = axes.bar(range(len(groups)), values, 0.6, color=BLUE)
     axes.bar_label(bars, [f"{value:.3f}" for value in values], label_type="center", color="white", fontsize=9)
@@ -58,7 +58,7 @@ def activity(evaluation: Evaluation, metric: str) -> bytes | None:
     axes.set_xlabel("training items of the user")
     axes.set_ylabel(metric)
     axes.margins(y=0.15)
-    return _finish(figure, axes, legend_place="upper right")
+    return png(figure, axes, legend_place="upper right")
 
 
 def item_popularity(evaluation: Evaluation, k: int) -> bytes:
@@ -95,13 +95,13 @@ def item_popularity(evaluation: Evaluation, k: int) -> bytes:
         columnspacing=1,
         handlelength=1,
     )
-    return _finish(figure, left, right, legend=False)
+    return png(figure, left, right, legend=False)
 
 
 def concentration(evaluation: Evaluation) -> bytes:
     """Cumulative share of recommendations, of consumption and of training over items, most popular first."""
     curves = evaluation.concentration
-    figure, axes = _figure(5.6, 3.8)
+    figure, axes = new_figure(5.6, 3.8)
     x = curves["catalogue_share"]
     axes.plot(x, curves["recommended"], color=BLUE, linewidth=2, label="recommended places")
     axes.plot(x, curves["consumed"], color=ORANGE, linewidth=2, label="test interactions")
@@ -113,7 +113,7 @@ def concentration(evaluation: Evaluation) -> bytes:
         axis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    return _finish(figure, axes, legend_place="lower right")
+    return png(figure, axes, legend_place="lower right")
 
 
 def training_curves(records: list[dict[str, Any]]) -> bytes | None:
@@ -139,15 +139,16 @@ def training_curves(records: list[dict[str, Any]]) -> bytes | None:
             axes.legend(frameon=False, fontsize=8)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    return _finish(figure, *all_axes, legend=False)
+    return png(figure, *all_axes, legend=False)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return an empty picture of that size in inches, and its axes."""
     figure = Figure(figsize=(width, height), dpi=130)
     return figure, figure.subplots()
 
 
-def _finish(figure: Figure, *panels: Axes, legend: bool = True, legend_place: str = "best") -> bytes:
+def png(figure: Figure, *panels: Axes, legend: bool = True, legend_place: str = "best") -> bytes:
     """Give all pictures the same plain look and return the PNG."""
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)

@@ -68,13 +68,24 @@ def report_html(evaluation: Evaluation, run: str | os.PathLike[str] | None = Non
         *_training(run),
         *_method(evaluation),
     ]
+    return html_page(f"Evaluation of {name}", lead, sections)
+
+
+def html_page(title: str, lead: str, sections: Iterable[str]) -> str:
+    """Return a whole page in the house's style that needs no other file.
+
+    Args:
+        title: its name, plain text.
+        lead: the sentence under it, plain text.
+        sections: HTML, as `html_table`, `html_image` and `html_note` give it.
+    """
     return "\n".join(
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>Evaluation of {escape(name)}</title><style>{_STYLE}</style></head><body>",
-            f"<h1>Evaluation of {escape(name)}</h1>",
+            f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+            f"<h1>{escape(title)}</h1>",
             f'<p class="lead">{escape(lead)}</p>',
             *sections,
             f"<footer>Written by graphrec {escape(__version__)}.</footer>",
@@ -88,8 +99,8 @@ def _overall(evaluation: Evaluation) -> list[str]:
     rows = [(name, value, low, high, _meaning(name.partition("@")[0])) for name, value, low, high in evaluation.rows()]
     return [
         "<h2>Overall</h2>",
-        _image(plots.metric_bars(evaluation), "Accuracy metrics with their intervals"),
-        _note(f"Thin bars: {confidence} bootstrap interval over users."),
+        html_image(plots.metric_bars(evaluation), "Accuracy metrics with their intervals"),
+        html_note(f"Thin bars: {confidence} bootstrap interval over users."),
         html_table(("metric", "value", f"{confidence} from", "to", "meaning"), rows),
     ]
 
@@ -104,8 +115,8 @@ def _by_activity(evaluation: Evaluation) -> list[str]:
     rows = [(group["label"], group["users"], *(group["metrics"][name] for name in shown)) for group in groups]
     return [
         "<h2>By user activity</h2>",
-        _image(plots.activity(evaluation, metric), f"{metric} by training items of the user"),
-        _note("Users in groups of about equal size, from the least to the most active in training."),
+        html_image(plots.activity(evaluation, metric), f"{metric} by training items of the user"),
+        html_note("Users in groups of about equal size, from the least to the most active in training."),
         html_table(("training items", "users", *shown), rows),
     ]
 
@@ -127,8 +138,8 @@ def _by_popularity(evaluation: Evaluation) -> list[str]:
     head = ("group", "items", "test interactions", f"recall@{k}", "of catalogue", "of test", f"of places@{k}")
     return [
         "<h2>By item popularity</h2>",
-        _image(plots.item_popularity(evaluation, k), "Recall and shares of head, mid and tail items"),
-        _note(
+        html_image(plots.item_popularity(evaluation, k), "Recall and shares of head, mid and tail items"),
+        html_note(
             "Head, mid and tail items each received a third of the training interactions. Recall here counts interactions, "
             "not users: hits on the group's items among the first places, over test interactions with them."
         ),
@@ -139,8 +150,8 @@ def _by_popularity(evaluation: Evaluation) -> list[str]:
 def _concentration(evaluation: Evaluation) -> list[str]:
     return [
         "<h2>Popularity of what is recommended and what is consumed</h2>",
-        _image(plots.concentration(evaluation), "Cumulative share over items, most popular first"),
-        _note(
+        html_image(plots.concentration(evaluation), "Cumulative share over items, most popular first"),
+        html_note(
             "Where the blue curve runs above the orange one, the model favours popular items more than the users do. "
             "The dotted diagonal would recommend every item equally often."
         ),
@@ -149,7 +160,7 @@ def _concentration(evaluation: Evaluation) -> list[str]:
 
 def _training(run: str | os.PathLike[str] | None) -> list[str]:
     picture = plots.training_curves(journal.read(Path(run))) if run is not None else None
-    return [] if picture is None else ["<h2>Training</h2>", _image(picture, "Loss and validation metrics by epoch")]
+    return [] if picture is None else ["<h2>Training</h2>", html_image(picture, "Loss and validation metrics by epoch")]
 
 
 def _method(evaluation: Evaluation) -> list[str]:
@@ -159,12 +170,12 @@ def _method(evaluation: Evaluation) -> list[str]:
     rows += [(f"seconds: {name}", value) for name, value in evaluation.seconds.items()]
     return [
         "<h2>How it was measured</h2>",
-        _note(
+        html_note(
             f"All items are ranked for every user; {masked} of the user are left out of the list. Metrics are averaged over "
             "users with at least one held-out item. Held-out interactions that repeat a left-out item do not count."
         ),
         html_table(("what", "count"), rows),
-        _note(f"Data fingerprint {evaluation.data[:16]}: evaluations that share it can be compared user by user."),
+        html_note(f"Data fingerprint {evaluation.data[:16]}: evaluations that share it can be compared user by user."),
     ]
 
 
@@ -181,13 +192,15 @@ def _meaning(metric: str) -> str:
     return (doc or "").strip().split("\n\n")[0].replace("\n", " ").replace("    ", "")
 
 
-def _image(png: bytes | None, description: str) -> str:
+def html_image(png: bytes | None, description: str) -> str:
+    """Return a picture embedded in the page, or nothing where there is none."""
     if png is None:
         return ""
     return f'<img alt="{escape(description)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
 
 
-def _note(text: str) -> str:
+def html_note(text: str) -> str:
+    """Return a paragraph of explanation; `text` is plain."""
     return f'<p class="note">{escape(text)}</p>'
 
 

@@ -104,3 +104,23 @@ def paired_t_p(difference: np.ndarray) -> np.ndarray:
         elif len(known) > 1 and known[0] != 0:
             p_values[column] = 0.0
     return p_values
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Adjust the p-values of a family of tests, so that the chance of any false finding among them stays below the level.
+
+    p_(i)' = max over j <= i of min(1, (n - j + 1) p_(j)), with p_(1) <= ... <= p_(n).
+
+    Args:
+        p_values: float64 (n,).
+
+    Returns:
+        float64 (n,), in the order given.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.minimum(1.0, p_values[order] * np.arange(len(p_values), 0, -1))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(steps)
+    return adjusted

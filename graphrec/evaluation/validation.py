@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from graphrec.models.base import Recommender
 
 
+def watch(store: GraphStore, metric: str) -> Callable[[Recommender], dict[str, float]] | None:
+    """Return the `validator` of `metric`, with recall at the same list length beside it."""
+    return validator(store, list(dict.fromkeys([metric, f"recall@{metric.partition('@')[2]}"])))
+
+
 def validator(
     store: GraphStore, metric: str | Sequence[str] = ("ndcg@20", "recall@20")
 ) -> Callable[[Recommender], dict[str, float]] | None:

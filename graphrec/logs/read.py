@@ -25,6 +25,7 @@ from graphrec.registry import resolve
 from graphrec.settings import parse
 
 _Path = str | os.PathLike[str]
+_TRIPLES = {"train": "data1", "test": "test1"}  # the files of the Last.fm set in LightGCN's public code
 
 
 def read_log(
@@ -82,14 +83,23 @@ def read_log(
 def read_split_folder(folder: _Path, **settings: Any) -> InteractionLog:
     """Read a given split: `train.txt`, `test.txt` and perhaps `valid.txt` with adjacency lists, plain or compressed.
 
-    The events carry a column `split`. Takes the keywords of `read_log`.
+    The Last.fm set in LightGCN's public code has `data1.txt` and `test1.txt` instead, of tab-separated `user item count`, whose
+    counts are left out. The events carry a column `split`. Takes the keywords of `read_log`.
 
     Raises:
         LogError: the folder or one of its files is missing, empty or damaged.
     """
     if not Path(folder).is_dir():
         raise LogError(f"no such folder: {folder}; it should hold train.txt and test.txt (or .gz, .zst)")
-    return read_log(folder, format="adjacency", **settings)
+    triples = {side: next(Path(folder).glob(f"{stem}.txt*"), None) for side, stem in _TRIPLES.items()}
+    if None in triples.values():
+        return read_log(folder, format="adjacency", **settings)
+    how = {"format": "delimited", "separator": "\t", "header": False, "columns": {"user_id": 0, "item_id": 1}}
+    sides = [
+        read_log(path, **how, **settings).events.with_columns(split=pl.lit(side)).collect()
+        for side, path in triples.items()
+    ]
+    return InteractionLog(pl.concat(sides).lazy(), source=str(folder))
 
 
 def _resolve(source: Any, overrides: Mapping[str, Any]) -> LogSettings:

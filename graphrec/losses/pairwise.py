@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -15,6 +16,8 @@ from graphrec.settings import Settings
 
 class BPRSettings(Settings):
     """Settings of the BPR loss."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_negatives": {"low": 1, "high": 16, "log": True}}
 
     num_negatives: int = Field(default=1, ge=1)
     """Negatives drawn for each positive."""
@@ -48,6 +51,8 @@ class BPR:
 class BCESettings(Settings):
     """Settings of the binary cross-entropy."""
 
+    search: ClassVar[Mapping[str, Any]] = {"num_negatives": {"low": 1, "high": 16, "log": True}}
+
     num_negatives: int = Field(default=4, ge=1)
     """Negatives drawn for each positive; 4 is the choice of He et al. 2017."""
 
@@ -74,6 +79,11 @@ class BCE:
 
 class CCLSettings(Settings):
     """Settings of the cosine contrastive loss."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "margin": {"low": 0.0, "high": 0.9},
+        "negative_weight": {"low": 1.0, "high": 300.0, "log": True},
+    }
 
     num_negatives: int = Field(default=64, ge=1)
     """Negatives drawn for each positive; the paper goes up to 2,000, with little gain beyond a few hundred."""

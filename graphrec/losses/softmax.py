@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +19,8 @@ _MASKED = -1e9  # a finite stand-in for -inf: a row with every negative masked s
 
 class SampledSoftmaxSettings(Settings):
     """Settings of the sampled softmax."""
+
+    search: ClassVar[Mapping[str, Any]] = {"temperature": {"low": 0.05, "high": 0.5, "log": True}}
 
     negatives: Literal["in-batch", "shared"] = "in-batch"
     """Against what: the other positives of the batch, or items drawn once for the whole batch."""

@@ -6,7 +6,8 @@ filter, which keeps the smoothest directions of the graph and fades the others o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -42,6 +43,12 @@ class GraphFilterSettings(settings.Settings):
         smooth_share: w, weight of the flat low-pass; the linear one has 1 - w.
         gain_exponent: c, how strongly the flat low-pass raises popular items back up; b in GF-CF.
     """
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "user_exponent": {"low": 0.0, "high": 0.6},
+        "item_exponent": {"low": 0.2, "high": 0.7},
+        "rank": {"low": 32, "high": 1024, "log": True},
+    }
 
     user_exponent: float = Field(0.3, ge=0, le=1)
     item_exponent: float = Field(0.5, ge=0, le=1)

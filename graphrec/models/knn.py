@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,6 +31,12 @@ class KNNSettings(settings.Settings):
         shrinkage: in common users (or items); the larger, the less a similarity built on few of them counts.
         asymmetry: exponent of the own norm in the cosine, 0..1; 0.5 is the plain cosine.
     """
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "measure": ["cosine", "jaccard", "bm25"],
+        "neighbours": {"low": 10, "high": 500, "log": True},
+        "shrinkage": {"low": 0.0, "high": 100.0},
+    }
 
     measure: Literal["cosine", "jaccard", "bm25"] = "bm25"
     neighbours: int = Field(100, ge=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -11,6 +12,8 @@ from graphrec.models.trained import TrainedRecommender, TrainedSettings
 
 class LightGCNSettings(TrainedSettings):
     """Settings of LightGCN; inputs, head and loss can be exchanged."""
+
+    search: ClassVar[Mapping[str, Any]] = {**TrainedSettings.search, "num_layers": {"low": 1, "high": 4}}
 
     num_layers: int = Field(default=3, ge=1, le=16)
     """L, hops of propagation; 3 is the paper's choice, 1 suits softmax losses."""

@@ -70,9 +70,8 @@ class Residual:
         """
         progress.note(f"residual: the graph filter with weight {self.settings.weight:g}, fixed while the model trains")
         self._filter.fit(store, seed=seed, progress=progress)
-        active = np.flatnonzero(np.diff(self._filter.catalogue.seen_indptr))
-        self._users = np.sort(np.random.default_rng(seed).permutation(active)[:_USERS])
-        self._filter_spread = _spread(self._filter.score, self._users)
+        self._users = sample_users(self._filter.catalogue, seed)
+        self._filter_spread = spread(self._filter.score, self._users)
 
     def measure(self, score: Callable[[np.ndarray], Tensor]) -> None:
         """Measure sigma_e of a fitted residual.
@@ -80,7 +79,7 @@ class Residual:
         Args:
             score: from users (B,) to the trained model's own scores (B, I).
         """
-        self._trained_spread = _spread(score, self._users)
+        self._trained_spread = spread(score, self._users)
 
     def add(self, scores: Tensor, users: np.ndarray) -> Tensor:
         """Return s for the trained model's own scores.
@@ -113,8 +112,19 @@ class Residual:
         self._filter._restore(own)
 
 
-def _spread(score: Callable[[np.ndarray], Tensor], users: np.ndarray) -> float:
-    """The standard deviation of all scores of `users`, or 1 where there is none to speak of."""
+def sample_users(catalogue: Catalogue, seed: int) -> np.ndarray:
+    """Draw up to 2,000 users with a training history, whose scores stand for all: int64, ascending."""
+    active = np.flatnonzero(np.diff(catalogue.seen_indptr))
+    return np.sort(np.random.default_rng(seed).permutation(active)[:_USERS])
+
+
+def spread(score: Callable[[np.ndarray], Tensor], users: np.ndarray) -> float:
+    """Return the standard deviation of all scores of `users`, or 1 where there is none to speak of.
+
+    Args:
+        score: from users (B,) to scores (B, I); what it returns may be overwritten.
+        users: int64, dense user indices.
+    """
     count, total, squares, shift = 0, 0.0, 0.0, 0.0
     for start in range(0, len(users), _USERS_AT_ONCE):
         block = score(users[start : start + _USERS_AT_ONCE]).double()

@@ -7,7 +7,7 @@ A named model is a thin subclass that fixes or defaults some of the parts (`ligh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ _HEAD = "head."  # before the names of the head's parameters in a saved model
 class InputSettings(Settings):
     """What every trained model starts from. A part is a name, or a table `{name = ..., <its settings>}` (name may be left
     out)."""
+
+    search: ClassVar[Mapping[str, Any]] = {"embedding_dim": [32, 64, 128]}
 
     embedding_dim: int = Field(default=64, ge=1)
     """D; 64 is the choice of the LightGCN line of work."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from pydantic import Field
 from torch import nn
@@ -12,6 +15,8 @@ from graphrec.settings import Settings
 
 class LightGCNSettings(Settings):
     """Settings of the `lightgcn` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 4}}
 
     num_layers: int = Field(3, ge=1, le=16, description="propagation hops; 3 is the value of He et al. 2020")
 

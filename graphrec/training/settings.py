@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -13,6 +14,11 @@ from graphrec.training import SAMPLERS
 
 class TrainSettings(Settings):
     """How a model is trained. Defaults follow LightGCN's public code (He et al. 2020) where it has an opinion."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "learning_rate": {"low": 3e-4, "high": 1e-2, "log": True},
+        "weight_decay": {"low": 1e-6, "high": 1e-2, "log": True},
+    }
 
     epochs: int = Field(default=100, ge=1)
     """Passes; one epoch draws as many training pairs as there are training edges."""

@@ -12,7 +12,7 @@ from graphrec.errors import ConfigError, RunError
 from graphrec.evaluation.compare import compare
 from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.result import Evaluation
-from graphrec.evaluation.significance import bootstrap_intervals, paired_t_p, sign_flip_p
+from graphrec.evaluation.significance import bootstrap_intervals, holm, paired_t_p, sign_flip_p
 
 
 def test_bootstrap_matches_the_normal_interval_of_a_large_sample():
@@ -120,3 +120,9 @@ def test_runs_are_evaluated_when_they_were_not(store, model, given_scores, tmp_p
     result = compare(*runs, resamples=100)
     assert [row.metric for row in result.differences] == ["recall@5"]
     assert Evaluation.load(tmp_path / "b").settings == Evaluation.load(tmp_path / "a").settings
+
+
+def test_holm_by_hand():
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.6, 0.9])).tolist() == [1.0, 1.0]
+    assert holm(np.array([0.02])).tolist() == [0.02]

@@ -193,6 +193,15 @@ def test_given_split_folder(tmp_path: Path) -> None:
         read_split_folder(tmp_path / "nowhere")
 
 
+def test_given_split_folder_of_triples(tmp_path: Path) -> None:
+    (tmp_path / "data1.txt").write_text("0\t1\t9\n1\t2\t1\n")
+    (tmp_path / "test1.txt").write_text("0\t2\t4\n")
+    log = read_split_folder(tmp_path)
+    assert log.has_split
+    rows = log.events.select("user_id", "item_id", "weight", "split").collect().rows()
+    assert rows == [(0, 1, 1.0, "train"), (1, 2, 1.0, "train"), (0, 2, 1.0, "test")]
+
+
 def test_split_column(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,split\n1,1,train\n1,2,val\n1,1,Test\n1,4,later\n")
     log = read(tmp_path / "log.csv", tmp_path, max_bad_share=0.5)

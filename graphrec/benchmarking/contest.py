@@ -1,0 +1,85 @@
+"""The whole of a benchmark: rows from names, the grid, the tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from graphrec.benchmarking.data import labels
+from graphrec.benchmarking.grid import Cell, run_grid
+from graphrec.benchmarking.plan import Contender, Fusion, Protocol, Row, check_rows
+from graphrec.benchmarking.report import write_reports
+from graphrec.benchmarking.summary import Benchmark, compare_rows, summarise
+from graphrec.errors import ConfigError, LogError
+from graphrec.evaluation.settings import EvaluateSettings
+from graphrec.progress import SILENT, Reporter
+from graphrec.settings import parse
+
+SUM = "sum:"
+
+
+def contestants(models: str | Sequence[str], read: Callable[[str], Contender]) -> list[Row]:
+    """Turn names into rows.
+
+    Args:
+        models: names, with commas between where it is one text; `sum:A+B` adds two rows.
+        read: makes a contender of a name that is no sum.
+
+    Raises:
+        ConfigError: a name is unknown, is there twice, or is no proper sum.
+    """
+    names = [name.strip() for name in models.split(",")] if isinstance(models, str) else list(models)
+    pairs = {name: name.removeprefix(SUM).split("+") for name in names if name.startswith(SUM)}
+    for name, parts in pairs.items():
+        if len(parts) != 2 or not all(parts):
+            raise ConfigError(f"models: {SUM}A+B adds two models, got {name!r}")
+    plain = [name for name in names if name not in pairs]
+    plain += dict.fromkeys(part for parts in pairs.values() for part in parts if part not in plain)
+    contenders = {name: read(name) for name in dict.fromkeys(plain)}
+    for row in contenders.values():
+        row.spec(0)  # a wrong setting shows before anything runs
+    rows: list[Row] = [contenders[name] for name in plain]
+    for name in (name for name in names if name in pairs):
+        first, second = (contenders[part].label for part in pairs[name])
+        rows.append(Fusion(f"{SUM}{first}+{second}", first, second))
+    check_rows(rows)
+    return rows
+
+
+def contest(
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    rows: Sequence[Row],
+    folder: str | os.PathLike[str],
+    seeds: int,
+    first_seed: int,
+    k: int | Sequence[int],
+    metrics: str | Sequence[str],
+    validate: bool,
+    device: str | None,
+    progress: Reporter = SILENT,
+) -> Benchmark:
+    """Measure the rows and write the tables; arguments and errors as for `graphrec.api.benchmark`."""
+    if seeds < 1 or first_seed < 0:
+        raise ConfigError(f"benchmark: seeds must be at least 1 and the first at least 0, got {seeds} and {first_seed}")
+    how = parse(EvaluateSettings, {"k": k, "metrics": metrics}, "benchmark")
+    protocol = Protocol(list(range(first_seed, first_seed + seeds)), how.k, how.metrics, validate)
+    folders = [Path(data)] if isinstance(data, str | os.PathLike) else [Path(one) for one in data]
+    for source in folders:
+        if not source.is_dir():
+            raise LogError(
+                f"no such data folder: {source}; give a graph store, or a folder with train.txt and test.txt"
+            )
+    named, path = labels(folders), Path(folder)
+    cells: list[Cell] = []
+    try:
+        with progress.task("Benchmark", total=len(named) * len(rows) * seeds, unit="cells") as task:
+            for cell in run_grid(named, rows, protocol, path, device, progress):
+                cells.append(cell)
+                task.advance()
+    except KeyboardInterrupt:
+        progress.note("interrupted; finished cells are kept, the same command goes on")
+        raise
+    summaries, comparisons = summarise(cells), compare_rows(cells, protocol, progress)
+    files = write_reports(path, protocol, cells, summaries, comparisons)
+    return Benchmark(path, protocol, cells, summaries, comparisons, files)

@@ -1,0 +1,136 @@
+"""The data of a benchmark: stores as they are, and folders with a given split, which become stores once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from graphrec.atomic import atomic_file
+from graphrec.errors import ConfigError, RunError
+from graphrec.graph import manifest
+from graphrec.graph.build import build
+from graphrec.graph.store import GraphStore
+from graphrec.logs.read import read_split_folder
+from graphrec.logs.table import InteractionLog
+from graphrec.progress import Reporter
+
+VALID_SHARE = 0.1  # of each user's training items, where a validation part has to be made
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set, ready to be trained on.
+
+    Attributes:
+        label: its name in the table: that of its folder.
+        store: what every model trains on and is measured with.
+        fingerprint: equal where training, validation and test part are.
+        build_seconds: from the text files to the store; None for a store that was there already.
+        own_split: the store brings its own validation part, which training may stop early by.
+    """
+
+    label: str
+    store: GraphStore
+    fingerprint: str
+    build_seconds: float | None
+    own_split: bool
+
+
+def labels(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for each folder: its own, with its parent's where two are called alike.
+
+    Raises:
+        ConfigError: a folder is given twice.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
+        raise ConfigError("--data names a folder twice")
+    names = [path.name for path in resolved]
+    return {
+        folder: path.name if names.count(path.name) == 1 else f"{path.parent.name}-{path.name}"
+        for folder, path in zip(folders, resolved, strict=True)
+    }
+
+
+def prepare(folder: Path, label: str, stores: Path, validate: bool, progress: Reporter) -> Data:
+    """Open or build the store of a data folder.
+
+    Args:
+        folder: a graph store, or a folder with a given split as `read_split_folder` takes it.
+        label: its name.
+        stores: where built stores are kept; one whose text files have not changed is taken again.
+        validate: the cells will be measured on a validation part of the training side.
+        progress: told when something is built.
+
+    Raises:
+        ConfigError: `validate`, and a graph store without a validation split.
+        LogError: there is no such folder, or it cannot be read.
+        StoreError: the store is damaged or cannot be built.
+    """
+    if (folder / manifest.FILE_NAME).is_file():
+        store = GraphStore.open(folder)
+        if validate and "valid" not in store.splits:
+            raise ConfigError(
+                f"{folder} has no validation split to measure on; build it with one (split.valid), or leave --validate out"
+            )
+        return Data(label, store, _fingerprint(store), None, "valid" in store.splits)
+    target = stores / (f"{label}-validate" if validate else label)
+    record = stores / f"{target.name}.json"
+    sources = {path.name: _sha256(path) for path in sorted(folder.glob("*.txt*"))} if folder.is_dir() else {}
+    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() and target.is_dir() else {}
+    if known.get("sources") != sources or not sources:
+        started = time.perf_counter()
+        progress.note(f"{label}: reading {folder} and building its graph")
+        log = read_split_folder(folder, rejected=stores / f"{target.name}-rejected.parquet")
+        split = {"method": "given", "valid": VALID_SHARE if validate else 0.0}
+        record.unlink(missing_ok=True)
+        build(log, target, split=split, overwrite=True)
+        known = {"sources": sources, "build_seconds": time.perf_counter() - started}
+        with atomic_file(record, RunError) as temporary:
+            temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    store = GraphStore.open(target)
+    return Data(label, store, _fingerprint(store), known["build_seconds"], not validate and "valid" in store.splits)
+
+
+def prepare_selection(data: Data, stores: Path, progress: Reporter) -> GraphStore:
+    """Build the store by which a sum's weight is chosen: the training part of `data` alone, a tenth of it held out.
+
+    Raises:
+        StoreError: it cannot be built.
+    """
+    target = stores / f"{data.label}-selection-{data.fingerprint[:12]}"
+    if not target.is_dir():
+        progress.note(f"{data.label}: building the graph by which sums choose their weight")
+        train, store = data.store.interactions("train"), data.store
+        events = pl.DataFrame(
+            {
+                "user_id": store.ids("user").gather(train.user),
+                "item_id": store.ids("item").gather(train.item),
+                "behavior": store.target_behavior,
+                "timestamp": pl.Series([None] * len(train), dtype=pl.Datetime("us", "UTC")),
+                "weight": pl.Series(train.weight, dtype=pl.Float32),
+            }
+        )
+        split = {"method": "random", "valid": VALID_SHARE, "test": 0.0}
+        build(InteractionLog(events.lazy(), source=str(store.folder)), target, split=split)
+    return GraphStore.open(target, verify=False)
+
+
+def _fingerprint(store: GraphStore) -> str:
+    names = [*(f"splits/{side}.parquet" for side in ("train", "valid", "test")), "ids/user.parquet", "ids/item.parquet"]
+    known = store.manifest.files
+    return hashlib.sha256("".join(known[name].sha256 for name in names if name in known).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

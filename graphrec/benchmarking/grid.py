@@ -1,0 +1,209 @@
+"""`run_grid`: measure every cell that is not there yet, one fresh process each.
+
+<folder>/cells/<data>/<row>/seed-<n>/cell.json          what was asked for and what came out
+                                    /evaluation.*       metrics per user
+                                    /run/               the trained model (not for sums)
+<folder>/stores/                                        stores built from text files
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graphrec.atomic import atomic_folder, locked
+from graphrec.benchmarking.data import Data, prepare, prepare_selection
+from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Protocol, Row, changes, folder_name
+from graphrec.errors import GraphrecError, RunError
+from graphrec.progress import Reporter
+
+CELL = "cell.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One finished or failed cell.
+
+    Attributes:
+        data, row: labels.
+        seed: of model and training.
+        folder: where its files are.
+        result: seconds, megabytes, metrics and so on; None where it failed.
+        error: why it failed, else empty.
+    """
+
+    data: str
+    row: str
+    seed: int
+    folder: Path
+    result: dict[str, Any] | None
+    error: str = ""
+
+
+def run_grid(
+    data: dict[Path, str], rows: Sequence[Row], protocol: Protocol, folder: Path, device: str | None, progress: Reporter
+) -> Iterator[Cell]:
+    """Yield every cell, as it is found finished or gets measured; sums come after the rows they add.
+
+    Args:
+        data: data folder to label.
+        rows: contenders and sums, checked.
+        protocol: how to measure.
+        folder: keeps the cells.
+        device: where to train; None leaves it to the rows.
+        progress: receives notes.
+
+    Raises:
+        RunError: another process is at work in the folder, or the disk is full.
+    """
+    ordered = [row for row in rows if isinstance(row, Contender)] + [row for row in rows if isinstance(row, Fusion)]
+    with locked(folder / ".lock", RunError, wait=False) as held:
+        if not held:
+            raise RunError(f"another process is at work in {folder}; wait for it or choose another folder")
+        for source, label in data.items():
+            try:
+                ready = prepare(source, label, folder / "stores", protocol.validate, progress)
+            except GraphrecError as problem:
+                progress.note(f"{label}: {problem}")
+                for row in ordered:
+                    for seed in protocol.seeds:
+                        yield Cell(label, row.label, seed, _place(folder, label, row.label, seed), None, str(problem))
+                continue
+            yield from _Grid(ready, protocol, folder, device, progress).cells(ordered)
+
+
+class _Grid:
+    """The cells of one data set."""
+
+    def __init__(self, data: Data, protocol: Protocol, folder: Path, device: str | None, progress: Reporter) -> None:
+        self.data, self.protocol, self.folder, self.device, self.progress = data, protocol, folder, device, progress
+        self.found: dict[tuple[str, int], Cell] = {}
+        self.contenders: dict[str, Contender] = {}
+
+    def cells(self, rows: Sequence[Row]) -> Iterator[Cell]:
+        """Yield the cells of all rows and seeds."""
+        self.contenders = {row.label: row for row in rows if isinstance(row, Contender)}
+        for row in rows:
+            for seed in self.protocol.seeds:
+                cell = self._cell(row, seed)
+                self.found[row.label, seed] = cell
+                yield cell
+
+    def _cell(self, row: Row, seed: int) -> Cell:
+        place = _place(self.folder, self.data.label, row.label, seed)
+        name = f"{self.data.label} {row.label} seed {seed}"
+        try:
+            spec = self._spec(row, seed)
+            kept = _read(place)
+            if kept is not None and kept["spec"] == spec:
+                return Cell(self.data.label, row.label, seed, place, kept["result"])
+            if kept is not None:
+                self.progress.note(
+                    f"{name}: measured again, for other settings: {', '.join(changes(kept['spec'], spec))}"
+                )
+            result = self._measure(row, seed, spec, place)
+        except GraphrecError as problem:
+            if "disk is full" in str(problem):  # no fault of the cell, and the next would end the same way
+                raise
+            self.progress.note(f"{name}: failed: {problem}")
+            return Cell(self.data.label, row.label, seed, place, None, str(problem))
+        shown = ", ".join(f"{metric} {value:.4f}" for metric, value in result["metrics"].items())
+        self.progress.note(f"{name}: {shown}; fitted in {result['fit_seconds']:.1f} s")
+        return Cell(self.data.label, row.label, seed, place, result)
+
+    def _spec(self, row: Row, seed: int) -> dict[str, Any]:
+        """What makes a cell that is already there the one that is asked for."""
+        how = {"data": self.data.fingerprint, "split": self.protocol.split}
+        how |= {"k": list(self.protocol.k), "metrics": list(self.protocol.metrics)}
+        if isinstance(row, Contender):
+            return {**how, **row.spec(seed), "stop_early": self.data.own_split and not self.protocol.validate}
+        parts = [self._spec(self.contenders[label], seed) for label in (row.first, row.second)]
+        return {**how, "sum": parts, "seed": seed, "metric": f"ndcg@{max(self.protocol.k)}"}
+
+    def _measure(self, row: Row, seed: int, spec: dict[str, Any], place: Path) -> dict[str, Any]:
+        request: dict[str, Any] = {"store": str(self.data.store.folder.resolve()), "spec": spec}
+        parts: list[Cell] = []
+        if isinstance(row, Contender):
+            request["free"] = row.free(self.device)
+        else:
+            of_parts = [self.contenders[label] for label in (row.first, row.second)]
+            parts = [self.found[label, seed] for label in (row.first, row.second)]
+            missing = [part.row for part in parts if part.result is None]
+            if missing:
+                raise RunError(f"{' and '.join(missing)} failed, so there is nothing to add")
+            request |= {
+                "parts": [
+                    {"spec": part, "free": of_part.free(self.device)}
+                    for part, of_part in zip(spec["sum"], of_parts, strict=True)
+                ],
+                "cells": [str(part.folder.resolve()) for part in parts],
+                "epochs": [part.result.get("best_epoch") for part in parts],
+                "selection": str(prepare_selection(self.data, self.folder / "stores", self.progress).folder.resolve()),
+            }
+        with atomic_folder(place, RunError, overwrite=True, marker=CELL) as temporary:
+            request["scratch"] = str((temporary / "scratch").resolve())
+            (temporary / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+            _run(temporary)
+            result = json.loads((temporary / RESULT).read_text(encoding="utf-8"))
+            for file in (REQUEST, RESULT):
+                (temporary / file).unlink()
+            result = self._with_parts(result, parts)
+            content = {"schema": SCHEMA, "row": row.label, "spec": spec, "result": result}
+            (temporary / CELL).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return result
+
+    def _with_parts(self, result: dict[str, Any], parts: Sequence[Cell]) -> dict[str, Any]:
+        """Count what a sum rests on too, and the way from the text files."""
+        fit = result["fit_seconds"] + sum(part.result["fit_seconds"] for part in parts)
+        peaks = [result["fit_peak_mb"], result["evaluate_peak_mb"], *(part.result["peak_mb"] for part in parts)]
+        build = self.data.build_seconds
+        total = (build or 0.0) + fit + result["evaluate_seconds"]
+        return {**result, "fit_seconds": fit, "build_seconds": build, "total_seconds": total, "peak_mb": max(peaks)}
+
+
+def _run(folder: Path) -> None:
+    """Run a cell's process to its end.
+
+    Raises:
+        RunError: it failed; the message is its own.
+    """
+    command = [sys.executable, "-m", "graphrec.benchmarking.cell", str(folder)]
+    # Its standard input stays open as long as this process lives.
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        said = process.stdout.read()
+        code = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+    if code < 0:
+        raise RunError(f"the process was ended by signal {-code}" + (", as when memory runs out" if code == -9 else ""))
+    if code:
+        lines = said.strip().splitlines() or [f"the process ended with status {code}"]
+        own = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+        raise RunError("\n".join(lines[own[-1] :]).removeprefix("error: ") if own else lines[-1])
+
+
+def _place(folder: Path, data: str, row: str, seed: int) -> Path:
+    return folder / "cells" / folder_name(data) / folder_name(row) / f"seed-{seed}"
+
+
+def _read(place: Path) -> dict[str, Any] | None:
+    """A finished cell; None where there is none, or one that was damaged or comes from another graphrec."""
+    try:
+        kept = json.loads((place / CELL).read_text(encoding="utf-8"))
+        return kept if kept["schema"] == SCHEMA and kept["spec"] and kept["result"]["metrics"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

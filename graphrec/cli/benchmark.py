@@ -1,0 +1,76 @@
+"""`graphrec benchmark --data DIR --models A,B`: models side by side on data sets, over seeds, with paired tests."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from graphrec.cli.output import EXIT_FAILURE, Debug, Json, Quiet, Seed, command
+
+EXAMPLES = (
+    "graphrec benchmark --data data/gowalla --models popularity,graph-filter,lightgcn --seeds 3 --out benchmarks/gowalla",
+    "graphrec benchmark --data stores/a --data stores/b --models runs/tune/best.toml,graph-filter --validate",
+    "graphrec benchmark --data data/gowalla --models sum:graph-filter+lightgcn --k 10,20 --metrics recall,ndcg",
+)
+
+
+def benchmark(
+    data: Annotated[
+        list[str],
+        typer.Option("--data", "-d", help="A graph store, or a folder with train.txt and test.txt. May be repeated."),
+    ],
+    models: Annotated[
+        str,
+        typer.Option("--models", "-m", help="Names or run files, with commas between; sum:A+B adds the scores of two."),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="Keeps cells and tables; finished cells are not measured again.")
+    ] = "benchmarks/default",
+    seeds: Annotated[int, typer.Option("--seeds", "-n", min=1, help="How many seeds each model is run with.")] = 1,
+    k: Annotated[str, typer.Option("--k", help="List lengths, with commas between.")] = "20",
+    metrics: Annotated[str, typer.Option("--metrics", help="Names of metrics, with commas between.")] = "recall,ndcg",
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Measure on a part of the training items; the test is not looked at.")
+    ] = False,
+    device: Annotated[
+        Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Option("--device", help="Where to train: auto, cpu, cuda or cuda:N."),
+    ] = None,
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure models on data sets, each cell in a fresh process, and write CSV, Markdown and one HTML page.
+
+    A cell that fails is named in the tables and the others go on; the exit code is then 1. --seed is the first of the seeds.
+    """
+    with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.api import benchmark as run_benchmark
+        from graphrec.benchmarking.report import table, tests
+        from graphrec.errors import ConfigError
+
+        try:
+            lengths = [int(length) for length in k.split(",")]
+        except ValueError:
+            raise ConfigError(f"--k takes whole numbers with commas between, such as 10,20, got {k!r}") from None
+        result = run_benchmark(
+            [one for given in data for one in given.split(",")],
+            models,
+            out,
+            seeds=seeds,
+            first_seed=seed or 0,
+            k=lengths,
+            metrics=[name.strip() for name in metrics.split(",")],
+            validate=validate,
+            device=device,
+            progress=io.reporter,
+        )
+        io.table("Benchmark", *table(result.rows))
+        if result.comparisons:
+            io.table("Per user, paired", *tests(result.comparisons))
+        io.line(f"written to {', '.join(str(path) for path in result.files.values())}")
+        io.result(result.to_dict())
+        if result.failures:
+            raise typer.Exit(EXIT_FAILURE)

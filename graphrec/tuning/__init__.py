@@ -1,0 +1,1 @@
+"""Search for the hyper-parameters of a model, by the validation split alone."""

@@ -1,0 +1,209 @@
+"""Cells: measured once, again where something changed, one failing alone, and never on the test items with --validate."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import graphrec
+from graphrec.benchmarking import grid
+from graphrec.errors import ConfigError, LogError, RunError
+from graphrec.progress import Reporter
+from tests.benchmarking.conftest import write_board, write_run_file
+from tests.training.conftest import checkerboard, make_store
+
+HERE = Path(__file__).parent
+
+
+class Notes(Reporter):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def bench(data, models, folder, **options):
+    return graphrec.benchmark(data, models, folder, **{"k": 5, **options})
+
+
+def test_models_are_measured_as_train_and_evaluate_measure_them(board, tmp_path, measured):
+    run_file = write_run_file(tmp_path / "quick.toml")
+    result = bench(board, ["item-knn", run_file], tmp_path / "out", seeds=2)
+    assert [(row.data, row.row, row.seeds) for row in result.rows] == [("board", "item-knn", 2), ("board", "quick", 2)]
+    store = graphrec.GraphStore.open(tmp_path / "out" / "stores" / "board")
+    settings = {"epochs": 3, "batch_size": 64, "learning_rate": 0.05}
+    values = []
+    for seed in range(2):
+        run = graphrec.train(
+            store, "bpr-mf", tmp_path / str(seed), {**settings, "seed": seed}, model_settings={"embedding_dim": 8}
+        )
+        values.append(graphrec.evaluate(run, k=5, metrics=("recall", "ndcg")).metrics)
+    quick = result.rows[1]
+    for name in ("recall@5", "ndcg@5"):
+        a, b = (value[name] for value in values)
+        assert quick.mean[name] == pytest.approx((a + b) / 2) and quick.sd[name] == pytest.approx(abs(a - b) / 2**0.5)
+    assert result.rows[0].mean["recall@5"] == 1.0 and result.rows[0].sd["recall@5"] == 0.0
+    assert quick.fit_seconds > 0 and quick.total_seconds > quick.fit_seconds and quick.peak_mb > 50
+
+
+def test_a_finished_cell_is_kept_and_a_changed_one_is_measured_again(board, tmp_path, measured):
+    models = ["popularity", write_run_file(tmp_path / "quick.toml")]
+    first = bench(board, models, tmp_path / "out", seeds=2)
+    assert len(measured) == 4
+    again = bench(board, models, tmp_path / "out", seeds=3)
+    assert len(measured) == 6
+    assert [cell.result for cell in again.cells if cell.seed < 2] == [cell.result for cell in first.cells]
+    write_run_file(tmp_path / "quick.toml", rate=0.01)
+    notes = Notes()
+    bench(board, models, tmp_path / "out", seeds=2, progress=notes)
+    assert len(measured) == 8
+    assert "board quick seed 0: measured again, for other settings: train.learning_rate" in notes.lines
+    (board / "test.txt").write_text("".join((board / "test.txt").read_text().splitlines(keepends=True)[1:]))
+    notes = Notes()
+    changed = bench(board, models, tmp_path / "out", progress=notes)
+    assert len(measured) == 10 and any(line.endswith("other settings: data") for line in notes.lines)
+    assert changed.cells[0].result["users"] == 23
+
+
+def test_a_damaged_cell_is_measured_again(board, tmp_path, measured):
+    result = bench(board, "popularity", tmp_path / "out")
+    path = result.cells[0].folder / "cell.json"
+    path.write_text(path.read_text()[:100])
+    assert bench(board, "popularity", tmp_path / "out").cells[0].result["metrics"] == result.cells[0].result["metrics"]
+    assert len(measured) == 2
+
+
+def test_a_failing_cell_is_named_and_the_others_go_on(board, tmp_path, measured):
+    broken = write_run_file(tmp_path / "broken.toml", rate=1e30)
+    result = bench(board, [broken, "popularity", f"sum:popularity+{broken}"], tmp_path / "out")
+    assert [cell.row for cell in result.failures] == ["broken", "sum:popularity+broken"]
+    assert "the loss became" in result.failures[0].error
+    assert result.failures[1].error == "broken failed, so there is nothing to add"
+    assert result.rows[1].mean["recall@5"] > 0 and result.rows[0].errors
+    cells = list(csv.DictReader(result.files["cells"].read_text().splitlines()))
+    assert "the loss became" in cells[0]["error"] and cells[1]["error"] == ""
+    for name in ("markdown", "html"):
+        assert "the loss became" in result.files[name].read_text()
+    write_run_file(tmp_path / "broken.toml", rate=0.05)
+    assert not bench(board, [broken, "popularity"], tmp_path / "out").failures
+
+
+def test_validate_never_reads_the_test_items(board, tmp_path, measured, monkeypatch):
+    read = graphrec.GraphStore.interactions
+
+    def guarded(self, split="train", behavior=None):
+        assert split != "test"
+        return read(self, split, behavior)
+
+    monkeypatch.setattr(graphrec.GraphStore, "interactions", guarded)
+    result = bench(board, ["item-knn", "popularity", "sum:item-knn+popularity"], tmp_path / "out", validate=True)
+    assert not result.failures and result.rows[0].mean["recall@5"] > 0.9
+    assert "not looked at" in result.files["markdown"].read_text()
+
+
+def test_a_graph_store_is_taken_as_it_is_and_training_may_stop_early_by_its_own_split(tmp_path, measured):
+    store = make_store(tmp_path / "store", checkerboard())
+    (tmp_path / "run.toml").write_text(
+        '[model]\nname = "bpr-mf"\n[train]\nepochs = 50\neval_every = 1\npatience = 1\nmetric = "ndcg@5"\nlearning_rate = 0.1\n'
+    )
+    early = bench(store.folder, str(tmp_path / "run.toml"), tmp_path / "out")
+    assert early.cells[0].result["epochs"] < 50 and early.cells[0].result["build_seconds"] is None
+    whole = bench(store.folder, str(tmp_path / "run.toml"), tmp_path / "validated", validate=True)
+    assert whole.cells[0].result["epochs"] == 50  # what it is measured on may not steer it
+    plain = make_store(tmp_path / "plain", [(u, i, "train" if s == "valid" else s) for u, i, s in checkerboard()])
+    refused = bench(plain.folder, "popularity", tmp_path / "out", validate=True)
+    assert "no validation split to measure on" in refused.failures[0].error
+
+
+def test_a_folder_of_triples_is_read(tmp_path, measured):
+    folder = tmp_path / "lastfm"
+    folder.mkdir()
+    for name, sides in (("data1", ("train", "valid")), ("test1", ("test",))):
+        (folder / f"{name}.txt").write_text("".join(f"{u}\t{i}\t7\n" for u, i, side in checkerboard() if side in sides))
+    same = write_board(tmp_path / "board")
+    result = bench([folder, same], "item-knn", tmp_path / "out")
+    assert [row.data for row in result.rows] == ["lastfm", "board"]
+    assert result.rows[0].mean == result.rows[1].mean
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("lightgnc", "did you mean 'lightgcn'"),
+        ("popularity,popularity", "is there twice"),
+        ("sum:popularity", "adds two models"),
+        ("sum:popularity+popularity", "adds a model to itself"),
+        ("missing.toml", "there is no run file"),
+    ],
+)
+def test_mistakes_show_before_anything_runs(board, tmp_path, measured, models, message):
+    with pytest.raises(ConfigError, match=message):
+        bench(board, models, tmp_path / "out")
+    assert not measured and not (tmp_path / "out").exists()
+
+
+def test_a_missing_folder_and_a_wrong_metric_show_before_anything_runs(board, tmp_path):
+    with pytest.raises(LogError, match="no such data folder"):
+        bench(tmp_path / "nowhere", "popularity", tmp_path / "out")
+    with pytest.raises(ConfigError, match="did you mean 'recall'"):
+        bench(board, "popularity", tmp_path / "out", metrics="recal")
+    with pytest.raises(ConfigError, match="names a folder twice"):
+        bench([board, board], "popularity", tmp_path / "out")
+
+
+def test_two_benchmarks_do_not_write_one_folder(board, tmp_path):
+    from graphrec.atomic import locked
+
+    with locked(tmp_path / "out" / ".lock"), pytest.raises(RunError, match="another process is at work"):
+        bench(board, "popularity", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo a warning; echo 'error: a rule, a value'; echo its mend; exit 1", "a rule, a value\nits mend"),
+        ("echo Traceback; echo 'ValueError: wrong'; exit 1", "ValueError: wrong"),
+        ("exit 3", "the process ended with status 3"),
+        ("kill -9 $$", "ended by signal 9, as when memory runs out"),
+    ],
+)
+def test_the_message_of_a_failing_process_is_found(tmp_path, monkeypatch, script, message):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(grid.sys, "executable", str(program))
+    with pytest.raises(RunError, match=re.escape(message)):
+        grid._run(tmp_path)
+
+
+def test_a_killed_benchmark_goes_on_and_leaves_no_process_behind(board, tmp_path, measured):
+    """Its first cell is measured in a real process; the whole dies while the second one is at work."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent.parent)}
+    command = [sys.executable, HERE / "killed.py", board, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    orphan = Path("/proc") / done.stdout.strip()
+    deadline = time.monotonic() + 60
+    while orphan.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not orphan.exists()
+    place = tmp_path / "out" / "cells" / "board"
+    first = json.loads((place / "item-knn" / "seed-0" / "cell.json").read_text())
+    assert first["result"]["metrics"]["recall@5"] == 1.0 and 50 < first["result"]["peak_mb"] < 5000
+    assert [entry.name for entry in (place / "popularity").iterdir() if entry.name.endswith(".tmp")]
+    result = bench(board, ["item-knn", "popularity"], tmp_path / "out")
+    assert len(measured) == 1 and not result.failures
+    assert sorted(entry.name for entry in (place / "popularity").iterdir()) == ["seed-0"]
+    assert result.cells[0].result == first["result"]
