@@ -171,6 +171,11 @@ class Recommender(ABC):
         """Whether the embeddings rank exactly as `score` does; ranking then multiplies them, once it has checked a sample."""
         return True
 
+    @property
+    def vectors_note(self) -> str:
+        """What export says of the embeddings where their dot products do not rank as `score` does."""
+        return "hold only a part of its score"
+
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model as `model.json`, `model.safetensors` and `catalogue/`; the folder appears whole or not at all.
 

@@ -23,4 +23,6 @@ ENCODERS: dict[str, str] = {
 HEADS: dict[str, str] = {
     "dot": "graphrec.nn.heads:DotHead",
     "cosine": "graphrec.nn.heads:CosineHead",
+    "bilinear": "graphrec.nn.heads:BilinearHead",
+    "mlp": "graphrec.nn.mlp_head:MLPHead",
 }
