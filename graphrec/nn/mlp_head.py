@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from graphrec.nn.tower import Tower, he_normal
 from graphrec.settings import Settings
 
 _VALUES_AT_ONCE = 1 << 22  # floats of the widest layer in memory at a time: 16 MB
@@ -56,26 +57,23 @@ class MLPHead(nn.Module):
         super().__init__()
         self.settings = settings or MLPSettings()
         self.dim = dim
-        first, *rest = self.settings.hidden
+        first = self.settings.hidden[0]
         shapes = {}
         if self.settings.inputs != "product":
             shapes |= {"of_user": (first, dim), "of_item": (first, dim)}
         if self.settings.inputs != "concat":
             shapes["of_product"] = (first, dim)
         fan_in = dim * len(shapes)
-        self.first = nn.ParameterDict({name: _he(shape, fan_in, generator) for name, shape in shapes.items()})
-        widths = list(zip([first, *rest], rest, strict=False))
-        self.weights = nn.ParameterList([_he((out, width), width, generator) for width, out in widths])
-        self.biases = nn.ParameterList([nn.Parameter(torch.zeros(width)) for width in self.settings.hidden])
+        self.first = nn.ParameterDict({name: he_normal(shape, fan_in, generator) for name, shape in shapes.items()})
+        self.tower = Tower(self.settings.hidden, self.settings.dropout, generator)
         self.product_weight = nn.Parameter(torch.ones(dim))
         self.hidden_weight = nn.Parameter(torch.zeros(self.settings.hidden[-1]))
-        self.dropout = nn.Dropout(self.settings.dropout)
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Append each row's part of the first layer: (u, D) and (i, D) give (u, D + H) and (i, D + H)."""
         if self.settings.inputs == "product":
             return user, item
-        user_part = user @ self.first["of_user"].T + self.biases[0]
+        user_part = user @ self.first["of_user"].T
         item_part = item @ self.first["of_item"].T
         return torch.cat([user, user_part], -1), torch.cat([item, item_part], -1)
 
@@ -112,18 +110,7 @@ class MLPHead(nn.Module):
     def _scores(self, user: Tensor, item: Tensor) -> Tensor:
         """Score prepared rows that broadcast against each other."""
         product = user[..., : self.dim] * item[..., : self.dim]
-        if self.settings.inputs == "product":
-            hidden = self.biases[0]
-        else:
-            hidden = user[..., self.dim :] + item[..., self.dim :]
+        first = 0.0 if self.settings.inputs == "product" else user[..., self.dim :] + item[..., self.dim :]
         if self.settings.inputs != "concat":
-            hidden = hidden + product @ self.first["of_product"].T
-        hidden = self.dropout(hidden.relu())
-        for weight, bias in zip(self.weights, list(self.biases)[1:], strict=True):
-            hidden = self.dropout((hidden @ weight.T + bias).relu())
-        return product @ self.product_weight + hidden @ self.hidden_weight
-
-
-def _he(shape: tuple[int, int], fan_in: int, generator: torch.Generator | None) -> nn.Parameter:
-    """A weight drawn from N(0, 2 / fan_in), which keeps the spread of values through ReLU layers (He et al. 2015)."""
-    return nn.Parameter(torch.randn(shape, generator=generator) * (2 / max(1, fan_in)) ** 0.5)
+            first = first + product @ self.first["of_product"].T
+        return product @ self.product_weight + self.tower(first) @ self.hidden_weight

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphrec.nn import HEADS
-from graphrec.nn import mlp_head
+from graphrec.nn import HEADS, mlp_head
 from graphrec.nn.heads import BilinearHead, CosineHead, CosineSettings, DotHead
 from graphrec.nn.mlp_head import MLPHead, MLPSettings
 from graphrec.registry import resolve
@@ -80,9 +79,9 @@ def test_mlp_by_hand():
         (head.first["of_user"], [[1.0], [-1.0]]),
         (head.first["of_item"], [[2.0], [0.0]]),
         (head.first["of_product"], [[0.0], [1.0]]),
-        (head.biases[0], [0.5, 0.0]),
-        (head.weights[0], [[1.0, 10.0]]),
-        (head.biases[1], [-1.0]),
+        (head.tower.biases[0], [0.5, 0.0]),
+        (head.tower.weights[0], [[1.0, 10.0]]),
+        (head.tower.biases[1], [-1.0]),
         (head.product_weight, [3.0]),
         (head.hidden_weight, [0.1]),
     ):
@@ -103,7 +102,7 @@ def test_the_matrix_of_the_mlp_keeps_few_values_and_has_the_gradients_of_the_pai
         head.zero_grad()
         head.first.zero_grad()
         seen = []
-        hook = head.dropout.register_forward_hook(lambda _, given, out, seen=seen: seen.append(out[..., 0].numel()))
+        hook = head.tower.dropout.register_forward_hook(lambda _, given, out, seen=seen: seen.append(out[..., 0].numel()))
         scores = head.matrix(*head.prepare(USER, ITEM))
         scores.square().sum().backward()
         hook.remove()
