@@ -24,6 +24,7 @@ PUBLIC = [
     "recommend",
     "similar",
     "train",
+    "train_ranker",
 ]
 
 

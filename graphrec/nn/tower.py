@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,7 @@ class Tower(nn.Module):
 
     def __init__(self, hidden: Sequence[int], dropout: float, generator: torch.Generator | None) -> None:
         super().__init__()
-        steps = zip(hidden[:-1], hidden[1:], strict=True)
-        self.weights = nn.ParameterList([he_normal((out, width), width, generator) for width, out in steps])
+        self.weights = nn.ParameterList([he_normal((out, width), width, generator) for width, out in pairwise(hidden)])
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(width)) for width in hidden])
         self.dropout = nn.Dropout(dropout)
 

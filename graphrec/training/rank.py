@@ -144,7 +144,8 @@ class _Fit:
         return records
 
     def _epoch(self, epoch: int, train: np.ndarray, loss: Any, optimizer: Any, rate: Any, task: Task) -> float:
-        network, settings = self.model.network.train(), self.settings
+        self.model.network.train()
+        settings = self.settings
         shuffled = np.random.default_rng([settings.seed, epoch]).permutation(train)
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout draws from torch's own generator
         total = 0.0
