@@ -134,7 +134,8 @@ def standardise_lists(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     count = np.maximum(weight.sum(1, keepdims=True), 1.0)
     centred = (values - (values * weight).sum(1, keepdims=True) / count) * weight
     spread = np.sqrt(np.square(centred).sum(1, keepdims=True) / count)
-    return centred / np.where(spread > 1e-6, spread, np.inf)
+    size = np.abs(values * weight).max(1, keepdims=True)
+    return centred / np.where(spread > 1e-6 * size, spread, np.inf)  # what differs by rounding alone is constant
 
 
 def _history(rows: Interactions, shape: tuple[int, int]) -> sp.csr_matrix:
