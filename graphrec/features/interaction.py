@@ -22,6 +22,7 @@ PATHS = ("paths", "paths weighted")
 _PRIOR = 10.0  # interactions that shrink a mean or a share towards that of everybody
 _RECENT = 0.1  # share of the training events, the latest, that tell what is on the rise
 _DAY = 86_400e6  # µs
+_MEAN_TIME = "mean time"
 _USERS_AT_ONCE = 64
 
 
@@ -51,9 +52,9 @@ class InteractionFeatures:
         """
         history = _history(rows, shape)
         arrays, names = {}, {"dot": [], "gap": []}
-        own = {"user": user, "item": item}
-        for side, attributes in own.items():
-            columns = {**_counts(rows, shape, side), **_times(rows, shape, side), **attributes.numeric}
+        when = {side: _times(rows, shape, side) for side in ("user", "item")}
+        for side, attributes in (("user", user), ("item", item)):
+            columns = {**_counts(rows, shape, side), **when[side], **attributes.numeric}
             blocks, names[side] = _standardised(columns)
             for name, values in attributes.values.items():
                 blocks.append(values)
@@ -66,10 +67,13 @@ class InteractionFeatures:
             arrays |= {f"dot.user {name}.user": _shares(values), f"dot.user {name}.item": _affinity(history.T, values)}
             names["dot"].append(f"user {name}")
         popularity = np.log1p(np.asarray(history.sum(0), dtype=np.float64).ravel())
-        gaps = [_gap(history, popularity), *(_gap(history, values) for values in item.numeric.values())]
-        gaps += [_gap(history.T.tocsr(), values)[::-1] for values in user.numeric.values()]
-        names["gap"] = ["popularity", *(f"item {name}" for name in item.numeric), *(f"user {n}" for n in user.numeric)]
-        arrays["gap.user"], arrays["gap.item"] = (np.stack(part, 1) for part in zip(*gaps, strict=True))
+        gaps = {"popularity": _gap(history, popularity)}
+        gaps |= {f"item {name}": _gap(history, values) for name, values in item.numeric.items()}
+        gaps |= {f"user {name}": _gap(history.T.tocsr(), values)[::-1] for name, values in user.numeric.items()}
+        if when["user"]:
+            gaps["time"] = _distance(when["user"][_MEAN_TIME], when["item"][_MEAN_TIME])
+        names["gap"] = list(gaps)
+        arrays["gap.user"], arrays["gap.item"] = (np.stack(part, 1) for part in zip(*gaps.values(), strict=True))
         return cls(arrays, names, history)
 
     @classmethod
@@ -156,17 +160,22 @@ def _counts(rows: Interactions, shape: tuple[int, int], side: str) -> dict[str, 
 
 
 def _times(rows: Interactions, shape: tuple[int, int], side: str) -> dict[str, np.ndarray]:
-    """How long ago the last event was, and whether the recent share of events is larger than that of everybody."""
+    """When the first, the mean and the last event was, in days before the end, and whether the recent share of events is
+    larger than that of everybody. NaN for a row without any time."""
     if rows.timestamp is None or not (rows.timestamp != NO_TIME).any():
         return {}
     timed = rows.timestamp != NO_TIME
-    index, time, size = getattr(rows, side)[timed], rows.timestamp[timed].astype(np.float64), shape[side == "item"]
-    last = np.full(size, np.nan)
-    np.fmax.at(last, index, time)
-    recent = time >= np.quantile(time, 1 - _RECENT)
+    index, size = getattr(rows, side)[timed], shape[side == "item"]
+    time = rows.timestamp[timed].astype(np.float64)
+    age = (time.max() - time) / _DAY
+    first, last = np.full(size, np.nan), np.full(size, np.nan)
+    np.fmax.at(first, index, age)
+    np.fmin.at(last, index, age)
+    recent = age <= np.quantile(age, _RECENT)
     count = np.bincount(index, minlength=size)
+    mean = np.where(count > 0, np.bincount(index, weights=age, minlength=size) / np.maximum(count, 1), np.nan)
     rise = np.log((np.bincount(index[recent], minlength=size) + 1) / (recent.mean() * count + 1))
-    return {"days since last": np.log1p((time.max() - last) / _DAY), "rise": rise}
+    return {"first": np.log1p(first), _MEAN_TIME: mean, "last": np.log1p(last), "rise": rise}
 
 
 def _standardised(columns: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
@@ -208,3 +217,11 @@ def _gap(history: sp.csr_matrix, values: np.ndarray) -> tuple[np.ndarray, np.nda
     own = np.where(known, (values - mean) / (deviation if deviation > 0 else 1.0), 0.0).astype(np.float32)
     total, count = history @ own, history @ known.astype(np.float32)
     return ((total / (count + _PRIOR)).astype(np.float32), own)
+
+
+def _distance(user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two sides of one scale, in deviations of the items'; missing ones at the items' mean."""
+    known = item[np.isfinite(item)]
+    mean, deviation = known.mean(), known.std()
+    sides = (np.where(np.isfinite(side), side - mean, 0.0) / (deviation if deviation > 0 else 1.0) for side in (user, item))
+    return tuple(side.astype(np.float32) for side in sides)

@@ -15,7 +15,7 @@ import torch
 
 from graphrec.errors import ConfigError, RunError
 from graphrec.graph.store import GraphStore
-from graphrec.models import create
+from graphrec.models import MADE_FROM_RUNS, create
 from graphrec.models.base import Recommender
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import SILENT, Reporter
@@ -190,6 +190,8 @@ def _resumed(
     asked = model.name if isinstance(model, Recommender) else model or name
     if asked != name:
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
+    if name in MADE_FROM_RUNS:
+        raise ConfigError("the run is a second stage, which is not resumed; train it again with stage rank and overwrite")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     old = saved.model["settings"] | {f"train.{key}": value for key, value in saved.train.items()}

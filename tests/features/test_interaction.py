@@ -77,9 +77,12 @@ def test_static_columns_are_standardised_and_say_what_is_missing():
     times = [0, DAY, 2 * DAY, 10 * DAY, NO_TIME]
     features = InteractionFeatures.fit(rows([1, 5, 3, 4, 2], times), (3, 4), NONE, Attributes({"year": year}, {}, {}))
     assert column(features, "item", "year")[3] == 0 and column(features, "item", "year missing").tolist() == [0, 0, 0, 1]
-    assert column(features, "item", "days since last missing").tolist() == [0, 0, 1, 1]
-    last = column(features, "item", "days since last")
-    assert last[1] < last[0]
+    assert column(features, "item", "last missing").tolist() == [0, 0, 1, 1]
+    last, first, rise = (column(features, "item", name) for name in ("last", "first", "rise"))
+    assert last[1] < last[0] and first[1] < first[0] and rise.argmax() == 1
+    assert column(features, "item", "mean time")[0] > column(features, "item", "mean time")[1]
+    gap = pair(features, "gap time")  # user 0 came on day 0, item 0 on average at noon of that day, item 1 on day 6
+    assert gap[0, 0] < gap[0, 1]
     assert column(features, "user", "mean weight").argmin() == 0
     counts = column(features, "item", "log count")
     assert counts[0] == counts[1] > counts[2] > counts[3]
