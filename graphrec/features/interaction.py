@@ -3,7 +3,8 @@
 - static: a row per user and per item: activity, popularity, mean weight, recency, numeric attributes, values as indicators;
 - dots: affinities, each the inner product of a user's and an item's row;
 - gaps: how far an item lies from what the user usually takes, |user's number - item's number|;
-- paths: user -> item -> user -> item paths that lead from the user to the item.
+- paths: user -> item -> user -> item paths that lead from the user to the item;
+- steps: whether others took the item soon after what the user took last (`graphrec.features.sequence`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from graphrec.features.attributes import Attributes
+from graphrec.features.sequence import NextSteps
 from graphrec.graph.split import NO_TIME
 from graphrec.graph.store import Interactions
 
-PATHS = ("paths", "paths weighted")
+PATHS, STEPS = ("paths", "paths weighted"), "next step"
 _PRIOR = 10.0  # interactions that shrink a mean or a share towards that of everybody
 _RECENT = 0.1  # share of the training events, the latest, that tell what is on the rise
 _DAY = 86_400e6  # µs
@@ -35,11 +37,13 @@ class InteractionFeatures:
             "gap.user" (U, G) and "gap.item" (I, G).
         names: "user", "item", "dot" and "gap" to the names of the columns.
         history: training pairs, CSR (U, I) of ones.
+        steps: the order in time; None where there are no times.
     """
 
     arrays: dict[str, np.ndarray]
     names: dict[str, list[str]]
     history: sp.csr_matrix
+    steps: NextSteps | None = None
 
     @classmethod
     def fit(cls, rows: Interactions, shape: tuple[int, int], user: Attributes, item: Attributes) -> InteractionFeatures:
@@ -74,19 +78,13 @@ class InteractionFeatures:
             gaps["time"] = _distance(when["user"][_MEAN_TIME], when["item"][_MEAN_TIME])
         names["gap"] = list(gaps)
         arrays["gap.user"], arrays["gap.item"] = (np.stack(part, 1) for part in zip(*gaps.values(), strict=True))
-        return cls(arrays, names, history)
-
-    @classmethod
-    def restore(
-        cls, arrays: Mapping[str, np.ndarray], names: Mapping[str, list[str]], history: sp.csr_matrix
-    ) -> InteractionFeatures:
-        """Put features together again from their attributes."""
-        return cls(dict(arrays), {key: list(value) for key, value in names.items()}, history)
+        return cls(arrays, names, history, NextSteps.fit(rows, shape))
 
     @property
     def pair_names(self) -> list[str]:
         """Names of the columns of `pairs`."""
-        return [*self.names["dot"], *(f"gap {name}" for name in self.names["gap"]), *PATHS]
+        return [*self.names["dot"], *(f"gap {name}" for name in self.names["gap"]), *PATHS,
+                *([] if self.steps is None else [STEPS])]  # fmt: skip
 
     def pairs(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return the features of pairs, float32 (B, N, Fp).
@@ -108,7 +106,8 @@ class InteractionFeatures:
             columns.append(np.take_along_axis(user @ item.T, items, 1))  # (B, N)
         gaps = np.abs(self.arrays["gap.user"][users][:, None] - self.arrays["gap.item"][items])  # (B, N, G)
         columns += list(np.moveaxis(gaps, 2, 0))
-        columns += [np.log1p(np.take_along_axis(paths, items, 1)) for paths in self._paths(users)]
+        dense = self._paths(users) + ([] if self.steps is None else [1e3 * self.steps.scores(users)])
+        columns += [np.log1p(np.take_along_axis(values, items, 1)) for values in dense]
         return np.stack(columns, 2)
 
     def _paths(self, users: np.ndarray) -> list[np.ndarray]:

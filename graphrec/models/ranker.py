@@ -18,14 +18,17 @@ from torch import Tensor
 from graphrec import ops
 from graphrec.errors import UnsupportedError
 from graphrec.features.interaction import InteractionFeatures, standardise_lists
+from graphrec.features.sequence import NextSteps
 from graphrec.graph.catalogue import Catalogue
 from graphrec.models import create
 from graphrec.models.base import Recommender
+from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.nn.scorer import CandidateScorer, ScorerSettings
 from graphrec.progress import Reporter
 from graphrec.settings import Settings
 
-_RETRIEVAL, _FEATURES, _NETWORK, _NAMES = "retrieval.", "features.", "network.", "names"
+_RETRIEVAL, _FEATURES, _NETWORK = "retrieval.", "features.", "network."  # before the names of saved arrays
+_NAMES, _LATEST, _FOLLOWS = "names", "latest", "follows"
 _USERS_AT_ONCE = 256
 _NEAREST = 3  # items of the history that "near history" averages over
 
@@ -88,7 +91,8 @@ class TwoStage(Recommender):
     @property
     def pair_names(self) -> list[str]:
         """Names of the columns of `pairs`."""
-        near = [] if self._unit is None else ["nearest in history", "near history"]
+        near = [] if self._unit is None else ["nearest in history", "near history", "near latest"]
+        near = near[:2] if self.features.steps is None else near
         return ["retrieval score", "retrieval rank", *near, *self.features.pair_names]
 
     @property
@@ -151,7 +155,8 @@ class TwoStage(Recommender):
         return range(0, max(1, len(users)), _USERS_AT_ONCE)
 
     def _near(self, users: np.ndarray, found: Candidates) -> list[np.ndarray]:
-        """Cosine of each candidate's vector to the nearest item of the history, and the mean of the three nearest."""
+        """Cosine of each candidate's vector to the nearest item of the history, the mean of the three nearest, and the mean
+        over the latest where times are known."""
         if self._unit is None:
             return []
         nearest = np.zeros((2, *found.items.shape), dtype=np.float32)
@@ -161,7 +166,16 @@ class TwoStage(Recommender):
             if len(history):
                 best = (self._unit[torch.from_numpy(items)] @ history.T).topk(min(_NEAREST, len(history)), 1).values
                 nearest[0, row], nearest[1, row] = best[:, 0].numpy(), best.mean(1).numpy()
-        return list(nearest)
+        return [*nearest, *self._near_latest(users, found)]
+
+    def _near_latest(self, users: np.ndarray, found: Candidates) -> list[np.ndarray]:
+        if self.features.steps is None:
+            return []
+        latest = self.features.steps.latest[users]  # (B, 5)
+        share = (latest >= 0) / np.maximum(1, (latest >= 0).sum(1, keepdims=True))
+        weight = torch.from_numpy(share.astype(np.float32))
+        mean = (self._unit[torch.from_numpy(np.maximum(latest, 0)).long()] * weight.unsqueeze(2)).sum(1)  # (B, D)
+        return [(mean @ self._unit.T).gather(1, torch.from_numpy(found.items)).numpy()]
 
     def _item_scores(self, items: np.ndarray) -> Tensor:
         return self.retrieval._item_scores(items)
@@ -171,9 +185,11 @@ class TwoStage(Recommender):
 
     def _state(self) -> dict[str, Tensor | np.ndarray]:
         names = np.frombuffer(json.dumps(self.features.names).encode(), dtype=np.uint8)
+        steps = self.features.steps
+        order = {} if steps is None else {_LATEST: steps.latest, **csr_arrays(_FOLLOWS, steps.follows)}
         parts = {
             _RETRIEVAL: self.retrieval._state(),
-            _FEATURES: {**self.features.arrays, _NAMES: names.copy()},
+            _FEATURES: {**self.features.arrays, **order, _NAMES: names.copy()},
             _NETWORK: self.network.state_dict(),
         }
         return {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
@@ -186,7 +202,11 @@ class TwoStage(Recommender):
         retrieval._restore(own[_RETRIEVAL])
         arrays = {name: value.numpy() for name, value in own[_FEATURES].items()}
         names = json.loads(arrays.pop(_NAMES).tobytes())
-        features = InteractionFeatures(arrays, names, history_of(self.catalogue))
+        steps = None
+        if _LATEST in arrays:
+            steps = NextSteps(arrays.pop(_LATEST), csr_from(own[_FEATURES], _FOLLOWS, self.catalogue.num_items))
+            arrays = {name: array for name, array in arrays.items() if not name.startswith(_FOLLOWS)}
+        features = InteractionFeatures(arrays, names, history_of(self.catalogue), steps)
         self.assemble(retrieval, features, self.catalogue)
         self.make_network(torch.Generator())
         self.network.load_state_dict(own[_NETWORK])
