@@ -17,6 +17,7 @@ _PUBLIC = {
     "build": "graphrec.graph.build",
     "Recommender": "graphrec.models.base",
     "train": "graphrec.api",
+    "train_ranker": "graphrec.training.rank",
     "Run": "graphrec.training.run",
     "load": "graphrec.training.run",
     "tune": "graphrec.tuning.tune",

@@ -5,6 +5,7 @@
     [build]     cleaning, split, graph          graphrec.graph.build.BuildSettings
     [model]     name, and that model's settings the `Settings` of the class registered in graphrec.models.MODELS
     [train]     the training loop               graphrec.training.settings.TrainSettings
+    [rank]      the second stage                graphrec.training.rank_settings.RankSettings
     [evaluate]  metrics and lists               graphrec.evaluation.settings.EvaluateSettings
     [export]    formats and index               graphrec.retrieval.vectors.ExportSettings
     [tune]      the search for settings         graphrec.tuning.settings.TuneSettings
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from graphrec.graph.build import BuildSettings
     from graphrec.logs.source import LogSettings
     from graphrec.retrieval.vectors import ExportSettings
+    from graphrec.training.rank_settings import RankSettings
     from graphrec.training.settings import TrainSettings
     from graphrec.tuning.settings import TuneSettings
 
@@ -51,6 +53,7 @@ SECTIONS = {
     "build": "graphrec.graph.build:BuildSettings",
     "model": "graphrec.config:ModelChoice",
     "train": "graphrec.training.settings:TrainSettings",
+    "rank": "graphrec.training.rank_settings:RankSettings",
     "evaluate": "graphrec.evaluation.settings:EvaluateSettings",
     "export": "graphrec.retrieval.vectors:ExportSettings",
     "tune": "graphrec.tuning.settings:TuneSettings",
@@ -94,6 +97,7 @@ class RunConfig:
     build: BuildSettings
     model: ModelChoice
     train: TrainSettings
+    rank: RankSettings
     evaluate: EvaluateSettings
     export: ExportSettings
     tune: TuneSettings

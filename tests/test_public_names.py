@@ -26,6 +26,7 @@ PUBLIC = [
     "similar",
     "train",
     "tune",
+    "train_ranker",
 ]
 
 

@@ -1,17 +1,21 @@
-"""`graphrec train [STORE]`: train a model on a graph store, or go on with a run that was interrupted."""
+"""`graphrec train [STORE]`: train a model on a graph store, go on with a run, or put a second stage onto a finished one."""
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Quiet, Seed, command
+from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
+
+if TYPE_CHECKING:
+    from graphrec.training.run import Run
 
 EXAMPLES = (
     "graphrec train stores/demo --model lightgcn --out runs/demo --set train.epochs=20",
     "graphrec train --config graphrec.toml --set model.loss=sampled-softmax --set model.head=cosine",
     "graphrec train --resume --out runs/demo",
+    "graphrec train --stage rank --retrieval runs/demo --out runs/ranked --set rank.candidates=100",
 )
 
 
@@ -35,18 +39,46 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the run folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder.")] = False,
+    stage: Annotated[
+        str, typer.Option("--stage", help="retrieval, or rank: a second stage onto the run of --retrieval.")
+    ] = "retrieval",
+    retrieval: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--retrieval", help="With --stage rank: the finished run that retrieves; --out is another folder."),
+    ] = None,
     seed: Seed = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Train a model on a graph store and write a run folder."""
+    if stage not in ("retrieval", "rank"):
+        raise typer.BadParameter(f"give retrieval or rank, got {stage!r}", param_hint="--stage")
+    if (stage == "rank") != bool(retrieval):
+        raise typer.BadParameter("--stage rank and --retrieval RUN go together", param_hint="--retrieval")
+    if stage == "rank" and (model or resume):
+        raise typer.BadParameter("--stage rank takes neither --model nor --resume; it starts over with --overwrite")
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.api import train as run_training
         from graphrec.config import load_config
 
-        seeds = [] if seed is None else [f"train.seed={seed}"]
+        seeds = [] if seed is None else [f"train.seed={seed}", f"rank.seed={seed}"]
         chosen = load_config(config, [*(assignments or ()), *seeds], model=model)
+        if stage == "rank":
+            from graphrec.training.rank import train_ranker
+
+            _report(
+                io,
+                train_ranker(
+                    retrieval,
+                    out or chosen.paths.run,
+                    chosen.rank,
+                    store=store,
+                    overwrite=overwrite,
+                    progress=io.reporter,
+                ),
+            )
+            return
         run = run_training(
             # A resumed run knows its store and its model; only what was asked for by name is compared with them.
             store or (None if resume else chosen.paths.store),
@@ -58,9 +90,13 @@ def train(
             overwrite=overwrite,
             progress=io.reporter,
         )
-        summary = run.summary()
-        rows = [(name, value) for name, value in summary.items() if name != "valid"]
-        rows += [(f"valid {name}", value) for name, value in summary.get("valid", {}).items()]
-        io.table(f"{run.model.name} trained", ("what", "value"), rows)
-        io.line(f"written to {run.folder}; go on with: graphrec evaluate {run.folder}")
-        io.result({"run": run.folder, "model": run.model.name, "store": run.store_path, **summary})
+        _report(io, run)
+
+
+def _report(io: Output, run: Run) -> None:
+    summary = run.summary()
+    rows = [(name, value) for name, value in summary.items() if name != "valid"]
+    rows += [(f"valid {name}", value) for name, value in summary.get("valid", {}).items()]
+    io.table(f"{run.model.name} trained", ("what", "value"), rows)
+    io.line(f"written to {run.folder}; go on with: graphrec evaluate {run.folder}")
+    io.result({"run": run.folder, "model": run.model.name, "store": run.store_path, **summary})

@@ -63,6 +63,8 @@ def evaluate(
     settings = parse(EvaluateSettings, {**(settings.model_dump() if settings else {}), **given}, "evaluate")
     model, store, folder = _open(run_or_model, store)
     check_list_length(max(settings.k), store.num_items)
+    if split in model.learned_splits:
+        progress.note(f"{model.name} has learned from the {split} split: these figures are not of unseen interactions")
     started = time.perf_counter()
     data = read_split(store, split, settings.mask_valid)
     check_fits(model.catalogue, data, store)

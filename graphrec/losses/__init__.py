@@ -31,3 +31,12 @@ AUXILIARY: dict[str, str] = {
     "kl": "graphrec.losses.autoencoder:KL",
     "edge-reconstruction": "graphrec.losses.autoencoder:EdgeReconstruction",
 }
+AUXILIARY: dict[str, str] = {}
+
+LIST_LOSSES: dict[str, str] = {
+    "bce": "graphrec.losses.listwise:bce",
+    "pairwise": "graphrec.losses.listwise:pairwise",
+    "softmax": "graphrec.losses.listwise:softmax",
+    "lambdarank": "graphrec.losses.listwise:lambdarank",
+}
+"""Losses of a second-stage ranker: functions of a list's scores (B, N), labels (B, N) and known places (B, N)."""

@@ -32,6 +32,11 @@ MODELS: dict[str, str] = {
     "composed": "graphrec.models.composed:Composed",
 }
 
+MADE_FROM_RUNS: dict[str, str] = {
+    "two-stage": "graphrec.models.ranker:TwoStage",
+}
+"""Models that are not fitted on a store alone but made from finished runs; they are saved and loaded as the others."""
+
 
 def create(name: str, settings: Settings | Mapping[str, Any] | None = None, **overrides: Any) -> Recommender:
     """Make the recommender registered as `name`, not yet fitted.

@@ -171,6 +171,16 @@ class Recommender(ABC):
         """Whether the embeddings rank exactly as `score` does; ranking then multiplies them, once it has checked a sample."""
         return True
 
+    @property
+    def learned_splits(self) -> tuple[str, ...]:
+        """Held-out splits that the model has learned from, where it is not to be measured."""
+        return ()
+
+    @property
+    def vectors_note(self) -> str:
+        """What export says of the embeddings where their dot products do not rank as `score` does."""
+        return "hold only a part of its score"
+
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model as `model.json`, `model.safetensors` and `catalogue/`; the folder appears whole or not at all.
 
@@ -195,7 +205,7 @@ class Recommender(ABC):
                 f"{folder} holds a {header.name} model, not {own_name}; use graphrec.models.load_model(folder)"
             )
         try:
-            kind = cls if hasattr(cls, "name") else resolve("model", models.MODELS, header.name)
+            kind = cls if hasattr(cls, "name") else resolve("model", models.MODELS | models.MADE_FROM_RUNS, header.name)
             model = kind(header.settings)
         except ConfigError as problem:
             raise RunError(f"{folder / saved.HEADER}: {problem}; the model was saved by another graphrec") from problem

@@ -215,6 +215,14 @@ class TrainedRecommender(Recommender):
         """Whether the embeddings rank exactly as `score` does: not with a residual, nor with a head such as an MLP."""
         return self._residual is None and self._parts["head"].part.is_inner_product
 
+    @property
+    def vectors_note(self) -> str:
+        """With a head that is no inner product the vectors are its arguments, and their dot products are no scores at all."""
+        if self._parts["head"].part.is_inner_product:
+            return super().vectors_note
+        name = self._parts["head"].name
+        return f'are what its "{name}" head takes in, and dot products of them do not rank as the model does'
+
     @torch.inference_mode()
     def _score(self, users: np.ndarray) -> Tensor:
         scores = self._own_scores(users)

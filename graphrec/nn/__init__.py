@@ -33,4 +33,6 @@ HEADS: dict[str, str] = {
     "dot": "graphrec.nn.heads:DotHead",
     "cosine": "graphrec.nn.heads:CosineHead",
     "cosine-prior": "graphrec.nn.prior:CosinePriorHead",
+    "bilinear": "graphrec.nn.heads:BilinearHead",
+    "mlp": "graphrec.nn.mlp_head:MLPHead",
 }

@@ -3,7 +3,8 @@
 A head is made from its settings, the dimension D of the encoded vectors and a generator for its random start. It has four
 methods. `prepare` transforms each row once; `pairs` and `matrix` score prepared rows; `ranking_vectors` gives what a trained
 model keeps of a user and an item: vectors whose plain dot product ranks items where `is_inner_product`, which is what export
-and retrieval use, and otherwise the rows that `prepare` and `matrix` score again.
+and retrieval use, and otherwise the rows that `prepare` and `matrix` score again. Heads that are no inner product are in
+`mlp_head.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class DotHead(nn.Module):
         super().__init__()
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        """Transform encoded rows (u, D) and (i, D) for `pairs` and `matrix`; shapes stay."""
+        """Transform encoded rows (u, D) and (i, D), one by one, for `pairs` and `matrix`."""
         return user, item
 
     def pairs(self, user: Tensor, item: Tensor) -> Tensor:
@@ -86,3 +87,34 @@ class CosineHead(DotHead):
         if self.settings.ranking == "dot":
             return user, item
         return normalize(user, dim=-1), normalize(item, dim=-1)
+
+
+class BilinearSettings(Settings):
+    """The bilinear head has nothing to set: its matrix is D x D and starts at the identity."""
+
+
+class BilinearHead(DotHead):
+    """s(u, i) = e_u^T W e_i with a learned W (D, D).
+
+    W starts at the identity, so training starts where the dot product would. After `prepare`, which gives e_u^T W, scores
+    are inner products, and what a trained model keeps of a user is e_u^T W. W is not penalised by `weight_decay`.
+
+    Source: van den Berg et al. 2017, Graph convolutional matrix completion, arXiv:1706.02263, section 2.3, the bilinear
+        decoder; there one W for each rating level and a softmax over them, here one W whose form is the score.
+    """
+
+    Settings = BilinearSettings
+
+    def __init__(
+        self, settings: BilinearSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(dim))
+
+    def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """Carry users' rows through W: (u, D) W and (i, D)."""
+        return user @ self.weight, item
+
+    def ranking_vectors(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """The prepared rows: their dot product is the score."""
+        return self.prepare(user, item)

@@ -31,8 +31,8 @@ from graphrec.settings import parse
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _PART_NOTE = (
-    "the vectors of {model} hold only a part of its score: {share:.1%} of their top 10 items per user are in the model's "
-    "own top 10; for the model's full lists use graphrec recommend"
+    "the vectors of {model} {what}: {share:.1%} of their top 10 items per user are in the model's own top 10; for the "
+    "model's full lists use graphrec recommend"
 )
 
 
@@ -63,8 +63,9 @@ def export(
     """Write the user and item vectors of a trained model, each with its original id.
 
     The metric is the inner product: for one user, `item_vectors @ user_vector` orders the items as the model's own
-    scores do. There are two exceptions by design: the graph filter exports its low-rank factors, which are its ideal
-    low-pass part without the item-item part, and a model with a residual its trained vectors alone. How far vectors and
+    scores do. There are exceptions by design: the graph filter exports its low-rank factors, which are its ideal
+    low-pass part without the item-item part, a model with a residual its trained vectors alone, a model whose head is no
+    inner product what that head takes in, and a two-stage model the vectors of its retrieval. How far vectors and
     model agree is measured on a sample of users and written to the manifest, with a note where they differ.
 
     Args:
@@ -97,8 +98,8 @@ def export(
             parameters[name] = written.parameters
             notes += written.notes
         agreement = model_agreement(model, tables)
-        if agreement < 1.0:
-            notes.insert(0, _PART_NOTE.format(model=model.name, share=agreement))
+        if agreement < 1.0 or not model.scores_are_dot_products:
+            notes.insert(0, _PART_NOTE.format(model=model.name, what=model.vectors_note, share=agreement))
         manifest = _manifest(model, tables, parameters, notes) | {"top10_agreement_with_model": agreement}
         (temporary / "README.txt").write_text(_readme(manifest, settings.formats), encoding="utf-8")
         manifest["files"] = _checksums(temporary)

@@ -15,7 +15,7 @@ import torch
 
 from graphrec.errors import ConfigError, RunError
 from graphrec.graph.store import GraphStore
-from graphrec.models import create
+from graphrec.models import MADE_FROM_RUNS, create
 from graphrec.models.base import Recommender
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import SILENT, Reporter
@@ -89,7 +89,7 @@ def train(
     else:
         chosen = _create(model or DEFAULT_MODEL, model_settings)
         train_settings = parse(TrainSettings, given, "train")
-        _check_free(path, overwrite)
+        check_free(path, overwrite)
     record = RunRecord(
         model={"name": chosen.name, "settings": chosen.settings.model_dump(mode="json")},
         train=train_settings.model_dump(mode="json"),
@@ -98,10 +98,10 @@ def train(
     # What the store or the settings forbid must show before the old run is cleared.
     trained = isinstance(chosen, TrainedRecommender)
     loop = _loop(chosen, store, path, train_settings, validation, progress) if trained else None
-    with _locked(path):
+    with locked(path):
         seconds = _fit(chosen, store, train_settings.seed, progress) if loop is None else None
         if not resume:
-            _clear(path)
+            clear(path)
         record.write(path)
         if loop is None:
             _record_fit(path, seconds)
@@ -190,6 +190,8 @@ def _resumed(
     asked = model.name if isinstance(model, Recommender) else model or name
     if asked != name:
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
+    if name in MADE_FROM_RUNS:
+        raise ConfigError("the run is a second stage, which is not resumed; train it again with stage rank and overwrite")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     old = saved.model["settings"] | {f"train.{key}": value for key, value in saved.train.items()}
@@ -215,7 +217,7 @@ def _check_same_store(saved: RunRecord, store: GraphStore, path: Path) -> None:
         )
 
 
-def _check_free(path: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool) -> None:
     if not path.exists() or (path.is_dir() and not any(entry.name != ".lock" for entry in path.iterdir())):
         return
     if not (path / CONFIG).is_file():
@@ -228,7 +230,7 @@ def _check_free(path: Path, overwrite: bool) -> None:
         )
 
 
-def _clear(path: Path) -> None:
+def clear(path: Path) -> None:
     """Remove a run's own files, config.json last, and leave everything else in the folder."""
     for name in (MODEL, "checkpoints"):
         shutil.rmtree(path / name, ignore_errors=True)
@@ -237,7 +239,7 @@ def _clear(path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "w")  # noqa: SIM115 - closed below; a killed process frees it too

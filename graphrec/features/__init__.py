@@ -1,0 +1,1 @@
+"""Features of users, items and their pairs, fitted on the training side of a store."""

@@ -1,0 +1,157 @@
+"""Candidate lists to learn from: what a retrieval stage offers, and which of it held-out interactions confirm.
+
+The labelled interactions are never part of what candidates and features are made from: with "valid" labels the training side
+has none of them, with "hold-out" labels they are taken out of it and the retrieval is learned again on the rest.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graphrec.errors import ConfigError, StoreError
+from graphrec.features.attributes import read_attributes
+from graphrec.features.interaction import InteractionFeatures
+from graphrec.graph.hold_out import HeldOutStore, choose_pairs
+from graphrec.graph.store import GraphStore
+from graphrec.models import create
+from graphrec.models.base import Recommender
+from graphrec.models.ranker import TwoStage
+from graphrec.models.trained import TrainedRecommender
+from graphrec.progress import Reporter
+from graphrec.training.rank_settings import RankSettings
+from graphrec.training.run import Run
+
+_USERS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Lists:
+    """L candidate lists of N places.
+
+    Attributes:
+        users: int64 (L,).
+        items: int64 (L, N).
+        known: bool (L, N), places that hold a candidate.
+        labels: bool (L, N), candidates that the user took.
+        relevant: int64 (L,), held-out items of the user, among the candidates or not; at least 1.
+        pairs: float32 (L, N, Fp), features of the pairs.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    known: np.ndarray
+    labels: np.ndarray
+    relevant: np.ndarray
+    pairs: np.ndarray
+
+
+def resolve_labels(store: GraphStore, settings: RankSettings) -> str:
+    """Decide between "valid" and "hold-out".
+
+    Raises:
+        StoreError: valid is asked for and the store has no validation split.
+        ConfigError: there are more candidates than items.
+    """
+    if settings.candidates > store.num_items:
+        raise ConfigError(
+            f"rank candidates: {settings.candidates} are more than the {store.num_items} items of the catalogue; "
+            f"set [rank] candidates to {store.num_items} or less"
+        )
+    has_valid = "valid" in store.splits
+    if settings.labels == "valid" and not has_valid:
+        raise StoreError(
+            f"{store.folder} has no held-out interactions in a valid split to learn from; build it again with one, "
+            'or set [rank] labels = "hold-out"'
+        )
+    return "valid" if has_valid and settings.labels != "hold-out" else "hold-out"
+
+
+def features_of(store: GraphStore) -> InteractionFeatures:
+    """Take features from the training side of `store`."""
+    attributes = [read_attributes(store.table(ntype)) for ntype in ("user", "item")]
+    return InteractionFeatures.fit(store.interactions(), (store.num_users, store.num_items), *attributes)
+
+
+def held_out(run: Run, store: GraphStore, labels: str, settings: RankSettings, progress: Reporter) -> tuple[
+    GraphStore, Recommender, np.ndarray
+]:  # fmt: skip
+    """Return what to make candidates and features from, the retrieval learned on it, and the held-out pairs.
+
+    Returns:
+        The store or a view without the pairs; the run's model or one like it learned on that view; int64 keys
+        `user * I + item` of the pairs, ascending.
+
+    Raises:
+        StoreError: there is nothing to learn from.
+    """
+    train = store.interactions()
+    known = np.unique(train.user * store.num_items + train.item)
+    if labels == "valid":
+        rows = store.interactions("valid")
+        keys = np.setdiff1d(rows.user * store.num_items + rows.item, known)
+        view, model = store, run.model
+    else:
+        latest = store.manifest.settings.get("split", {}).get("method") in ("time", "leave_last_out")
+        keys = choose_pairs(train, store.num_items, settings.hold_out, latest, settings.seed)
+        view = HeldOutStore(store, keys)
+    if not len(keys):
+        raise StoreError(
+            f"{store.folder} has no held-out interactions to learn from ({labels}: none of a known user with a new item); "
+            "build it with a larger validation split, or from a log whose users have at least two items"
+        )
+    if labels == "hold-out":
+        model = _learn_again(run, view, progress)
+    return view, model, keys
+
+
+def make_lists(model: TwoStage, keys: np.ndarray, settings: RankSettings, progress: Reporter) -> Lists:
+    """Retrieve candidates and take features for every user with a held-out item.
+
+    Args:
+        model: assembled from the retrieval and the features of the same training side.
+        keys: int64, `user * I + item` of the held-out pairs, ascending.
+
+    Raises:
+        StoreError: fewer than two lists hold a positive and a negative.
+    """
+    num_items = model.catalogue.num_items
+    relevant = np.bincount(keys // num_items, minlength=model.catalogue.num_users)
+    users = np.flatnonzero(relevant)
+    if len(users) > settings.max_lists:
+        users = np.sort(np.random.default_rng(settings.seed).permutation(users)[: settings.max_lists])
+    parts = []
+    with progress.task("Retrieving candidates", total=len(users), unit="users") as task:
+        for start in range(0, len(users), _USERS_AT_ONCE):
+            block = users[start : start + _USERS_AT_ONCE]
+            found = model.candidates(block)
+            labels = np.isin(block[:, None] * num_items + found.items, keys) & found.known
+            useful = labels.any(1) & (found.known & ~labels).any(1)
+            parts.append((block[useful], found.items[useful], found.known[useful], labels[useful],
+                          relevant[block[useful]], model.pairs(block, found)[useful]))  # fmt: skip
+            task.advance(len(block))
+    lists = Lists(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    if len(lists.users) < 2:
+        raise StoreError(
+            f"the retrieval finds held-out items among its {settings.candidates} candidates for {len(lists.users)} users, and "
+            "the second stage needs two; raise [rank] candidates, or hold out more interactions"
+        )
+    return lists
+
+
+def _learn_again(run: Run, view: GraphStore, progress: Reporter) -> Recommender:
+    """A model like the run's, learned on `view`; one that learns by steps gets as many epochs as the run's best weights."""
+    from graphrec.training.train import train
+
+    name, settings = run.config.model["name"], run.config.model["settings"]
+    progress.note(f"hold-out: learning {name} again on train without the held-out interactions")
+    model = create(name, settings)
+    if not isinstance(model, TrainedRecommender):
+        return model.fit(view, seed=run.config.train["seed"], progress=progress)
+    epochs = run.summary().get("best_epoch", run.config.train["epochs"])
+    with tempfile.TemporaryDirectory(prefix="graphrec-rank-") as scratch:
+        how = {**run.config.train, "epochs": epochs, "patience": 0}
+        return train(view, model, Path(scratch) / "run", how, progress=progress).model
