@@ -156,9 +156,14 @@ class TrainedRecommender(Recommender):
             The scalar to minimise, and its parts, detached.
         """
         self.network.train()
-        user_x, item_x = self.network.inputs()
+        if batch.neighbourhood is None:
+            relation, at = self._relation, batch
+            user_x, item_x = self.network.inputs()
+        else:
+            relation, at = batch.neighbourhood.relation, batch.local()
+            user_x, item_x = self.network.inputs.rows(batch.neighbourhood.users, batch.neighbourhood.items)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            user, item = self.network.encoder(self._relation, user_x, item_x, batch.user_rows, batch.item_rows)
+            user, item = self.network.encoder(relation, user_x, item_x, at.user_rows, at.item_rows)
             if self._takes_rows() and (precision == "fp32" or self.loss.negatives.kind == "none"):
                 loss = self.loss.of_rows(*self.network.head.prepare(user, item), batch)
             else:
@@ -169,9 +174,9 @@ class TrainedRecommender(Recommender):
             penalty = weight_decay / (2 * len(batch)) * self._squares(batch)
             loss = loss + penalty
             parts["penalty"] = penalty.detach()
-        at = Step(self.network.encoder, self._relation, user_x, item_x, batch, user, item, step)
+        at_hand = Step(self.network.encoder, relation, user_x, item_x, at, user, item, step)
         for name, weight, auxiliary in self._auxiliary_losses:
-            value = auxiliary(at)
+            value = auxiliary(at_hand)
             loss = loss + weight * value
             parts[name] = value.detach()
         return loss, parts
@@ -199,6 +204,11 @@ class TrainedRecommender(Recommender):
         """
         _ = self.catalogue
         return {"user": self._vectors[0].numpy(), "item": self._vectors[1].numpy()}
+
+    @property
+    def relation(self) -> Relation:
+        """The training edges of the prepared model, users as rows."""
+        return self._relation
 
     @property
     def scores_are_dot_products(self) -> bool:

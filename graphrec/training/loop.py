@@ -13,6 +13,7 @@ import torch
 
 from graphrec.errors import ConfigError, RunError, nearest
 from graphrec.models.trained import TrainedRecommender
+from graphrec.ops import RowAdam
 from graphrec.progress import Reporter, Task
 from graphrec.training import checkpoints
 from graphrec.training.journal import Journal
@@ -81,8 +82,11 @@ class Loop:
         self.validate, self.progress = validate, progress
         self.position = Position()
         self.parameters = dict(model.network.named_parameters())
-        # fused: one pass over parameters, gradients and moments, several times faster than the default on a CPU
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate, fused=True)
+        if settings.batching == "sampled":
+            self.optimizer: torch.optim.Optimizer = RowAdam(self.parameters.values(), lr=settings.learning_rate)
+        else:
+            # fused: one pass over parameters, gradients and moments, several times faster than the default on a CPU
+            self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate, fused=True)
         self._last = folder / "checkpoints" / "last"
         self._best = folder / "checkpoints" / "best"
         self._last_saved = time.monotonic()
