@@ -22,11 +22,14 @@ from graphrec.models.parts import ROLES, parse_auxiliary, parse_parts
 from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.spectral import spectral_embeddings
 from graphrec.nn.component import as_table
+from graphrec.nn.layerwise import can_encode_in_blocks, encode_in_blocks
 from graphrec.ops import Relation
 from graphrec.progress import SILENT, Reporter
 from graphrec.settings import Settings, parse
 
 if TYPE_CHECKING:
+    import os
+
     from graphrec.graph.store import GraphStore
 
 _START_EXPONENTS = 0.3, 0.5  # of users and items in the spectral start; the graph filter's
@@ -182,13 +185,22 @@ class TrainedRecommender(Recommender):
         return loss, parts
 
     @torch.inference_mode()
-    def finish(self) -> None:
-        """Compute the vectors that rank for all users and items from the current parameters."""
+    def finish(self, block: int | None = None, scratch: str | os.PathLike[str] | None = None) -> None:
+        """Compute the vectors that rank for all users and items from the current parameters.
+
+        Args:
+            block: rows computed at a time, layer by layer (`graphrec.nn.layerwise`), where the encoder can; None for all.
+            scratch: folder for what lies between two layers; None for the system's.
+        """
         self.network.eval()
         user_x, item_x = self.network.inputs()
-        user, item = self.network.encoder(self._relation, user_x, item_x)
-        vectors = self.network.head.ranking_vectors(user, item)
-        self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
+        encoder, head = self.network.encoder, self.network.head
+        if block is not None and can_encode_in_blocks(encoder):
+            parts = encoder, self._relation, user_x, item_x
+            self._vectors = encode_in_blocks(*parts, block, head.ranking_vectors, scratch)
+        else:
+            vectors = head.ranking_vectors(*encoder(self._relation, user_x, item_x))
+            self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
         self._keep_head(self.network.head.state_dict())
         if self._residual:
             self._residual.measure(self._own_scores)

@@ -67,17 +67,23 @@ class LightGCNEncoder(nn.Module):
         return _Propagate.apply(relation, user_x, item_x, users, items, self.settings.num_layers)
 
 
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """One step of H ← E⁰ + Â·H for some rows, or all for None, the mean taken in the last; see `nn.layerwise`."""
+        num_layers = self.settings.num_layers
+        share = 1.0 / (num_layers + 1) if index == num_layers - 1 else 1.0
+        return (
+            _hop(relation, item_h, user_x, share, users),
+            _hop(relation.transpose(), user_h, item_x, share, items),
+        )
+
     def _sampled(self, relation, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
         """The same recursion where the two directions and the layers are separate draws, so that Â is not symmetric."""
-        user_h, item_h = user_x, item_x
+        states = user_x, item_x
         last = self.settings.num_layers - 1
-        for layer in range(last + 1):
-            rows, share = ((users, items), 1.0 / (last + 2)) if layer == last else ((None, None), 1.0)
-            to_users = relation.at_layer(layer)
-            user_h, item_h = (
-                _hop(to_users, item_h, user_x, share, rows[0]), _hop(to_users.transpose(), user_h, item_x, share, rows[1]),
-            )  # fmt: skip
-        return user_h, item_h
+        for index in range(last + 1):
+            rows = (users, items) if index == last else (None, None)
+            states = self.layer(index, relation.at_layer(index), *states, user_x, item_x, *rows)
+        return states
 
 
 def _hop(relation, source, x, share, rows):  # type: ignore[no-untyped-def]

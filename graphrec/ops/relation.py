@@ -36,7 +36,7 @@ class Relation:
     t_indices: torch.Tensor
     num_dst: int
     num_src: int
-    _kept: dict[Any, torch.Tensor] = field(default_factory=dict, repr=False)
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> Relation:
@@ -134,8 +134,11 @@ class Relation:
         return self
 
     def transpose(self) -> Relation:
-        """The same edges with rows and columns exchanged; shares memory."""
-        return Relation(self.t_indptr, self.t_indices, self.indptr, self.indices, self.num_src, self.num_dst)
+        """The same edges with rows and columns exchanged; shares memory, and is kept after the first call."""
+        if "transpose" not in self._kept:
+            parts = self.t_indptr, self.t_indices, self.indptr, self.indices
+            self._kept["transpose"] = Relation(*parts, self.num_src, self.num_dst)
+        return self._kept["transpose"]
 
     def to(self, device: torch.device | str) -> Relation:
         """Copy to a device."""

@@ -111,8 +111,12 @@ class Loop:
             self.journal.close()
         if self.position.best_epoch is not None:
             self._load_parameters(checkpoints.load(self._best)[0])
-        self.model.finish()
+        self.finish()
         return self.position
+
+    def finish(self) -> None:
+        """Compute the vectors that rank, in blocks where the settings say so."""
+        self.model.finish(*(() if self.settings.inference_block is None else (self.settings.inference_block, self.folder)))
 
     def step(self, batch: Any) -> torch.Tensor:
         """Make one optimiser step on `batch` and return its loss, detached."""
@@ -159,7 +163,7 @@ class Loop:
 
     def _validate(self, task: Task) -> dict[str, float]:
         at, start = self.position, time.monotonic()
-        self.model.finish()
+        self.finish()
         metrics = {name: float(value) for name, value in self.validate(self.model).items()}
         wanted = self.settings.metric
         if wanted not in metrics:

@@ -97,3 +97,13 @@ def test_a_run_from_before_there_was_batching_can_go_on(board, tmp_path):
     path.write_text(json.dumps(record))
     train(board, None, tmp_path / "run", {"epochs": 2}, resume=True)
     assert json.loads(path.read_text())["train"]["epochs"] == 2
+
+
+def test_inference_in_blocks_ends_in_the_same_model(board, tmp_path):
+    settings = {"batching": "sampled", "epochs": 2, "batch_size": 32, "device": "cpu"}
+    whole, blocks = (
+        train(board, "lightgcn", tmp_path / str(block), {**settings, "inference_block": block}).model for block in (None, 5)
+    )
+    torch.testing.assert_close(whole.score(range(NUM_USERS)), blocks.score(range(NUM_USERS)), rtol=1e-5, atol=1e-6)
+    left = [{entry.name.split(".")[0] for entry in (tmp_path / name).iterdir()} for name in ("5", "None")]
+    assert left[0] == left[1]
