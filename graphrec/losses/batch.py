@@ -19,10 +19,12 @@ class Negatives:
         kind: "rows": `count` for each positive; "shared": `count` draws for the whole batch; "in-batch": the other
             positives of the batch; "none": no negatives at all.
         count: n for "rows", number of draws for "shared", ignored otherwise.
+        hard: for "rows", how many of the n become hard negatives, one more in each epoch after the first.
     """
 
     kind: Literal["rows", "shared", "in-batch", "none"]
     count: int = 1
+    hard: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ MODELS: dict[str, str] = {
     "graph-filter": "graphrec.models.graph_filter:GraphFilter",
     "bpr-mf": "graphrec.models.mf:BPRMatrixFactorisation",
     "lightgcn": "graphrec.models.lightgcn:LightGCN",
+    "pinsage": "graphrec.models.pinsage:PinSAGE",
     "composed": "graphrec.models.composed:Composed",
 }
 

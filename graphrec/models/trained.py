@@ -130,6 +130,8 @@ class TrainedRecommender(Recommender):
         self.network = _Network(inputs, encoder, head).to(self.device)
         train = store.train_matrix()
         self._relation = Relation.from_scipy(train).to(self.device)
+        if hasattr(encoder, "prepare"):
+            encoder.prepare(self._relation)
         for loss in (self.loss, *(loss for _, _, loss in self._auxiliary_losses)):
             if hasattr(loss, "prepare"):
                 loss.prepare(train)

@@ -7,6 +7,8 @@ An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and t
 `out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for.
 An encoder that keeps the rules in `graphrec.ops.relation.Relation` says with `hops` how many of its layers read the relation,
 and is then trained on sampled neighbourhoods too (`train.batching = "sampled"`); one without `hops` only on the whole graph.
+An encoder that finds neighbours of its own has `prepare(relation)`, called once with the training graph, and
+`neighbourhoods()`, which makes those of a batch (`graphrec.nn.pinsage`).
 With a method `layer` it computes the vectors of all nodes in bounded memory (`graphrec.nn.layerwise`).
 Inputs have `inputs()`, all rows, and `inputs.rows(users, items)`, the same rows of some nodes, with sparse gradients of tables.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
@@ -22,6 +24,7 @@ INPUTS: dict[str, str] = {
 ENCODERS: dict[str, str] = {
     "none": "graphrec.nn.identity:IdentityEncoder",
     "lightgcn": "graphrec.nn.light:LightGCNEncoder",
+    "pinsage": "graphrec.nn.pinsage:PinSAGEEncoder",
 }
 
 HEADS: dict[str, str] = {

@@ -145,6 +145,8 @@ def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler 
         RunError: negatives per row are wanted and some user has chosen every item.
     """
     source = NegativeSource(model.catalogue, settings.negative_distribution, settings.negative_exponent)
+    if model.loss.negatives.hard:
+        source.find_hard(model.relation.to("cpu"), settings.seed)
     sampler = resolve("sampler", SAMPLERS, settings.sampler)
     batches = sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed)
     if settings.batching == "full":
