@@ -17,6 +17,7 @@ LOSSES: dict[str, str] = {
     "bpr": "graphrec.losses.pairwise:BPR",
     "bce": "graphrec.losses.pairwise:BCE",
     "ccl": "graphrec.losses.pairwise:CCL",
+    "max-margin": "graphrec.losses.margin:MaxMargin",
     "sampled-softmax": "graphrec.losses.softmax:SampledSoftmax",
     "adaptive-softmax": "graphrec.losses.adaptive:AdaptiveSoftmax",
     "directau": "graphrec.losses.alignment:DirectAU",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from graphrec.ops import Neighbourhood
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,12 @@ class Negatives:
         kind: "rows": `count` for each positive; "shared": `count` draws for the whole batch; "in-batch": the other
             positives of the batch; "none": no negatives at all.
         count: n for "rows", number of draws for "shared", ignored otherwise.
+        hard: for "rows", how many of the n become hard negatives, one more in each epoch after the first.
     """
 
     kind: Literal["rows", "shared", "in-batch", "none"]
     count: int = 1
+    hard: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Batch:
             and must not count as negatives; None for "rows", whose negatives are drawn clean,
             and "none".
         log_q: float32 (M,), log-probability that one draw gives the negative; None for "rows" and "none".
+        neighbourhood: the sampled nodes and edges that the rows are computed from; None for the whole graph.
     """
 
     user_rows: Tensor
@@ -50,6 +55,7 @@ class Batch:
     counts: Tensor | None = None
     hits: Tensor | None = None
     log_q: Tensor | None = None
+    neighbourhood: Neighbourhood | None = None
 
     @classmethod
     def from_indices(cls, users: Tensor, positives: Tensor, negatives: Tensor) -> Batch:
@@ -64,6 +70,11 @@ class Batch:
             item_positions[:split],
             item_positions[split:].reshape(negatives.shape),
         )
+
+    def local(self) -> Batch:
+        """Return the batch as one of the nodes of its neighbourhood, where its own rows come first."""
+        rows = (torch.arange(len(part), device=part.device) for part in (self.user_rows, self.item_rows))
+        return replace(self, **dict(zip(("user_rows", "item_rows"), rows, strict=True)))
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""

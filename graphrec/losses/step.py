@@ -19,8 +19,8 @@ class Step:
 
     Attributes:
         encoder: in training mode; `encoder(relation, user_x, item_x, users, items)` makes another pass.
-        relation: users as rows, items as columns.
-        user_x, item_x: (U, D) and (I, D), the inputs of all nodes.
+        relation: users as rows, items as columns: the whole graph, or the batch's sampled neighbourhood.
+        user_x, item_x: (U, D) and (I, D), the inputs of all nodes of `relation`.
         batch: the batch; its rows are those of `user` and `item`.
         user, item: (u, D) and (i, D), the encoded rows of the batch, before the head.
         number: steps completed before this one, for schedules.

@@ -29,6 +29,7 @@ MODELS: dict[str, str] = {
     "simgcl": "graphrec.models.simgcl:SimGCL",
     "xsimgcl": "graphrec.models.xsimgcl:XSimGCL",
     "vgae": "graphrec.models.vgae:VGAE",
+    "pinsage": "graphrec.models.pinsage:PinSAGE",
     "composed": "graphrec.models.composed:Composed",
 }
 

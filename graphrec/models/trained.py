@@ -22,11 +22,14 @@ from graphrec.models.parts import ROLES, parse_auxiliary, parse_parts
 from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.spectral import spectral_embeddings
 from graphrec.nn.component import as_table
+from graphrec.nn.layerwise import can_encode_in_blocks, encode_in_blocks
 from graphrec.ops import Relation
 from graphrec.progress import SILENT, Reporter
 from graphrec.settings import Settings, parse
 
 if TYPE_CHECKING:
+    import os
+
     import scipy.sparse as sp
 
     from graphrec.graph.store import GraphStore
@@ -138,6 +141,8 @@ class TrainedRecommender(Recommender):
         self.device = torch.device(device)
         self.network = _Network(inputs, encoder, head).to(self.device)
         self._relation = self._make_relation(train).to(self.device)
+        if hasattr(encoder, "prepare"):
+            encoder.prepare(self._relation)
         if hasattr(head, "observe"):
             head.observe(train)
         for loss in (self.loss, *(loss for _, _, loss in self._auxiliary_losses)):
@@ -169,31 +174,44 @@ class TrainedRecommender(Recommender):
             The scalar to minimise, and its parts, detached.
         """
         self.network.train()
-        user_x, item_x = self.network.inputs()
-        relation = self._relation_for(batch)
+        if batch.neighbourhood is None:
+            relation, at = self._relation_for(batch), batch
+            user_x, item_x = self.network.inputs()
+        else:
+            relation, at = batch.neighbourhood.relation, batch.local()
+            user_x, item_x = self.network.inputs.rows(batch.neighbourhood.users, batch.neighbourhood.items)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            user, item = self.network.encoder(relation, user_x, item_x, batch.user_rows, batch.item_rows)
+            user, item = self.network.encoder(relation, user_x, item_x, at.user_rows, at.item_rows)
             loss = self._rank_loss(user, item, batch, precision)
         parts = {"rank_loss": loss.detach()}
         if weight_decay > 0:
             penalty = weight_decay / (2 * len(batch)) * self._squares(batch)
             loss = loss + penalty
             parts["penalty"] = penalty.detach()
-        at = Step(self.network.encoder, self._relation, user_x, item_x, batch, user, item, step)
+        at_hand = Step(self.network.encoder, relation, user_x, item_x, at, user, item, step)
         for name, weight, auxiliary in self._auxiliary_losses:
-            value = auxiliary(at)
+            value = auxiliary(at_hand)
             loss = loss + weight * value
             parts[name] = value.detach()
         return loss, parts
 
     @torch.inference_mode()
-    def finish(self) -> None:
-        """Compute the vectors that rank for all users and items from the current parameters."""
+    def finish(self, block: int | None = None, scratch: str | os.PathLike[str] | None = None) -> None:
+        """Compute the vectors that rank for all users and items from the current parameters.
+
+        Args:
+            block: rows computed at a time, layer by layer (`graphrec.nn.layerwise`), where the encoder can; None for all.
+            scratch: folder for what lies between two layers; None for the system's.
+        """
         self.network.eval()
         user_x, item_x = self.network.inputs()
-        user, item = self.network.encoder(self._relation, user_x, item_x)
-        vectors = self.network.head.ranking_vectors(user, item)
-        self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
+        encoder, head = self.network.encoder, self.network.head
+        if block is not None and can_encode_in_blocks(encoder):
+            parts = encoder, self._relation, user_x, item_x
+            self._vectors = encode_in_blocks(*parts, block, head.ranking_vectors, scratch)
+        else:
+            vectors = head.ranking_vectors(*encoder(self._relation, user_x, item_x))
+            self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
         self._keep_head(self.network.head.state_dict())
         if self._residual:
             self._residual.measure(self._own_scores)
@@ -209,6 +227,11 @@ class TrainedRecommender(Recommender):
         """
         _ = self.catalogue
         return {"user": self._vectors[0].numpy(), "item": self._vectors[1].numpy()}
+
+    @property
+    def relation(self) -> Relation:
+        """The training edges of the prepared model, users as rows."""
+        return self._relation
 
     @property
     def scores_are_dot_products(self) -> bool:

@@ -6,6 +6,12 @@ encoder mixes them over the graph, and the head turns a user's and an item's vec
 An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and the source of its random start, and says with
 `out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for.
 A head may have `observe(train)`, called once with the training matrix (U, I) before the first step.
+An encoder that keeps the rules in `graphrec.ops.relation.Relation` says with `hops` how many of its layers read the relation,
+and is then trained on sampled neighbourhoods too (`train.batching = "sampled"`); one without `hops` only on the whole graph.
+An encoder that finds neighbours of its own has `prepare(relation)`, called once with the training graph, and
+`neighbourhoods()`, which makes those of a batch (`graphrec.nn.pinsage`).
+With a method `layer` it computes the vectors of all nodes in bounded memory (`graphrec.nn.layerwise`).
+Inputs have `inputs()`, all rows, and `inputs.rows(users, items)`, the same rows of some nodes, with sparse gradients of tables.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
 """
@@ -27,6 +33,7 @@ ENCODERS: dict[str, str] = {
     "lightgcn-noise": "graphrec.nn.noise:NoisyLightGCNEncoder",
     "gae": "graphrec.nn.autoencoder:GAEEncoder",
     "vgae": "graphrec.nn.autoencoder:VGAEEncoder",
+    "pinsage": "graphrec.nn.pinsage:PinSAGEEncoder",
 }
 
 HEADS: dict[str, str] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class IdentityEncoder(nn.Module):
     """
 
     Settings = IdentitySettings
+    hops: ClassVar[int] = 0
 
     def __init__(
         self, settings: IdentitySettings | None = None, dim: int = 0, generator: torch.Generator | None = None

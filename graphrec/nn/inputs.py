@@ -65,10 +65,10 @@ class IdEmbeddings(nn.Module):
         return self.user, self.item
 
     def rows(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (u, D) and (i, D) rows that the penalty is taken on.
+        """Return the (u, D) and (i, D) rows of some nodes: for the penalty, and all that a sampled neighbourhood reads.
 
         Their gradient is sparse: added to the encoder's dense one it touches these rows only, which saves a pass over
-        both tables in every step.
+        both tables in every step; alone it is all that the optimiser has to look at.
         """
         embedding = nn.functional.embedding
         return embedding(users, self.user, sparse=True), embedding(items, self.item, sparse=True)

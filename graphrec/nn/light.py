@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from graphrec.ops import Relation, spmm_compact, spmm_forward
+from graphrec.ops import Relation, SampledRelation, spmm, spmm_compact, spmm_forward
+from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
 
 
@@ -41,6 +42,11 @@ class LightGCNEncoder(nn.Module):
         super().__init__()
         self.settings, self.out_dim = settings or LightGCNSettings(), dim
 
+    @property
+    def hops(self) -> int:
+        """How many layers read the relation."""
+        return self.settings.num_layers
+
     def forward(
         self,
         relation: Relation,
@@ -52,7 +58,7 @@ class LightGCNEncoder(nn.Module):
         """Propagate.
 
         Args:
-            relation: users as rows, items as columns.
+            relation: users as rows, items as columns; the whole graph or a sample.
             user_x, item_x: float32 or float64 (U, D) and (I, D), the embeddings at layer 0.
             users, items: int64, distinct: the rows wanted, both or neither; None for all.
 
@@ -61,7 +67,35 @@ class LightGCNEncoder(nn.Module):
         """
         if (users is None) != (items is None):
             raise ValueError("LightGCNEncoder: give both users and items, or neither")
+        if isinstance(relation, SampledRelation):
+            return self._sampled(relation, user_x, item_x, users, items)
         return _Propagate.apply(relation, user_x, item_x, users, items, self.settings.num_layers)
+
+
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """One step of H ← E⁰ + Â·H for some rows, or all for None, the mean taken in the last; see `nn.layerwise`."""
+        num_layers = self.settings.num_layers
+        share = 1.0 / (num_layers + 1) if index == num_layers - 1 else 1.0
+        return (
+            _hop(relation, item_h, user_x, share, users),
+            _hop(relation.transpose(), user_h, item_x, share, items),
+        )
+
+    def _sampled(self, relation, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """The same recursion where the two directions and the layers are separate draws, so that Â is not symmetric."""
+        states = user_x, item_x
+        last = self.settings.num_layers - 1
+        for index in range(last + 1):
+            rows = (users, items) if index == last else (None, None)
+            states = self.layer(index, relation.at_layer(index), *states, user_x, item_x, *rows)
+        return states
+
+
+def _hop(relation, source, x, share, rows):  # type: ignore[no-untyped-def]
+    """share · (A · source + x) for some rows, differentiable, with the relation's own scales."""
+    dtype = scale_dtype(x)
+    scales = relation.scale_dst(-0.5, dtype), relation.scale_src(-0.5, dtype)
+    return spmm(relation, source, *scales, share, x if rows is None else x[rows], share, rows)
 
 
 class _Propagate(torch.autograd.Function):

@@ -5,15 +5,18 @@ from graphrec.ops.adam import FusedAdam
 from graphrec.ops.attention import gat, gatv2
 from graphrec.ops.hetero import hetero_spmm
 from graphrec.ops.losses import bpr, sampled_softmax
+from graphrec.ops.neighbourhood import Neighbourhood, NeighbourhoodSampler, SampledRelation
 from graphrec.ops.relation import Relation
+from graphrec.ops.row_adam import RowAdam
 from graphrec.ops.sampling import AliasTable, sample_negatives, sample_neighbors
 from graphrec.ops.sddmm import sddmm
 from graphrec.ops.spmm import spmm, spmm_compact, spmm_forward
 from graphrec.ops.topk import select_topk, topk_scores
 
 __all__ = [
-    "AliasTable", "FusedAdam", "Relation", "backend", "bpr", "gat", "gatv2", "hetero_spmm", "sample_negatives",
-    "sample_neighbors", "sampled_softmax", "sddmm", "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores",
+    "AliasTable", "FusedAdam", "Neighbourhood", "NeighbourhoodSampler", "Relation", "RowAdam", "SampledRelation", "backend",
+    "bpr", "gat", "gatv2", "hetero_spmm", "sample_negatives", "sample_neighbors", "sampled_softmax", "sddmm", "select_topk",
+    "spmm", "spmm_compact", "spmm_forward", "topk_scores",
 ]
 
 

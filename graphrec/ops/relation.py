@@ -14,6 +14,16 @@ import torch
 class Relation:
     """One edge type as CSR by destination (rows) and CSR by source (columns).
 
+    An encoder that keeps four rules works on the whole graph and on sampled neighbourhoods (`SampledRelation`) alike:
+
+    - Messages to rows go through `relation`, messages to columns through `relation.transpose()`. In a sample these are
+      separate draws, so neither is the other's transpose; gradients through `spmm` and the like are right in both cases.
+    - A sum over neighbours is scaled by `scale_dst` on the left and `scale_src` on the right *of the relation that is
+      multiplied by*. In a sample they hold the degrees of the whole graph, and `scale_dst` makes up for edges not drawn.
+      `reduce="mean"` and attention need nothing more.
+    - Layer l, counted from the inputs, works on `relation.at_layer(l)`.
+    - The encoder says with `hops` how many layers read the relation.
+
     Attributes:
         indptr, indices: int64 (U + 1,) and int32 (E,): the sources of each destination, ascending.
         t_indptr, t_indices: int64 (I + 1,) and int32 (E,): the destinations of each source, ascending.
@@ -115,9 +125,26 @@ class Relation:
             )
         return self._kept["rows"]
 
+    @property
+    def full_degree_dst(self) -> torch.Tensor:
+        """Edges of each row in the whole graph, int64 (U,); `degree_dst` where this is the whole graph."""
+        return self.degree_dst
+
+    @property
+    def full_degree_src(self) -> torch.Tensor:
+        """Edges of each column in the whole graph, int64 (I,)."""
+        return self.degree_src
+
+    def at_layer(self, index: int) -> Relation:
+        """The edges that layer `index` of an encoder works on, counted from the inputs: all of them, in every layer."""
+        return self
+
     def transpose(self) -> Relation:
-        """The same edges with rows and columns exchanged; shares memory."""
-        return Relation(self.t_indptr, self.t_indices, self.indptr, self.indices, self.num_src, self.num_dst)
+        """The same edges with rows and columns exchanged; shares memory, and is kept after the first call."""
+        if "transpose" not in self._kept:
+            parts = self.t_indptr, self.t_indices, self.indptr, self.indices
+            self._kept["transpose"] = Relation(*parts, self.num_src, self.num_dst)
+        return self._kept["transpose"]
 
     def to(self, device: torch.device | str) -> Relation:
         """Copy to a device."""

@@ -13,6 +13,7 @@ import torch
 
 from graphrec.errors import ConfigError, RunError, nearest
 from graphrec.models.trained import TrainedRecommender
+from graphrec.ops import RowAdam
 from graphrec.progress import Reporter, Task
 from graphrec.training import checkpoints
 from graphrec.training.journal import Journal
@@ -81,8 +82,11 @@ class Loop:
         self.validate, self.progress = validate, progress
         self.position = Position()
         self.parameters = dict(model.network.named_parameters())
-        # fused: one pass over parameters, gradients and moments, several times faster than the default on a CPU
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate, fused=True)
+        if settings.batching == "sampled":
+            self.optimizer: torch.optim.Optimizer = RowAdam(self.parameters.values(), lr=settings.learning_rate)
+        else:
+            # fused: one pass over parameters, gradients and moments, several times faster than the default on a CPU
+            self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate, fused=True)
         self._last = folder / "checkpoints" / "last"
         self._best = folder / "checkpoints" / "best"
         self._last_saved = time.monotonic()
@@ -107,8 +111,12 @@ class Loop:
             self.journal.close()
         if self.position.best_epoch is not None:
             self._load_parameters(checkpoints.load(self._best)[0])
-        self.model.finish()
+        self.finish()
         return self.position
+
+    def finish(self) -> None:
+        """Compute the vectors that rank, in blocks where the settings say so."""
+        self.model.finish(*(() if self.settings.inference_block is None else (self.settings.inference_block, self.folder)))
 
     def step(self, batch: Any) -> torch.Tensor:
         """Make one optimiser step on `batch` and return its loss, detached."""
@@ -155,7 +163,7 @@ class Loop:
 
     def _validate(self, task: Task) -> dict[str, float]:
         at, start = self.position, time.monotonic()
-        self.model.finish()
+        self.finish()
         metrics = {name: float(value) for name, value in self.validate(self.model).items()}
         wanted = self.settings.metric
         if wanted not in metrics:

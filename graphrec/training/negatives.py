@@ -9,9 +9,12 @@ import torch
 
 from graphrec.errors import RunError
 from graphrec.graph.catalogue import Catalogue
-from graphrec.ops import AliasTable
+from graphrec.ops import AliasTable, Relation
+from graphrec.ops.importance import visited_items
 from graphrec.ops.sampling import negatives_forward
 
+_HARD_RANKS = 50, 200  # by visits; Ying et al. 2018 take 2,000 to 5,000 among billions
+_HARD_WALKS, _HARD_STEPS = 100, 3
 _ATTEMPTS = 64  # before the draw from what is left, which costs as much as the catalogue is long
 
 
@@ -80,6 +83,27 @@ class NegativeSource:
                 left[self._catalogue.seen_indices[self._indptr[users[row]] : self._indptr[users[row] + 1]]] = 0.0
                 items[row] = _search(np.cumsum(left), rng.random(1))[0]
         return items
+
+    def find_hard(self, relation: Relation, seed: int) -> None:
+        """Find each user's hard negatives: items that random walks meet, of the ranks after the most met, not chosen.
+
+        Args:
+            relation: the training edges, users as rows, on the CPU.
+            seed: of the walks.
+        """
+        ranks = {"first": _HARD_RANKS[0], "last": _HARD_RANKS[1], "num_walks": _HARD_WALKS, "num_steps": _HARD_STEPS}
+        items, _ = visited_items(relation, from_items=False, seed=seed, **ranks)
+        chosen = np.repeat(np.arange(len(self._degree)), self._degree) * self.num_items + self._catalogue.seen_indices
+        wanted = np.arange(len(items))[:, None] * self.num_items + items
+        items[chosen[np.minimum(np.searchsorted(chosen, wanted), len(chosen) - 1)] == wanted] = -1
+        self._hard = -np.sort(-items, axis=1)  # those that are there come first
+        self._num_hard = (items >= 0).sum(1)
+
+    def hard_for_users(self, users: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw hard negatives (n, h) uniformly, or leave what is in `others` (n, h) for users who have none."""
+        count = self._num_hard[users][:, None]
+        place = (rng.random(others.shape) * np.maximum(count, 1)).astype(np.int64)
+        return np.where(count > 0, self._hard[users[:, None], place], others)
 
     def shared(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw `count` items with probability q, with replacement, whoever has chosen them: int64 (count,)."""

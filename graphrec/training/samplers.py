@@ -57,7 +57,7 @@ class Sampler(ABC):
             low, high = first * self._batch_size, min(last * self._batch_size, self.num_pairs)
             rng = np.random.default_rng([self._seed, epoch, 1 + chunk])
             users, positives = self._pairs(epoch, low, high, rng)
-            negatives = self._draw_rows(users, rng)
+            negatives = self._draw_rows(users, epoch, rng)
             for step in range(first, last):
                 rows = slice((step - first) * self._batch_size, (step - first + 1) * self._batch_size)
                 if self._negatives.kind in ("rows", "none"):
@@ -77,11 +77,15 @@ class Sampler(ABC):
     def _pairs(self, epoch: int, low: int, high: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw pairs `low` to `high` of an epoch: int64 users and positives (high - low,)."""
 
-    def _draw_rows(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _draw_rows(self, users: np.ndarray, epoch: int, rng: np.random.Generator) -> np.ndarray:
         if self._negatives.kind != "rows":
             return np.empty((len(users), 0), dtype=np.int64)
         repeated = np.repeat(users, self._negatives.count)
-        return self._source.for_users(repeated, rng).reshape(len(users), self._negatives.count)
+        drawn = self._source.for_users(repeated, rng).reshape(len(users), self._negatives.count)
+        hard = min(self._negatives.hard, epoch)
+        if hard:
+            drawn[:, :hard] = self._source.hard_for_users(users, drawn[:, :hard], rng)
+        return drawn
 
     def _draw_shared(self, positives: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return positives if self._negatives.kind == "in-batch" else self._source.shared(self._negatives.count, rng)

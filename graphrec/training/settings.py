@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from graphrec.errors import nearest
 from graphrec.settings import Settings
@@ -24,6 +24,15 @@ class TrainSettings(Settings):
     """Passes; one epoch draws as many training pairs as there are training edges."""
     batch_size: int = Field(default=2048, ge=1)
     """Training pairs in a step."""
+    batching: Literal["full", "sampled"] = "full"
+    """What a step works on: "full", the whole graph; "sampled", neighbours drawn anew for each batch, so that time and
+    memory of a step do not grow with the graph. There the tables are stepped by row-wise Adam (`graphrec.ops.RowAdam`)."""
+    fanouts: list[Annotated[int, Field(ge=1)]] | None = None
+    """With "sampled": neighbours drawn of each node in each hop, the batch's own rows first, one number for each hop of the
+    encoder; left out: 10 in each, PinSAGE's and GraphSAGE's second hop (Hamilton et al. 2017)."""
+    inference_block: int | None = Field(default=None, ge=1)
+    """Rows computed at a time in the pass over the whole graph after training and before each validation, layer by layer
+    through scratch files, so that its memory is bounded; left out: the whole graph at once."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Adam's rate, before the schedule."""
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -63,3 +72,9 @@ class TrainSettings(Settings):
         if value not in SAMPLERS:
             raise ValueError(f"choose one of {', '.join(SAMPLERS)}{nearest(value, SAMPLERS)}")
         return value
+
+    @model_validator(mode="after")
+    def _fanouts_need_sampling(self) -> TrainSettings:
+        if self.fanouts is not None and self.batching != "sampled":
+            raise ValueError(f'fanouts are of sampled batches, got fanouts = {self.fanouts} with batching = "full"')
+        return self

@@ -25,6 +25,7 @@ from graphrec.training import SAMPLERS, journal
 from graphrec.training.journal import Journal
 from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
+from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of
 from graphrec.training.run import CONFIG, MODEL, Run, RunRecord, fingerprint
 from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
@@ -32,7 +33,7 @@ from graphrec.training.settings import TrainSettings
 Validation = Callable[[GraphStore, str], Validate | None]
 
 DEFAULT_MODEL = "lightgcn"
-_FREE_ON_RESUME = {"epochs", "patience", "checkpoint_every", "device"}
+_FREE_ON_RESUME = {"epochs", "patience", "checkpoint_every", "device", "inference_block"}
 
 
 def train(
@@ -62,7 +63,7 @@ def train(
             validation split, called every `eval_every` epochs, or None where the store has no such split. The metric picks
             the best weights and stops early; without a validation, training goes on for all epochs.
         resume: go on with the run in `folder` from its last checkpoint; settings given must be the run's own, except
-            epochs, patience, checkpoint_every and device.
+            epochs, patience, checkpoint_every, device and inference_block.
         overwrite: replace the run in `folder`.
         progress: receives steps, rate, loss and validations.
 
@@ -136,15 +137,21 @@ def _run(loop: Loop) -> None:
         raise
 
 
-def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler:
+def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler | NeighbourhoodBatches:
     """Make the sampler that `settings` names, with the negatives that the prepared `model`'s loss wants.
 
     Raises:
+        ConfigError: batches are to be sampled and the model cannot, or the fanouts do not fit it.
         RunError: negatives per row are wanted and some user has chosen every item.
     """
     source = NegativeSource(model.catalogue, settings.negative_distribution, settings.negative_exponent)
+    if model.loss.negatives.hard:
+        source.find_hard(model.relation.to("cpu"), settings.seed)
     sampler = resolve("sampler", SAMPLERS, settings.sampler)
-    return sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed)
+    batches = sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed)
+    if settings.batching == "full":
+        return batches
+    return NeighbourhoodBatches(batches, neighbourhoods_of(model, settings.fanouts), settings.seed)
 
 
 def _fit(model: Recommender, store: GraphStore, seed: int, progress: Reporter) -> float:
@@ -194,7 +201,8 @@ def _resumed(
         raise ConfigError("the run is a second stage, which is not resumed; train it again with stage rank and overwrite")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
-    old = saved.model["settings"] | {f"train.{key}": value for key, value in saved.train.items()}
+    before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet
+    old = saved.model["settings"] | {f"train.{key}": value for key, value in before.items()}
     settings = parse(TrainSettings, {**saved.train, **given}, "train")
     new = chosen.settings.model_dump(mode="json") | {
         f"train.{k}": v for k, v in settings.model_dump(mode="json").items()

@@ -4,7 +4,7 @@
 
 A moment is `place:count` (the process dies when it gets to the place for the count-th time in that session) or a number of
 seconds after which the parent kills it from outside. After the last moment one more session ends the run. Folders named
-`residual...` train with a residual. Children are forked from a parent that has imported everything and computed nothing, which
+`residual...` train with a residual, those named `sampled...` on sampled neighbourhoods. Children are forked from a parent that has imported everything and computed nothing, which
 saves seconds per session.
 """
 
@@ -20,6 +20,7 @@ import torch._dynamo
 import torch.utils.tensorboard
 
 import graphrec.models.lightgcn  # noqa: F401 - this and the two above are imported late; here every child would do it again
+from graphrec.ops import RowAdam
 from graphrec.training import checkpoints, journal, loop
 from graphrec.training.train import train
 
@@ -65,7 +66,8 @@ def arm(place: str, count: int) -> None:
     if place == "step":
         loop.Loop.step = dying(count, loop.Loop.step)
     elif place == "adam":
-        torch.optim.Adam.step = dying(count, torch.optim.Adam.step)
+        for optimizer in (torch.optim.Adam, RowAdam):
+            optimizer.step = dying(count, optimizer.step)
     elif place == "tensors-written":
         checkpoints.save_file = dying(count, checkpoints.save_file)
     elif place == "state-before":
@@ -87,6 +89,8 @@ def session(store: str, folder: str, moment: str | None, every: float) -> None:
             arm(place, int(count))
         resume = os.path.exists(os.path.join(folder, "config.json"))
         settings = {"checkpoint_every": every} if resume else {**SETTINGS, "checkpoint_every": every}
+        if os.path.basename(folder).startswith("sampled") and not resume:
+            settings |= {"batching": "sampled", "fanouts": [3, 2, 2]}
         residual = {"weight": 0.5} if os.path.basename(folder).startswith("residual") else None
         model = {"model_settings": {"residual": residual}, "validation": validation}
         train(store, "lightgcn", folder, settings, resume=resume, **model)

@@ -18,6 +18,7 @@ MOMENTS = {
     "in-checkpoints": ["tensors-written:3", "checkpoint:1", "state-before:4"],
     "in-the-journal": ["half-line:1", "record:1", "record:1", "half-line:1"],
     "residual": ["step:2", "checkpoint:1", "record:1"],
+    "sampled": ["step:2", "adam:4", "checkpoint:1", "record:1"],
     "from-outside": ["0.35", "0.5", "0.4", "0.6"],
 }
 
@@ -26,7 +27,7 @@ MOMENTS = {
 def folder(board, tmp_path_factory) -> Path:
     """Holds one run per entry of MOMENTS, killed there and resumed, and the runs `whole`; and sessions.txt."""
     folder = tmp_path_factory.mktemp("killed")
-    whole = {"whole": [], "residual-whole": []}
+    whole = {"whole": [], "residual-whole": [], "sampled-whole": []}
     runs = [f"{folder / name}={','.join(moments)}" for name, moments in {**whole, **MOMENTS}.items()]
     done = subprocess.run(
         [sys.executable, killed.__file__, str(board.folder), *runs],
@@ -66,6 +67,6 @@ def test_killed_and_resumed_reaches_the_same_weights_and_lines(folder, name):
     if name != "from-outside":  # there a session may be over before it is killed
         assert ends[:-1] == [f"{moment} killed" for moment in MOMENTS[name]]
     weights, lines = result(folder / name)
-    expected_weights, expected_lines = result(folder / ("residual-whole" if name == "residual" else "whole"))
+    expected_weights, expected_lines = result(folder / (f"{name}-whole" if name in ("residual", "sampled") else "whole"))
     assert lines == expected_lines
     assert weights == expected_weights

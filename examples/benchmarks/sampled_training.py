@@ -1,0 +1,203 @@
+"""Measure training on sampled neighbourhoods against training on the whole graph: quality, memory, and how both grow.
+
+    python examples/benchmarks/sampled_training.py --data DIR [--seeds N] [--validate] [--json]
+    python examples/benchmarks/sampled_training.py --grow 500000,2000000,8000000 [--json]
+
+DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz. One recipe, in-batch softmax on cosines from a spectral
+start, is trained with both kinds of batches for the same epochs, and all items are ranked as in `quality.py`. Every training
+is a fresh process; its peak is resident memory of reading the store and training, without building or ranking. With
+--validate a tenth of each user's training items takes the place of the test items: that is how the settings were chosen.
+
+--grow makes worlds of so many events (`graphrec datasets make`), with users and items in proportion, and takes steps of both
+kinds in fresh processes. `step_mb` is by how much a step's peak exceeds what is resident between steps, that is, without the
+tables, moments and edges, which have to grow; `inference_mb` the same for the final pass over the graph, at once for "full"
+and in blocks of --block rows for "sampled". Memory needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import quality
+import recipes
+
+import graphrec
+from graphrec.logs.read import read_log
+from graphrec.logs.synthetic import make_world
+from graphrec.models import create
+from graphrec.progress import SILENT
+from graphrec.settings import parse
+from graphrec.training.loop import Loop
+from graphrec.training.settings import TrainSettings
+from graphrec.training.train import make_sampler
+
+MODEL = {
+    "num_layers": 2,
+    "embedding_dim": 64,
+    "inputs": {"init": "spectral"},
+    "head": {"name": "cosine", "ranking": "dot"},
+    "loss": {"name": "sampled-softmax", "temperature": 0.1},
+}
+TRAIN = {"epochs": 2, "learning_rate": 2e-3, "schedule": "cosine", "sampler": "uniform-edge", "weight_decay": 0.0}
+WARMUP, STEPS = 3, 20
+
+
+def main() -> None:
+    """Parse the command line, measure in fresh processes, print a table or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with train.txt and test.txt, plain or .gz")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, 0, 1, ... (default 1)")
+    parser.add_argument("--validate", action="store_true", help="measure on held-out training items, not on the test items")
+    parser.add_argument("--layers", type=int, default=MODEL["num_layers"], help="hops (default %(default)s)")
+    parser.add_argument("--fanouts", default="10,5", help="neighbours drawn in each hop (default %(default)s)")
+    parser.add_argument("--grow", help="events of the worlds to make, with commas between")
+    parser.add_argument("--batch-size", type=int, default=2048, help="of training; --grow takes a quarter (default 2048)")
+    parser.add_argument("--block", type=int, default=16384, help="rows of a block of the final pass (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)  # the fresh process's own call
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps({"train": train_once, "steps": take_steps}[options.child.pop("task")](**options.child)))
+        return
+    if (options.data is None) == (options.grow is None):
+        parser.error("give either --data or --grow")
+    report = compare(options) if options.data else grow(options)
+    if options.json:
+        print(json.dumps(report))
+        return
+    for row in report["rows"]:
+        print("  ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
+
+
+def settings_of(options: argparse.Namespace, batching: str, batch_size: int) -> dict[str, Any]:
+    """What a child needs to know of the recipe."""
+    train = TRAIN | {"batching": batching, "batch_size": batch_size}
+    if batching == "sampled":
+        train |= {"fanouts": [int(part) for part in options.fanouts.split(",")], "inference_block": options.block}
+    return {"model": MODEL | {"num_layers": options.layers}, "train": train}
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Train with both kinds of batches for every seed; average over seeds."""
+    with tempfile.TemporaryDirectory(prefix="graphrec-sampled-") as scratch:
+        log = recipes.read_data(options.data, Path(scratch) / "rejected.parquet")
+        split = {"method": "given", "valid": quality.VALID_SHARE if options.validate else 0.0}
+        graphrec.build(log, Path(scratch) / "store", split=split)
+        rows = []
+        for batching in ("full", "sampled"):
+            task = {"task": "train", "store": f"{scratch}/store", "side": "valid" if options.validate else "test"}
+            task |= settings_of(options, batching, options.batch_size)
+            results = [fresh({**task, "seed": seed}) for seed in range(options.seeds)]
+            row: dict[str, Any] = {"batching": batching}
+            for name in results[0]:
+                values = [result[name] for result in results]
+                row[name] = max(values) if name.endswith("_mb") else statistics.fmean(values)
+            row["ndcg@20_sd"] = statistics.stdev(r["ndcg@20"] for r in results) if len(results) > 1 else 0.0
+            rows.append(row)
+    ratio = rows[1]["ndcg@20"] / rows[0]["ndcg@20"]
+    settings = {"seeds": options.seeds, "layers": options.layers, "fanouts": options.fanouts}
+    return {"data": options.data.name, **settings, "rows": rows, "ndcg_ratio": ratio}
+
+
+def train_once(store: str, model: dict[str, Any], train: dict[str, Any], side: str, seed: int) -> dict[str, float]:
+    """Train in this process; returns metrics, seconds and the peak of training."""
+    opened = graphrec.graph.store.GraphStore.open(store)
+    with tempfile.TemporaryDirectory(prefix="graphrec-sampled-") as folder:
+        quality.reset_peak()
+        started = time.perf_counter()
+        run = graphrec.train(opened, "lightgcn", Path(folder) / "run", {**train, "seed": seed}, model_settings=model)
+        seconds, peak = time.perf_counter() - started, quality.peak_mb()
+        metrics = graphrec.evaluate(run, opened, side, k=20, metrics=("recall", "ndcg")).metrics
+    return {**{name: metrics[name] for name in quality.METRICS}, "fit_seconds": seconds, "train_peak_mb": peak}
+
+
+def grow(options: argparse.Namespace) -> dict[str, Any]:
+    """Make worlds of growing size and take steps in each."""
+    rows = []
+    for events in (int(part) for part in options.grow.split(",")):
+        with tempfile.TemporaryDirectory(prefix="graphrec-world-") as scratch:
+            world = {"num_users": events // 20, "num_items": events // 80, "funnel": {"view": 1.0}, "media": {}, "friends": 0.0}
+            make_world(f"{scratch}/world", num_events=events, **world)
+            log = read_log(f"{scratch}/world/events.parquet", rejected=Path(scratch) / "rejected.parquet")
+            store = graphrec.build(log, Path(scratch) / "store", split="random")
+            size = {"users": store.num_users, "items": store.num_items, "edges": store.train_matrix().nnz}
+            for batching in ("full", "sampled"):
+                task = settings_of(options, batching, options.batch_size // 4)
+                task["model"]["inputs"] = {"init": "normal"}  # the spectral start is not what is measured
+                rows.append({**size, "batching": batching, **fresh({"task": "steps", "store": f"{scratch}/store", **task})})
+    return {"layers": options.layers, "fanouts": options.fanouts, "batch_size": options.batch_size // 4, "rows": rows}
+
+
+def take_steps(store: str, model: dict[str, Any], train: dict[str, Any]) -> dict[str, float]:
+    """Take steps in this process; returns milliseconds of drawing and of a step, and megabytes."""
+    made = create("lightgcn", model)
+    settings = parse(TrainSettings, train, "train")
+    made.prepare(graphrec.graph.store.GraphStore.open(store))
+    sampler = make_sampler(made, settings)
+    with tempfile.TemporaryDirectory(prefix="graphrec-sampled-") as folder:
+        loop = Loop(made, sampler, settings, Path(folder), None, SILENT)
+        batches = sampler.batches(0)
+        for _ in range(WARMUP):
+            loop.step(next(batches))
+        loop.optimizer.zero_grad(set_to_none=True)
+        before = resident_mb()
+        drawing, stepping, nodes = [], [], []
+        for _ in range(STEPS):
+            started = time.perf_counter()
+            batch = next(batches)
+            drawn = time.perf_counter()
+            loop.step(batch)
+            drawing.append(drawn - started)
+            stepping.append(time.perf_counter() - drawn)
+            nodes.append(len(batch.neighbourhood.users) + len(batch.neighbourhood.items) if batch.neighbourhood else 0)
+        step_mb = quality.peak_mb() - before
+        loop.optimizer.zero_grad(set_to_none=True)
+        del batch
+        before = resident_mb()
+        started = time.perf_counter()
+        loop.finish()
+        inference = time.perf_counter() - started
+    return {
+        "draw_ms": 1e3 * statistics.median(drawing),
+        "step_ms": 1e3 * statistics.median(stepping),
+        "nodes": max(nodes) or store_nodes(made),
+        "step_mb": step_mb,
+        "resident_mb": before,
+        "inference_mb": quality.peak_mb() - before,
+        "inference_seconds": inference,
+    }
+
+
+def store_nodes(model: graphrec.Recommender) -> int:
+    """Users and items of the whole graph, which is what a step on all of it works on."""
+    return model.relation.num_dst + model.relation.num_src
+
+
+def resident_mb() -> float:
+    """Give freed memory back, start a new peak, and return what is resident now."""
+    if hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
+    quality.reset_peak()
+    return quality.peak_mb()
+
+
+def fresh(task: dict[str, Any]) -> dict[str, Any]:
+    """Run a task in a process of its own."""
+    command = [sys.executable, __file__, "--child", json.dumps(task)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(done.returncode)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

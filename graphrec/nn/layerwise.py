@@ -1,0 +1,91 @@
+"""The pass over the whole graph in bounded memory: layer by layer, a block of rows at a time."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphrec.ops import Relation
+
+Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def encode_in_blocks(
+    encoder: nn.Module,
+    relation: Relation,
+    user_x: Tensor,
+    item_x: Tensor,
+    block: int,
+    keep: Keep,
+    folder: str | os.PathLike[str] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Encode all users and items as `encoder(relation, user_x, item_x)` does, `block` rows at a time.
+
+    A layer is complete before the next one starts, so no node is computed twice. On the CPU what lies between two layers is
+    in a file that is mapped into memory and has no name, so it is gone with the process; what a block does not read need not
+    be resident. On a GPU it stays on the device.
+
+    Args:
+        encoder: with `hops` and `layer(index, relation, user_h, item_h, user_x, item_x, users, items)`, which gives the rows
+            `users` and `items` of layer `index` from all rows of the layer before (the inputs at first) and the inputs.
+        relation: users as rows, items as columns, the whole graph.
+        user_x, item_x: (U, D) and (I, D).
+        block: rows at a time.
+        keep: what to keep of rows (u, D) and (i, D) of the last layer, row by row.
+        folder: where the files are; None for the system's temporary folder, which is memory on some systems.
+
+    Returns:
+        What is kept of all users and items, float32 on the CPU.
+
+    Source: the layer-wise inference of Hamilton et al. 2017 (arXiv:1706.02216) and Ying et al. 2018 (arXiv:1806.01973,
+    section 3.4); the files and the blocks are ours.
+    """
+    states = user_x, item_x
+    sizes = len(user_x), len(item_x)
+    for index in range(encoder.hops):
+        last = index == encoder.hops - 1
+        layer = relation.at_layer(index)
+        tables: list[_Table | None] = [None, None]
+        for side in (0, 1):
+            for start in range(0, sizes[side], block):
+                rows = torch.arange(start, min(start + block, sizes[side]), device=user_x.device)
+                asked = (rows, rows[:0]) if side == 0 else (rows[:0], rows)
+                parts = encoder.layer(index, layer, *states, user_x, item_x, *asked)
+                part = (keep(*parts) if last else parts)[side]
+                if tables[side] is None:
+                    tables[side] = _Table((sizes[side], *part.shape[1:]), part, last, folder)
+                tables[side].write(start, part)
+        states = tuple(table.rows for table in tables)
+    return states
+
+
+class _Table:
+    """The rows of one side of one layer, filled block by block: kept in memory, or for a while in a file."""
+
+    def __init__(self, shape: tuple[int, ...], like: Tensor, kept: bool, folder: str | os.PathLike[str] | None) -> None:
+        self._map: mmap.mmap | None = None
+        if kept:
+            self.rows = torch.empty(shape, dtype=torch.float32)
+        elif like.device.type != "cpu":
+            self.rows = like.new_empty(shape)
+        else:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.truncate(like.element_size() * torch.Size(shape).numel())
+                self._map = mmap.mmap(file.fileno(), 0)
+            self.rows = torch.frombuffer(self._map, dtype=like.dtype).view(shape)
+
+    def write(self, start: int, part: Tensor) -> None:
+        self.rows[start : start + len(part)] = part
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)  # pages go to the file; they come back when they are read
+
+
+def can_encode_in_blocks(encoder: Any) -> bool:
+    """Whether an encoder works layer by layer."""
+    return hasattr(encoder, "layer") and getattr(encoder, "hops", 0) > 0

@@ -1,0 +1,204 @@
+"""Sampled neighbourhoods: the few nodes and edges that the rows of a batch are computed from, as relations of their own.
+
+u, i rows of a batch, n, m local users and items, L hops. Work and memory of a draw follow the batch and the fanouts, never
+the graph; only the numbering of nodes (4 bytes a node, made once) is as long as the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from graphrec.ops.relation import Relation
+from graphrec.ops.sampling import sample_neighbors
+
+USERS, ITEMS = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """The edges drawn in one hop towards one side, in local numbers.
+
+    Attributes:
+        indptr, indices, t_indptr, t_indices: as in `Relation`.
+        correction: float64 (rows,), edges in the graph / edges drawn; 0 for rows that drew nothing.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    t_indptr: Tensor
+    t_indices: Tensor
+    correction: Tensor
+
+    def to(self, device: torch.device | str) -> Draw:
+        """Copy to a device."""
+        return Draw(*(getattr(self, part.name).to(device) for part in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class SampledRelation(Relation):
+    """Drawn edges between local nodes that stand for the relation of the whole graph: see `Relation` for what layers may do.
+
+    For rows v of layer l and any fixed X, E[sum over drawn edges (v, w) of scale_dst(a)_v scale_src(b)_w x_w] is the same sum
+    over all edges of v in the graph: `scale_dst` is degree^a * degree / drawn. A row that drew all of its edges has them
+    exactly. The draws of different layers are independent, so products of layers are unbiased too.
+
+    Attributes:
+        draws: for each layer from the inputs to the outputs, the draws towards users and towards items.
+        degrees: int64 (n,) and (m,), edges of the local users and items in the whole graph.
+        side: whether users or items are the rows.
+        layer: which layer this is.
+    """
+
+    draws: tuple[tuple[Draw, Draw], ...] = ()
+    degrees: tuple[Tensor, Tensor] = ()
+    side: int = USERS
+    layer: int = 0
+
+    @classmethod
+    def of(cls, draws: tuple[tuple[Draw, Draw], ...], degrees: tuple[Tensor, Tensor], side: int, layer: int) -> SampledRelation:
+        """Make the relation of one side and layer."""
+        draw = draws[layer][side]
+        sizes = len(degrees[side]), len(degrees[1 - side])
+        arrays = draw.indptr, draw.indices, draw.t_indptr, draw.t_indices
+        return cls(*arrays, *sizes, draws=draws, degrees=degrees, side=side, layer=layer)
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return len(self.draws)
+
+    @property
+    def full_degree_dst(self) -> Tensor:
+        """Edges of each row in the whole graph, int64."""
+        return self.degrees[self.side]
+
+    @property
+    def full_degree_src(self) -> Tensor:
+        """Edges of each column in the whole graph, int64."""
+        return self.degrees[1 - self.side]
+
+    def at_layer(self, index: int) -> SampledRelation:
+        """The draws of layer `index`, counted from the inputs."""
+        return SampledRelation.of(self.draws, self.degrees, self.side, index)
+
+    def transpose(self) -> SampledRelation:
+        """The draws of the same layer towards the other side: not the transposed matrix."""
+        return SampledRelation.of(self.draws, self.degrees, 1 - self.side, self.layer)
+
+    def to(self, device: torch.device | str) -> SampledRelation:
+        """Copy to a device, all layers."""
+        draws = tuple((users.to(device), items.to(device)) for users, items in self.draws)
+        return SampledRelation.of(draws, tuple(part.to(device) for part in self.degrees), self.side, self.layer)
+
+    def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32) -> Tensor:
+        """degree ** exponent * degree / drawn: the scale of a drawn sum that stands for the sum over all edges."""
+        key = "corrected", exponent, dtype
+        if key not in self._kept:
+            scale = self._scale("dst", self.full_degree_dst, exponent, torch.float64)
+            self._kept[key] = (scale * self.draws[self.layer][self.side].correction).to(dtype)
+        return self._kept[key]
+
+    def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32) -> Tensor:
+        """degree ** exponent, with the degrees of the whole graph."""
+        return self._scale("src", self.full_degree_src, exponent, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """What the rows of one batch are computed from.
+
+    Attributes:
+        relation: between local users (rows) and local items, at the layer next to the inputs.
+        users, items: int64 (n,) and (m,), the local nodes' indices in the graph; the batch's own rows come first, in order.
+    """
+
+    relation: Relation
+    users: Tensor
+    items: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Neighbourhood:
+        """Copy to a device."""
+        nodes = (part.to(device, non_blocking=non_blocking) for part in (self.users, self.items))
+        return Neighbourhood(self.relation.to(device), *nodes)
+
+
+class NeighbourhoodSampler:
+    """Draws neighbourhoods of L hops for rows of both sides.
+
+    Hop h draws up to fanouts[h] edges, without replacement, of every node found so far, so a node's draws in different hops
+    are independent; fanouts[0] is for the batch's own rows. With fanouts of at least the largest degree the encoded rows are
+    those of the whole graph.
+
+    Args:
+        relation: users as rows, items as columns, on the CPU.
+        fanouts: edges a hop, each at least 1.
+
+    Source: Hamilton et al. 2017, GraphSAGE, arXiv:1706.02216, algorithm 2. There a sampled mean stands for the mean; here
+    full degrees and degree / drawn (`SampledRelation`) make any scaled sum unbiased.
+    """
+
+    def __init__(self, relation: Relation, fanouts: Sequence[int]) -> None:
+        if any(fanout < 1 for fanout in fanouts):
+            raise ValueError(f"NeighbourhoodSampler: fanouts must be at least 1, got {list(fanouts)}")
+        self._towards = relation, relation.transpose()
+        self._fanouts = tuple(fanouts)
+        self._indptr = relation.indptr.numpy(), relation.t_indptr.numpy()
+        self._slots = tuple(np.full(len(indptr) - 1, -1, dtype=np.int32) for indptr in self._indptr)
+
+    def draw(self, users: Tensor, items: Tensor, *, seed: int) -> Neighbourhood:
+        """Draw the neighbourhood of a batch.
+
+        Args:
+            users, items: int64 (u,) and (i,), distinct.
+            seed: of the draw; seeds that differ by less than 2 L are not independent.
+        """
+        nodes = [users.numpy(), items.numpy()]
+        for side in (USERS, ITEMS):
+            self._slots[side][nodes[side]] = np.arange(len(nodes[side]), dtype=np.int32)
+        try:
+            hops = []
+            for hop, fanout in enumerate(self._fanouts):
+                hops.append([self._neighbours(side, nodes[side], fanout, seed + 2 * hop + side) for side in (USERS, ITEMS)])
+                nodes = [self._extended(side, nodes[side], hops[-1][1 - side]) for side in (USERS, ITEMS)]
+            degrees = [self._indptr[side][nodes[side] + 1] - self._indptr[side][nodes[side]] for side in (USERS, ITEMS)]
+            hops = hops or [[np.empty((0, 1), dtype=np.int64)] * 2]  # an encoder without hops sees nodes without edges
+            draws = tuple(tuple(self._local(side, drawn[side], degrees) for side in (USERS, ITEMS)) for drawn in hops[::-1])
+        finally:
+            for side in (USERS, ITEMS):
+                self._slots[side][nodes[side]] = -1
+        relation = SampledRelation.of(draws, tuple(map(torch.from_numpy, degrees)), USERS, 0)
+        return Neighbourhood(relation, *map(torch.from_numpy, nodes))
+
+    def _neighbours(self, side: int, rows: np.ndarray, fanout: int, seed: int) -> np.ndarray:
+        """Drawn columns (rows, fanout), -1 where a row has no more."""
+        return sample_neighbors(self._towards[side], torch.from_numpy(rows), fanout, seed=seed)[0].numpy()
+
+    def _extended(self, side: int, known: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Number the nodes in `columns` that have no number yet, in ascending order, after the known ones."""
+        slots = self._slots[side]
+        found = columns[columns >= 0]
+        found = found[slots[found] < 0]
+        # Each index keeps the last of its positions, so that is the one occurrence that stays: distinct without a sort.
+        slots[found] = np.arange(len(found), dtype=np.int32)
+        new = np.sort(found[slots[found] == np.arange(len(found))])
+        slots[new] = np.arange(len(known), len(known) + len(new), dtype=np.int32)
+        return np.concatenate([known, new])
+
+    def _local(self, side: int, columns: np.ndarray, degrees: list[np.ndarray]) -> Draw:
+        num_dst, num_src = len(degrees[side]), len(degrees[1 - side])
+        drawn = np.zeros(num_dst, dtype=np.int64)
+        drawn[: len(columns)] = (columns >= 0).sum(1)
+        indices = self._slots[1 - side][columns[columns >= 0]]
+        indptr = np.concatenate([[0], np.cumsum(drawn)])
+        matrix = scipy.sparse.csr_matrix((np.ones(len(indices), dtype=np.int8), indices, indptr), shape=(num_dst, num_src))
+        by_src = matrix.tocsc()
+        by_dst = by_src.tocsr()  # both ascend now
+        correction = degrees[side] / np.maximum(drawn, 1) * (drawn > 0)
+        parts = (by_dst.indptr, np.int64), (by_dst.indices, np.int32), (by_src.indptr, np.int64), (by_src.indices, np.int32)
+        return Draw(*(torch.from_numpy(part.astype(dtype)) for part, dtype in parts), torch.from_numpy(correction))

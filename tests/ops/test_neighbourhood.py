@@ -1,0 +1,106 @@
+"""Sampled neighbourhoods: all edges give the whole graph's numbers, few edges give them on average, and no more is touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
+from graphrec.ops import NeighbourhoodSampler, Relation, spmm
+
+USERS, ITEMS = torch.tensor([7, 2, 11]), torch.tensor([5, 0])
+
+
+@pytest.fixture(scope="module")
+def relation() -> Relation:
+    """Thirteen users (the last without an edge), nine items, degrees from 1 to 9."""
+    rng = np.random.default_rng(5)
+    pairs = [(user, item) for user in range(12) for item in rng.permutation(9)[: 1 + user % 9]]
+    return Relation.from_coo(*zip(*pairs, strict=True), 13, 9)
+
+
+def drawn_edges(relation: Relation, rows: torch.Tensor, columns: torch.Tensor) -> set[tuple[int, int]]:
+    """The edges of a local relation as (row, column) indices of the graph."""
+    return set(zip(rows[relation.rows].tolist(), columns[relation.indices.long()].tolist(), strict=True))
+
+
+def test_the_rows_of_the_batch_come_first_and_every_drawn_edge_is_one_of_the_graph(relation):
+    hood = NeighbourhoodSampler(relation, [3, 2]).draw(USERS, ITEMS, seed=1)
+    assert torch.equal(hood.users[:3], USERS) and torch.equal(hood.items[:2], ITEMS)
+    assert len(set(hood.users.tolist())) == len(hood.users) and len(set(hood.items.tolist())) == len(hood.items)
+    edges = set(zip(relation.rows.tolist(), relation.indices.tolist(), strict=True))
+    for layer in (0, 1):
+        local = hood.relation.at_layer(layer)
+        assert drawn_edges(local, hood.users, hood.items) <= edges
+        assert drawn_edges(local.transpose(), hood.items, hood.users) <= {(item, user) for user, item in edges}
+    torch.testing.assert_close(hood.relation.full_degree_dst, relation.degree_dst[hood.users])
+    torch.testing.assert_close(hood.relation.full_degree_src, relation.degree_src[hood.items])
+
+
+def test_a_row_draws_as_many_edges_as_the_fanout_of_its_hop_or_all_it_has(relation):
+    hood = NeighbourhoodSampler(relation, [3, 2]).draw(USERS, ITEMS, seed=1)
+    outer, inner = hood.relation.at_layer(1), hood.relation.at_layer(0)
+    assert outer.degree_dst[:3].tolist() == relation.degree_dst[USERS].clamp_max(3).tolist()
+    assert not outer.degree_dst[3:].any()
+    reached = len(set(outer.indices.tolist()) | {0, 1})  # items that the second hop starts from
+    assert inner.transpose().degree_dst[:reached].tolist() == relation.degree_src[hood.items[:reached]].clamp_max(2).tolist()
+
+
+def test_equal_seeds_draw_equal_and_a_draw_leaves_nothing_behind(relation):
+    sampler = NeighbourhoodSampler(relation, [2, 2])
+    first = sampler.draw(USERS, ITEMS, seed=9)
+    other = sampler.draw(torch.tensor([0, 1, 2]), torch.tensor([8]), seed=10)
+    again = sampler.draw(USERS, ITEMS, seed=9)
+    assert torch.equal(first.users, again.users) and torch.equal(first.relation.indices, again.relation.indices)
+    assert not torch.equal(first.users, other.users)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_all_edges_give_the_outputs_and_gradients_of_the_whole_graph(relation, num_layers):
+    tables = [torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (13, 9)]
+    encoder = LightGCNEncoder(LightGCNSettings(num_layers=num_layers))
+    hood = NeighbourhoodSampler(relation, [13] * num_layers).draw(USERS, ITEMS, seed=0)
+    local = encoder(hood.relation, tables[0][hood.users], tables[1][hood.items], torch.arange(3), torch.arange(2))
+    whole = encoder(relation, *tables, USERS, ITEMS)
+    weights = [torch.randn_like(side) for side in whole]
+    for left, right in zip(local, whole, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
+    losses = [sum((side.tanh() * w).sum() for side, w in zip(sides, weights, strict=True)) for sides in (local, whole)]
+    for left, right in zip(*(torch.autograd.grad(loss, tables) for loss in losses), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_few_edges_give_the_propagation_of_the_whole_graph_on_average(relation, num_layers):
+    tables = [torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) for n in (13, 9)]
+    encoder = LightGCNEncoder(LightGCNSettings(num_layers=num_layers))
+    sampler = NeighbourhoodSampler(relation, [2] * num_layers)
+    draws = []
+    for seed in range(4000):
+        hood = sampler.draw(USERS, ITEMS, seed=100 * seed)
+        draws.append(torch.cat(encoder(hood.relation, tables[0][hood.users], tables[1][hood.items], *map(torch.arange, (3, 2)))))
+    draws = torch.stack(draws)
+    error = draws.std(0) / len(draws) ** 0.5
+    gap = (draws.mean(0) - torch.cat(encoder(relation, *tables, USERS, ITEMS))).abs()
+    assert bool((gap < 4 * error + 1e-12).all()), (gap / error).max()
+    assert bool((draws.std(0) > 0.01 * draws.mean(0)).any())  # something was left out at all
+
+
+def test_means_need_no_correction_beside_the_scale(relation):
+    x = torch.rand(9, 3)
+    hood = NeighbourhoodSampler(relation, [4]).draw(USERS, ITEMS, seed=2)
+    got = spmm(hood.relation, x[hood.items], reduce="mean")[:3]
+    for row in range(3):
+        columns = hood.items[hood.relation.indices[hood.relation.rows == row].long()]
+        torch.testing.assert_close(got[row], x[columns].mean(0))
+
+
+def test_no_hops_give_the_rows_and_nothing_else(relation):
+    hood = NeighbourhoodSampler(relation, []).draw(USERS, ITEMS, seed=0)
+    assert torch.equal(hood.users, USERS) and torch.equal(hood.items, ITEMS) and hood.relation.num_edges == 0
+
+
+def test_fanouts_below_one_are_refused(relation):
+    with pytest.raises(ValueError, match=r"at least 1, got \[3, 0\]"):
+        NeighbourhoodSampler(relation, [3, 0])

@@ -1,0 +1,109 @@
+"""Training on sampled neighbourhoods: the same models, the same losses, exact resume, clear refusals."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from graphrec.errors import ConfigError
+from graphrec.models import create
+from graphrec.settings import parse
+from graphrec.training.settings import TrainSettings
+from graphrec.training.train import make_sampler, train
+from tests.training.conftest import NUM_USERS
+
+MODELS = {
+    "bpr": {"num_layers": 2},
+    "softmax": {"num_layers": 3, "head": "cosine", "loss": "sampled-softmax"},
+    "one-hop": {"num_layers": 1, "loss": "bce"},
+}
+
+
+def prepared(board, settings, name="lightgcn"):
+    model = create(name, {"embedding_dim": 8, **settings})
+    model.prepare(board, seed=3)
+    model.network.double()
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_with_every_edge_drawn_loss_and_gradients_are_those_of_the_whole_graph(name, board):
+    model = prepared(board, MODELS[name])
+    settings = {"batch_size": 16, "batching": "sampled", "fanouts": [NUM_USERS] * model.settings.num_layers}
+    sampled = make_sampler(model, parse(TrainSettings, settings, "train"))
+    full = make_sampler(model, parse(TrainSettings, {"batch_size": 16}, "train"))
+    tables = list(model.network.parameters())
+    for ours, theirs in zip(sampled.batches(0), full.batches(0), strict=True):
+        losses = [model.batch_loss(batch, weight_decay=0.3)[0] for batch in (ours, theirs)]
+        torch.testing.assert_close(*losses, rtol=1e-12, atol=1e-12)
+        sides = [torch.autograd.grad(loss, tables) for loss in losses]
+        for left, right in zip(*sides, strict=True):
+            assert left.layout == torch.sparse_coo  # so that the optimiser looks at no other row
+            torch.testing.assert_close(left.to_dense(), right.to_dense(), rtol=1e-11, atol=1e-12)
+
+
+def test_batches_are_drawn_alike_from_any_start(board):
+    model = prepared(board, {"num_layers": 2})
+    settings = {"batch_size": 16, "batching": "sampled", "fanouts": [2, 2]}
+    sampler = make_sampler(model, parse(TrainSettings, settings, "train"))
+    whole, rest = list(sampler.batches(1)), list(sampler.batches(1, start=4))
+    assert len(whole) == sampler.steps_per_epoch and len(rest) == len(whole) - 4
+    for left, right in zip(whole[4:], rest, strict=True):
+        assert torch.equal(left.neighbourhood.users, right.neighbourhood.users)
+        assert torch.equal(left.neighbourhood.relation.indices, right.neighbourhood.relation.indices)
+    other = next(iter(sampler.batches(2)))
+    assert not torch.equal(whole[0].neighbourhood.relation.indices, other.neighbourhood.relation.indices)
+
+
+@pytest.mark.parametrize("name", ["lightgcn", "bpr-mf"])
+def test_a_run_on_samples_learns_the_board(name, board, tmp_path):
+    settings = {"batching": "sampled", "epochs": 60, "batch_size": 32, "learning_rate": 0.05, "device": "cpu"}
+    model = train(board, name, tmp_path / "run", settings).model
+    scores = model.score(range(NUM_USERS))
+    own = torch.arange(NUM_USERS)[:, None] % 2 == torch.arange(scores.shape[1]) % 2
+    assert scores[own].mean() > scores[~own].mean() + 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"fanouts": [5]}, "one number for each of the 2 hops of lightgcn.* got 1: .5"),
+        ({"fanouts": [5, 5, 5]}, "got 3"),
+        ({"fanouts": [5, 0]}, "train fanouts"),
+        ({"fanouts": [5, 5], "batching": "full"}, 'fanouts are of sampled batches'),
+        ({"batching": "some"}, "train batching"),
+    ],
+)
+def test_fanouts_that_do_not_fit_are_refused(settings, words, board, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        train(board, "lightgcn", tmp_path / "run", {"batching": "sampled", **settings}, model_settings={"num_layers": 2})
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_that_needs_the_whole_graph_is_refused(board, monkeypatch, tmp_path):
+    monkeypatch.delattr("graphrec.nn.light.LightGCNEncoder.hops")
+    with pytest.raises(ConfigError, match='LightGCNEncoder.* needs the whole graph in every step; set batching = "full"'):
+        train(board, "lightgcn", tmp_path / "run", {"batching": "sampled"})
+
+
+def test_a_run_from_before_there_was_batching_can_go_on(board, tmp_path):
+    train(board, "bpr-mf", tmp_path / "run", {"epochs": 1})
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text())
+    for key in ("batching", "fanouts", "inference_block"):
+        del record["train"][key]
+    path.write_text(json.dumps(record))
+    train(board, None, tmp_path / "run", {"epochs": 2}, resume=True)
+    assert json.loads(path.read_text())["train"]["epochs"] == 2
+
+
+def test_inference_in_blocks_ends_in_the_same_model(board, tmp_path):
+    settings = {"batching": "sampled", "epochs": 2, "batch_size": 32, "device": "cpu"}
+    whole, blocks = (
+        train(board, "lightgcn", tmp_path / str(block), {**settings, "inference_block": block}).model for block in (None, 5)
+    )
+    torch.testing.assert_close(whole.score(range(NUM_USERS)), blocks.score(range(NUM_USERS)), rtol=1e-5, atol=1e-6)
+    left = [{entry.name.split(".")[0] for entry in (tmp_path / name).iterdir()} for name in ("5", "None")]
+    assert left[0] == left[1]
