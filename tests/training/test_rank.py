@@ -92,7 +92,7 @@ def test_labels_never_come_from_test_nor_from_what_the_features_saw(board, popul
         seen = features_of(view).history
         assert seen.nnz == (720 if labels == "valid" else 600)
         assert not seen[keys // NUM_ITEMS, keys % NUM_ITEMS].any()
-        assert not view.catalogue().seen_indices.shape[0] == 0
+        assert view.catalogue().seen_indices.shape[0]
         assert model.catalogue.seen_indices.shape[0] == seen.nnz
         if labels == "valid":
             assert model is popular.model
