@@ -26,6 +26,7 @@ VERBS = {
     "recommend": "graphrec.cli.recommend",
     "similar": "graphrec.cli.similar",
     "export": "graphrec.cli.export",
+    "llm": "graphrec.cli.llm",
 }
 
 
