@@ -54,6 +54,10 @@ class DatasetError(GraphrecError):
     """A public data set cannot be obtained: no network, wrong checksum, unsafe archive."""
 
 
+class LanguageModelError(GraphrecError):
+    """A language model cannot be loaded, or its endpoint refuses or gives no usable answer."""
+
+
 def nearest(name: object, choices: Iterable[object]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest of `choices`, or an empty string when none is near."""
     close = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1)

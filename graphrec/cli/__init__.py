@@ -29,6 +29,7 @@ VERBS = {
     "similar": "graphrec.cli.similar",
     "export": "graphrec.cli.export",
     "link": "graphrec.cli.link",
+    "llm": "graphrec.cli.llm",
 }
 
 
