@@ -3,6 +3,7 @@
     [paths]     where the store, the run and the export go
     [log]       what is read                    graphrec.logs.source.LogSettings
     [build]     cleaning, split, graph          graphrec.graph.build.BuildSettings
+    [features]  vectors of text and media       graphrec.features.settings.FeaturesSettings
     [model]     name, and that model's settings the `Settings` of the class registered in graphrec.models.MODELS
     [train]     the training loop               graphrec.training.settings.TrainSettings
     [evaluate]  metrics and lists               graphrec.evaluation.settings.EvaluateSettings
@@ -35,6 +36,7 @@ else:
 
 if TYPE_CHECKING:
     from graphrec.evaluation.settings import EvaluateSettings
+    from graphrec.features.settings import FeaturesSettings
     from graphrec.graph.build import BuildSettings
     from graphrec.logs.source import LogSettings
     from graphrec.retrieval.vectors import ExportSettings
@@ -47,6 +49,7 @@ SECTIONS = {
     "paths": "graphrec.config:Paths",
     "log": "graphrec.logs.source:LogSettings",
     "build": "graphrec.graph.build:BuildSettings",
+    "features": "graphrec.features.settings:FeaturesSettings",
     "model": "graphrec.config:ModelChoice",
     "train": "graphrec.training.settings:TrainSettings",
     "evaluate": "graphrec.evaluation.settings:EvaluateSettings",
@@ -89,6 +92,7 @@ class RunConfig:
     paths: Paths
     log: LogSettings
     build: BuildSettings
+    features: FeaturesSettings
     model: ModelChoice
     train: TrainSettings
     evaluate: EvaluateSettings
