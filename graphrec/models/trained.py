@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
+from graphrec.features.start import feature_start
 from graphrec.losses.batch import Batch
 from graphrec.losses.step import Step
 from graphrec.models.base import Recommender
@@ -119,8 +120,8 @@ class TrainedRecommender(Recommender):
             progress: receives the spectral start and the residual's filter, where they are asked for.
         """
         generator = torch.Generator().manual_seed(seed)
-        start = self._spectral_start(store, seed, progress) if self.settings.inputs.get("init") == "spectral" else None
-        inputs = self._parts["inputs"].make_inputs(store, self.settings.embedding_dim, generator, start)
+        start = self._start(store, seed, progress)
+        inputs = self._parts["inputs"].make_inputs(store, self.settings.embedding_dim, generator, start, progress)
         encoder = self._parts["encoder"].make(self.settings.embedding_dim, generator)
         head = self._parts["head"].make(encoder.out_dim, generator)
         self.device = torch.device(device)
@@ -141,6 +142,7 @@ class TrainedRecommender(Recommender):
         """Take the loss of one batch.
 
         loss = L(scores) + weight_decay / (2 B) * sum over (u, i, j) in the batch of |x_u|^2 + |x_i|^2 + |x_j|^2
+             + anchor / (2 B) * sum over the batch's distinct rows of |x - x_start|^2
              + sum over auxiliary losses a of weight_a * L_a
 
         with x the input embeddings, as in LightGCN's public code (there: `bpr_loss` and `decay`).
@@ -169,6 +171,11 @@ class TrainedRecommender(Recommender):
             penalty = weight_decay / (2 * len(batch)) * self._squares(batch)
             loss = loss + penalty
             parts["penalty"] = penalty.detach()
+        if getattr(self.network.inputs, "anchor", 0) > 0:
+            drift = self.network.inputs.drift(batch.user_rows, batch.item_rows)
+            parts["drift"] = self.network.inputs.anchor / (2 * len(batch)) * drift
+            loss = loss + parts["drift"]
+            parts["drift"] = parts["drift"].detach()
         at = Step(self.network.encoder, self._relation, user_x, item_x, batch, user, item, step)
         for name, weight, auxiliary in self._auxiliary_losses:
             value = auxiliary(at)
@@ -267,6 +274,17 @@ class TrainedRecommender(Recommender):
             sampled.append(batch.negatives.reshape(-1))
         item_count = torch.bincount(torch.cat(sampled), minlength=len(batch.item_rows))
         return user.square().sum(-1) @ user_count.to(user.dtype) + item.square().sum(-1) @ item_count.to(item.dtype)
+
+    def _start(self, store: GraphStore, seed: int, progress: Reporter) -> tuple[Tensor, Tensor] | None:
+        """Where id embeddings start that do not start at random; says so aloud."""
+        chosen, dim = self._parts["inputs"].settings, self.settings.embedding_dim
+        init = getattr(chosen, "init", None)
+        if init == "spectral":
+            return self._spectral_start(store, seed, progress)
+        if init == "features":
+            rows = feature_start(store, chosen.item, chosen.user, dim, chosen.project, seed, progress)
+            return tuple(torch.from_numpy(part) for part in rows)
+        return None
 
     def _spectral_start(self, store: GraphStore, seed: int, progress: Reporter) -> tuple[Tensor, Tensor]:
         progress.note(f"spectral start: {self.settings.embedding_dim} singular vectors of the training matrix")

@@ -98,6 +98,8 @@ def train(
     # What the store or the settings forbid must show before the old run is cleared.
     trained = isinstance(chosen, TrainedRecommender)
     loop = _loop(chosen, store, path, train_settings, validation, progress) if trained else None
+    if trained:
+        record = record.model_copy(update={"origins": chosen.origins})
     with _locked(path):
         seconds = _fit(chosen, store, train_settings.seed, progress) if loop is None else None
         if not resume:
