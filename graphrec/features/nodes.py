@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from graphrec.errors import ConfigError, nearest
 from graphrec.features.project import given
+from graphrec.progress import Reporter
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
@@ -32,6 +34,14 @@ class NodeFeatures:
     arrays: tuple[np.ndarray, ...]
     masks: tuple[np.ndarray, ...]
     encoders: tuple[Any, ...]
+
+    @property
+    def digest(self) -> str:
+        """The first 12 hexadecimal digits of the SHA-256 of all values."""
+        found = hashlib.sha256()
+        for array in self.arrays:
+            found.update(array.tobytes())
+        return found.hexdigest()[:12]
 
     def describe(self) -> str:
         """Return names, widths and how many nodes have each: "item.text (256 columns, 1,424 of 1,424 rows)"."""
@@ -72,6 +82,16 @@ def load_features(store: GraphStore, ntype: str, names: Sequence[str], rows: int
         encoders.append(provenance.get("encoder"))
     masks = tuple(given(array) for array in arrays)
     return NodeFeatures(ntype, tuple(names), tuple(arrays), masks, tuple(encoders))
+
+
+def note_unused_features(store: GraphStore, progress: Reporter) -> None:
+    """Say aloud that the store has features and the model uses none of them."""
+    found = [f"{ntype}.{name}" for ntype in ("user", "item") for name in store.features(ntype)]
+    if found:
+        progress.note(
+            f"the store's features {', '.join(found)} are not used; a model takes them with inputs = "
+            '{name = "id+features", item = [...]} or inputs = {name = "id", init = "features", item = [...]}'
+        )
 
 
 def _checked(array: np.ndarray, name: str, rows: int, store: GraphStore) -> np.ndarray:

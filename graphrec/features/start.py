@@ -27,7 +27,7 @@ def feature_start(
     project: Kind = "whiten",
     seed: int = 0,
     progress: Reporter = SILENT,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, str]]:
     """Return where the embeddings of users and items start.
 
     Items: each feature is projected, the projections stand side by side, and the d leading directions of these are kept.
@@ -45,7 +45,7 @@ def feature_start(
         progress: is told what starts from what.
 
     Returns:
-        float32 (U, D) and (I, D), each of mean square one.
+        float32 (U, D) and (I, D), each of mean square one, and in words what users and items start from.
 
     Raises:
         ConfigError: a feature is missing or unsound.
@@ -72,10 +72,12 @@ def feature_start(
                 f"{users.describe()} were not made by the encoders of the items' features: users and items start in "
                 "spaces that have nothing in common; give both the same encoder, or take user = \"history\""
             )
-        source, user_start = users.describe(), _filled(user_rows, user_known, dim, generator)
+        source, user_start = f"{users.describe()}, {users.digest}", _filled(user_rows, user_known, dim, generator)
     size = float(np.sqrt(np.mean(user_start.astype(np.float64) ** 2)))
-    progress.note(f"item embeddings start from {items.describe()}, {project}; user embeddings from {source}")
-    return (user_start / max(size, 1e-30)).astype(np.float32), item_start
+    origins = {"item": f"{items.describe()}, {items.digest}, {project}", "user": source}
+    for ntype, text in origins.items():
+        progress.note(f"{ntype} embeddings start from {text}")
+    return ((user_start / max(size, 1e-30)).astype(np.float32), item_start), origins
 
 
 def average_history(train: sp.csr_matrix, rows: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:

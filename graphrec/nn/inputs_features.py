@@ -97,12 +97,13 @@ class FeatureInputs(nn.Module):
             origin = f"the mean of {items.describe()} over each user's training items"
         elif settings.user != "id":
             features = load_features(store, "user", settings.user)
-            users, origin = _parts(features, _fit(features, settings)), features.describe()
+            users = _parts(features, _fit(features, settings))
+            origin = f"{features.describe()}, {features.digest}"
         made = cls(store.num_users, store.num_items, dim, settings, generator, parts, users)
         made.projections = projections
         beside = "id embeddings, drawn at random, and " if cls.with_ids else ""
         made.origins = {
-            "item": f"{beside}{items.describe()}, {settings.project}, {settings.tower}, {settings.fusion}",
+            "item": f"{beside}{items.describe()}, {items.digest}, {settings.project}, {settings.tower}, {settings.fusion}",
             "user": origin if users is None else f"{beside}{origin}",
         }
         for ntype, text in made.origins.items():
