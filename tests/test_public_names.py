@@ -14,6 +14,7 @@ PUBLIC = [
     "Recommender",
     "Run",
     "RunConfig",
+    "add_features",
     "build",
     "compare",
     "evaluate",
@@ -22,8 +23,10 @@ PUBLIC = [
     "load_config",
     "read_log",
     "recommend",
+    "recommend_new_user",
     "similar",
     "train",
+    "with_new_items",
 ]
 
 

@@ -39,6 +39,10 @@ class FoldIn:
             found[rows] = self._regression(int(length)).predict(means[rows])
         return found
 
+    def of_means(self, means: np.ndarray, length: int) -> np.ndarray:
+        """Return float32 (B, D) for means (B, D') of the vectors of `length` events."""
+        return self._regression(min(length, _LONGEST)).predict(means)
+
     def _regression(self, length: int) -> Ridge:
         if length not in self._fitted:
             counts = np.diff(self._train.indptr)

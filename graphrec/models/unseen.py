@@ -32,11 +32,26 @@ class Unseen:
     _residual: Residual | None
 
     @torch.inference_mode()
-    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def fold_in_vectors(self, vectors: np.ndarray) -> Tensor:
+        """Score all items for new users who chose one item each, given by its vector and not by its id.
+
+        Args:
+            vectors: float32 (B, D), as `item_vectors` makes them.
+
+        Returns:
+            float32 (B, I), without the residual, if the model has one.
+        """
+        return self._scores_of(torch.from_numpy(self._folded().of_means(vectors, 1)))
+
+    def _folded(self) -> FoldIn:
         if self._folding is None:
-            user, item = (vectors.numpy() for vectors in self._vectors)
+            user, item = (part.numpy() for part in self._vectors)
             self._folding = FoldIn(user, item, self.catalogue.seen_matrix())
-        scores = self._scores_of(torch.from_numpy(self._folding.vectors(histories)))
+        return self._folding
+
+    @torch.inference_mode()
+    def _fold_in(self, histories: sp.csr_matrix) -> Tensor:
+        scores = self._scores_of(torch.from_numpy(self._folded().vectors(histories)))
         return scores if self._residual is None else self._residual.add_for_new(scores, histories)
 
     @property
@@ -89,7 +104,10 @@ class Unseen:
             raise UnsupportedError("a model with a residual cannot take new items: the graph filter has no score for them")
         made = self.item_vectors(features)
         known = np.isfinite(made).all(axis=1)
-        ids = ids.cast(self.catalogue.items.dtype)
+        dtype, asked = self.catalogue.items.dtype, ids
+        ids = ids.cast(dtype, strict=False)
+        if ids.null_count():
+            raise ConfigError(f"ids of new items must be {dtype} as in the catalogue, got {asked.filter(ids.is_null())[0]!r}")
         if len(ids) != len(made) or ids.n_unique() < len(ids) or (self.catalogue.items.find(ids) >= 0).any():
             raise ConfigError(
                 f"new items need distinct ids that the catalogue does not have, one per row of features, got {len(ids)} ids for "
