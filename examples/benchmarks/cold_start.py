@@ -5,7 +5,7 @@
 A share of the items has no training event at all. Recall@20 = hits / |held-out items of the user|, averaged over users: "cold"
 ranks the cold items alone and counts the held-out cold ones, "overall" ranks all items and counts all held-out ones. Ids at
 random and popularity know nothing of cold items. All models are LightGCN with one hop, and the same settings for all encoders;
-the validation part of the warm training items picks the epoch.
+the validation part of the warm events picks the epoch, and whether the length of item vectors counts.
 
 A share of the users is not in the training data either. Of each, 1, 3 and 5 random events are folded in, and the rest of their
 events is to be found; beside it stands the same model trained again with these events among the others.
@@ -29,15 +29,14 @@ import torch
 import graphrec
 from graphrec import ops
 from graphrec.features.settings import FeaturesSettings
-from graphrec.features.text import encode_texts, make_encoder
 from graphrec.features.write import add_features
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
 
 K = 20
 COMMON = {"num_layers": 1, "embedding_dim": 64, "head": "cosine", "loss": {"name": "sampled-softmax", "temperature": 0.15}}
-TRAIN = {"epochs": 30, "eval_every": 3, "patience": 2, "learning_rate": 3e-3, "batch_size": 4096, "weight_decay": 0.0,
-         "sampler": "uniform-edge", "device": "cpu"}  # fmt: skip
+TRAIN = {"epochs": 30, "eval_every": 3, "patience": 2, "learning_rate": 3e-3, "batch_size": 1024, "weight_decay": 0.0,
+         "sampler": "uniform-edge", "device": "cpu", "metric": "ndcg@20"}  # fmt: skip
 INPUTS = {
     "init only": {"name": "id", "init": "features"},
     "features only": {"name": "features"},
@@ -60,10 +59,11 @@ def main() -> None:
     parser.add_argument("--cold-users", type=float, default=0.1, help="share of the users without training events")
     parser.add_argument("--encoders", default="tfidf,wordllama,minilm", type=lambda value: value.split(","))
     parser.add_argument("--epochs", type=int, default=TRAIN["epochs"])
+    parser.add_argument("--batch-size", type=int, default=TRAIN["batch_size"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    TRAIN.update(epochs=options.epochs, seed=options.seed)
+    TRAIN.update(epochs=options.epochs, batch_size=options.batch_size, seed=options.seed)
     with tempfile.TemporaryDirectory(prefix="graphrec-cold-") as scratch:
         folder = Path(scratch)
         split = cold_split.read_split(options, folder)
@@ -75,6 +75,7 @@ def main() -> None:
         print(", ".join(f"{count:,} {name}" for name, count in sizes.items()), flush=True)
         encoding = [measure_encoder(store, name, options.text, folder) for name in options.encoders]
         print_rows(encoding)
+        choose_ranking(store, folder)
         items = cold_items(store, split, options.encoders, folder)
         users = cold_users(store, split, folder)
     if options.json:
@@ -96,16 +97,10 @@ def measure_encoder(store: GraphStore, name: str, columns: list[str], folder: Pa
     values = {"columns": columns, "encoder": encoder_spec(name)}
     settings = FeaturesSettings(item={name: values}, cache=str(folder / "cache"))
     first = add_features(store, settings)
-    encoder = make_encoder(encoder_spec(name))
-    texts = [f"{title} {number}" for number, title in enumerate(store.titles() or store.table("item")[:, 1].to_list())][:2000]
-    if encoder.fitted:
-        encoder.fit(texts)
-    start = time.monotonic()
-    encode_texts(encoder, texts)
-    rate = len(texts) / (time.monotonic() - start)
     again = add_features(store, settings)
-    row = {"encoder": name, "columns": first[0].width, "titles/s": round(rate)}
-    row |= {"texts": sum(part.computed for part in first), "first s": round(sum(part.seconds for part in first), 2)}
+    computed, seconds = sum(part.computed for part in first), sum(part.seconds for part in first)
+    row = {"encoder": name, "columns": first[0].width, "texts": computed, "first s": round(seconds, 2)}
+    row["texts/s"] = round(computed / max(seconds, 1e-9))
     return row | {
         "encoded again": sum(part.computed for part in again),
         "again s": round(sum(part.seconds for part in again), 2),
@@ -138,6 +133,17 @@ def cold_items(
             rows.append({"model": label, "text": name, **result, "train s": seconds})
             print_rows(rows[-1:])
     return rows
+
+
+def choose_ranking(store: GraphStore, folder: Path) -> None:
+    """Settle for all models, by the validation part, whether the length of item vectors counts in the ranking."""
+    found = {}
+    for ranking in ("cosine", "dot"):
+        settings = {**COMMON, "head": {"name": "cosine", "ranking": ranking}}
+        run = graphrec.train(store, "lightgcn", folder / "run", dict(TRAIN), model_settings=settings, overwrite=True)
+        found[ranking] = run.summary()["valid"][TRAIN["metric"]]
+    COMMON["head"] = {"name": "cosine", "ranking": max(found, key=found.get)}
+    print(f"validation {TRAIN['metric']}: {found}", flush=True)
 
 
 class Judge:

@@ -15,6 +15,7 @@ from graphrec.errors import ConfigError, nearest
 _USUAL = ("title", "name", "author", "authors", "artist", "creator", "brand", "category", "categories", "genre", "genres",
           "tags", "keywords", "description", "text", "summary", "bio", "profile")  # fmt: skip
 _PLACE = re.compile(r"\{([^{}]+)\}")
+_CLOSING = ")]}\"'”’»"
 HISTORY = "history"
 
 
@@ -74,10 +75,15 @@ def fill(template: str, table: pl.DataFrame, where: str, history: Sequence[str] 
                 f"{', '.join(known)}{nearest(name, known)}"
             )
     pieces = _PLACE.split(template)  # literal, name, literal, name, ..., literal
+    closing = [""] * len(names)  # what closes a bracket goes with the value inside it
+    for number in range(len(names)):
+        literal = pieces[2 * number + 2]
+        pieces[2 * number + 2] = literal.lstrip(_CLOSING)
+        closing[number] = literal[: len(literal) - len(pieces[2 * number + 2])]
     values = [history if name == HISTORY and history is not None else _as_text(table[name]) for name in names]
     tail, texts = pieces[-1], []
     for row in zip(*values, strict=True):
-        parts = [literal + value for literal, value in zip(pieces[0:-1:2], row, strict=True) if value]
+        parts = [before + value + after for before, value, after in zip(pieces[0:-1:2], row, closing, strict=True) if value]
         joined = "".join(parts)
         if parts and not row[0]:  # the first value is missing: no punctuation in front of the next
             joined = joined.lstrip(" .,;:-–|/")
