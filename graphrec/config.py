@@ -3,6 +3,7 @@
     [paths]     where the store, the run and the export go
     [log]       what is read                    graphrec.logs.source.LogSettings
     [build]     cleaning, split, graph          graphrec.graph.build.BuildSettings
+    [features]  vectors of text and media       graphrec.features.settings.FeaturesSettings
     [model]     name, and that model's settings the `Settings` of the class registered in graphrec.models.MODELS
     [train]     the training loop               graphrec.training.settings.TrainSettings
     [rank]      the second stage                graphrec.training.rank_settings.RankSettings
@@ -37,6 +38,7 @@ else:
 
 if TYPE_CHECKING:
     from graphrec.evaluation.settings import EvaluateSettings
+    from graphrec.features.settings import FeaturesSettings
     from graphrec.graph.build import BuildSettings
     from graphrec.logs.source import LogSettings
     from graphrec.retrieval.vectors import ExportSettings
@@ -51,6 +53,7 @@ SECTIONS = {
     "paths": "graphrec.config:Paths",
     "log": "graphrec.logs.source:LogSettings",
     "build": "graphrec.graph.build:BuildSettings",
+    "features": "graphrec.features.settings:FeaturesSettings",
     "model": "graphrec.config:ModelChoice",
     "train": "graphrec.training.settings:TrainSettings",
     "rank": "graphrec.training.rank_settings:RankSettings",
@@ -95,6 +98,7 @@ class RunConfig:
     paths: Paths
     log: LogSettings
     build: BuildSettings
+    features: FeaturesSettings
     model: ModelChoice
     train: TrainSettings
     rank: RankSettings

@@ -15,6 +15,7 @@ PUBLIC = [
     "Run",
     "RunConfig",
     "benchmark",
+    "add_features",
     "build",
     "compare",
     "evaluate",
@@ -23,10 +24,12 @@ PUBLIC = [
     "load_config",
     "read_log",
     "recommend",
+    "recommend_new_user",
     "similar",
     "train",
     "tune",
     "train_ranker",
+    "with_new_items",
 ]
 
 

@@ -20,6 +20,7 @@ VERBS = {
     "datasets": "graphrec.cli.datasets",
     "build": "graphrec.cli.build",
     "graph": "graphrec.cli.graph",
+    "features": "graphrec.cli.features",
     "train": "graphrec.cli.train",
     "tune": "graphrec.cli.tune",
     "evaluate": "graphrec.cli.evaluate",

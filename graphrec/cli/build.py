@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from graphrec.cli.features import show_features
 from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
 from graphrec.logs import FORMATS
 
@@ -64,6 +65,7 @@ def build(
         from graphrec.atomic import check_free
         from graphrec.config import load_config
         from graphrec.errors import StoreError
+        from graphrec.features.write import add_features, as_rows
         from graphrec.graph.build import build as build_store
         from graphrec.graph.manifest import FILE_NAME
         from graphrec.logs.read import read_log
@@ -81,11 +83,13 @@ def build(
         check_free(folder, StoreError, overwrite, FILE_NAME)  # before a long reading
         source = read_log(log_settings, rejected=rejected, progress=io.reporter)
         store = build_store(source, folder, settings, overwrite=overwrite, progress=io.reporter)
+        features = as_rows(add_features(store, run_file.features, io.reporter))
         _show(io, store.manifest)
+        show_features(io, features)
         if source.rejected.path is not None:
             io.line(f"rows of the log that were not used, with reasons: {source.rejected.path}")
         io.line(f"written to {store.folder}; look into it with: graphrec graph info {store.folder}")
-        io.result({"store": store.folder, **store.manifest.model_dump(mode="json", exclude={"files"})})
+        io.result({"store": store.folder, **store.manifest.model_dump(mode="json", exclude={"files"}), "features": features})
 
 
 def _columns(given: list[str]) -> dict[str, str | int]:

@@ -1,4 +1,4 @@
-"""`graphrec recommend RUN USER...`: the best items for some users, or for all of them into a Parquet file."""
+"""`graphrec recommend RUN USER...`: the best items for some users, for all of them into a Parquet file, or for a new one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ EXAMPLES = (
     "graphrec recommend runs/demo u00017 u00042 --k 5",
     "graphrec recommend runs/demo u00017 --json",
     "graphrec recommend runs/demo --all --out recommendations.parquet",
+    "graphrec recommend runs/demo --history i00003,i00017",
+    "graphrec recommend runs/demo u00017 --new-items new.csv",
 )
 
 
@@ -26,26 +28,64 @@ def recommend(
     all_users: Annotated[bool, typer.Option("--all", help="Recommend to every user; needs --out.")] = False,
     out: Annotated[Optional[str], typer.Option("--out", "-o", help="The Parquet file for --all.")] = None,  # noqa: UP045
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
+    history: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--history", metavar="ID,ID,...", help="A new user: the items chosen so far."),
+    ] = None,
+    friends: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--friends", metavar="ID,ID,...", help="A new user: known users whose taste is near."),
+    ] = None,
+    text: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--text", help="A new user: words, for a model trained on text features."),
+    ] = None,
+    fallback: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--fallback", help="A new user of whom nothing is known: popular."),
+    ] = None,
+    new_items: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--new-items", metavar="FILE", help="Also recommend these: a table of ids and texts, or: store."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Recommend items to users, by original id."""
-    if all_users == bool(users):
-        raise typer.BadParameter("give either user ids or --all", param_hint="USER...")
+    is_new = any(part is not None for part in (history, friends, text, fallback))
+    if [all_users, bool(users), is_new].count(True) != 1:
+        rule = "give either user ids, or --all, or a new user by --history, --friends, --text or --fallback"
+        raise typer.BadParameter(rule, param_hint="USER...")
     if all_users != bool(out):
         raise typer.BadParameter("--all and --out FILE.parquet go together", param_hint="--out")
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.retrieval.answer import recommend as recommend_to
         from graphrec.retrieval.answer import recommend_all
 
+        source = run
+        if new_items:
+            from graphrec.logs.side_tables import read_item_table
+            from graphrec.retrieval.unseen import with_new_items
+
+            table = None if new_items == "store" else read_item_table(new_items)
+            source, added = with_new_items(run, table, progress=io.reporter)
+            io.note(f"{added:,} items without a training event were added")
+        if is_new:
+            from graphrec.retrieval.unseen import open_store, recommend_new_user
+
+            known = {"history": _ids(history), "friends": _ids(friends), "text": text or "", "fallback": fallback}
+            frame = recommend_new_user(source, k, **known, store=open_store(run) if text else None)
+            io.table(f"new user, by {frame['by'][0]}", frame.columns, frame.rows())
+            io.result({"run": run, "k": k, "by": frame["by"][0], "items": frame.drop("by").to_dicts()})
+            return
         if out:
-            rows = recommend_all(run, out, k, not include_seen, overwrite=overwrite, progress=io.reporter)
+            rows = recommend_all(source, out, k, not include_seen, overwrite=overwrite, progress=io.reporter)
             io.line(f"{rows:,} rows written to {out}")
             io.result({"run": run, "k": k, "file": out, "rows": rows})
             return
         users = list(dict.fromkeys(users))
-        lists = recommend_to(run, users, k, not include_seen).partition_by("user_id", maintain_order=True)
+        lists = recommend_to(source, users, k, not include_seen).partition_by("user_id", maintain_order=True)
         if len(lists) < len(users):
             io.note(
                 f"{len(users) - len(lists)} of these users already know every item; --include-seen lists them again"
@@ -55,3 +95,7 @@ def recommend(
             io.table(f"user {part['user_id'][0]}", shown.columns, shown.rows())
         answers = [{"user_id": part["user_id"][0], "items": part.drop("user_id").to_dicts()} for part in lists]
         io.result({"run": run, "k": k, "users": answers})
+
+
+def _ids(given: str | None) -> list[str]:
+    return [] if given is None else [part.strip() for part in given.split(",") if part.strip()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import scipy.sparse as sp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -71,6 +72,34 @@ class Catalogue:
         # Position p of the result comes from starts[row] + (p - indptr[row]).
         source = np.arange(indptr[-1], dtype=np.int64) + np.repeat(starts - indptr[:-1], lengths)
         return indptr, self.seen_indices[source]
+
+    def with_items(self, ids: pl.Series, titles: list[str] | None = None) -> tuple[Catalogue, np.ndarray, np.ndarray]:
+        """Add items that nobody has chosen yet.
+
+        Args:
+            ids: ids of the new items, distinct and not in the catalogue.
+            titles: a title per new item; None gives them empty ones, where the others have any.
+
+        Returns:
+            The larger catalogue, and the new indices, ascending ids, of the items that were there (I,) and of the new ones (n,).
+        """
+        ids = ids.cast(self.items.dtype)
+        items = IdMap.fit(pl.concat([self.items.series, ids.rename("id")]), "item")
+        old, new = items.find(self.items.series), items.find(ids)
+        counts = np.zeros(len(items), dtype=np.int64)
+        counts[old] = self.item_counts
+        all_titles = None
+        if self.titles is not None:
+            all_titles = [""] * len(items)
+            for index, title in [*zip(old, self.titles, strict=True), *zip(new, titles or [""] * len(new), strict=True)]:
+                all_titles[index] = title
+        seen = old[self.seen_indices].astype(np.int32)  # ids keep their order, so rows stay sorted
+        return Catalogue(self.users, items, self.seen_indptr, seen, counts, all_titles), old, new
+
+    def seen_matrix(self) -> sp.csr_matrix:
+        """Return the seen items as a matrix (U, I) of ones."""
+        ones = np.ones(len(self.seen_indices), dtype=np.float32)
+        return sp.csr_matrix((ones, self.seen_indices, self.seen_indptr), shape=(self.num_users, self.num_items))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the catalogue into `folder` (made if missing): two id maps, the arrays, and the titles if any."""

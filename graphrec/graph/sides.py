@@ -12,6 +12,9 @@ from graphrec.graph.ids import IdMap
 from graphrec.logs.table import InteractionLog, Media
 
 FOLLOWS: EdgeType = ("user", "follows", "user")
+NEW_ITEMS = "item-new"
+"""Where a store keeps what the log says of items without a training event, as if it were a node type: they are no nodes of the
+graph, but with text or media they can be recommended (`graphrec.features`)."""
 
 
 @dataclass
@@ -65,6 +68,10 @@ def join_sides(log: InteractionLog, users: IdMap, items: IdMap, all_items: IdMap
     for name, table, ids in (("users", log.users, users), ("items", log.items, items)):
         if table is not None:
             sides.tables[ids.name] = _align(sides, name, table, ids)
+    if log.items is not None:
+        new = _new_rows(log.items, items)
+        if len(new):
+            sides.tables[NEW_ITEMS] = new
     if log.social is not None:
         _add_social(sides, log.social, users)
     if log.item_relations is not None:
@@ -84,6 +91,13 @@ def _align(sides: SideTables, name: str, table: pl.DataFrame, ids: IdMap) -> pl.
     attributes = table.drop(table.columns[0]).with_columns(pl.Series("__index", index)).filter(pl.Series(good))
     every = pl.DataFrame({table.columns[0]: ids.series, "__index": np.arange(len(ids))})
     return every.join(attributes, on="__index", how="left", maintain_order="left").drop("__index")
+
+
+def _new_rows(table: pl.DataFrame, ids: IdMap) -> pl.DataFrame:
+    """Rows of ids that training lacks, by ascending id; the first row of an id counts."""
+    key = table.columns[0]
+    rows = table.filter(pl.Series(ids.find(table[key]) < 0)).drop_nulls(key)
+    return rows.unique(key, keep="first", maintain_order=True).sort(key)
 
 
 def _add_social(sides: SideTables, table: pl.DataFrame, users: IdMap) -> None:
@@ -147,9 +161,18 @@ def _add_media(sides: SideTables, name: str, media: Media, items: IdMap) -> None
         media.ids.to_frame("item_id"),
         {"item not in training": index < 0, "vector not finite": broken},
     )
-    vectors = np.zeros((len(items), media.vectors.shape[1]), dtype=np.float32)
-    vectors[index[good]] = media.vectors[good]
-    sides.features["item", name] = (vectors, int(good.sum()))
+    sides.features["item", name] = _placed(media.vectors, index, good, len(items))
+    if NEW_ITEMS in sides.tables:
+        new = IdMap(sides.tables[NEW_ITEMS][:, 0], NEW_ITEMS)
+        index = new.find(media.ids)
+        sides.features[NEW_ITEMS, name] = _placed(media.vectors, index, (index >= 0) & ~broken, len(new))
+
+
+def _placed(vectors: np.ndarray, index: np.ndarray, good: np.ndarray, rows: int) -> tuple[np.ndarray, int]:
+    """The vectors at their rows, zeros elsewhere, and how many there are."""
+    placed = np.zeros((rows, vectors.shape[1]), dtype=np.float32)
+    placed[index[good]] = vectors[good]
+    return placed, int(good.sum())
 
 
 def _relation_codes(relation: pl.Series) -> tuple[list[str], np.ndarray]:

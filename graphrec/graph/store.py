@@ -18,6 +18,7 @@ from graphrec.graph.catalogue import Catalogue
 from graphrec.graph.heterograph import EdgeType, load_graph
 from graphrec.graph.ids import IdMap
 from graphrec.graph.manifest import Manifest
+from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.split import NO_TIME, SIDES
 
 
@@ -50,6 +51,7 @@ class GraphStore:
         graph.dgl                     the training events as a DGL heterograph, with the side tables' edges
         ids/<ntype>.parquet           original id and index
         tables/<ntype>.parquet        attributes as read, row = index
+        tables/item-new.parquet       attributes of items without a training event: no nodes, but they can be recommended
         features/<ntype>.<name>.safetensors   arrays with provenance; may be added after the build
         rejected.parquet              side-table rows that do not fit the graph
 
@@ -186,9 +188,18 @@ class GraphStore:
         path = self.folder / "tables" / f"{ntype}.parquet"
         return _read_parquet(path) if path.relative_to(self.folder).as_posix() in self.manifest.files else None
 
-    def titles(self) -> list[str] | None:
-        """Return a title per item from the column `title`, else `name`, of the item table; None where it has neither."""
-        table = self.table("item")
+    def new_items(self) -> tuple[IdMap, pl.DataFrame] | None:
+        """Return ids and attributes, row by row, of the listed items without a training event; None where there are none."""
+        table = self.table(NEW_ITEMS)
+        return None if table is None else (IdMap(table[:, 0], "new item"), table)
+
+    def titles(self, ntype: str = "item") -> list[str] | None:
+        """Return a title per item from the column `title`, else `name`, of the item table; None where it has neither.
+
+        Args:
+            ntype: "item", or `graphrec.graph.sides.NEW_ITEMS` for the items without a training event.
+        """
+        table = self.table(ntype)
         if table is None:
             return None
         column = next((name for wanted in ("title", "name") for name in table.columns if name.lower() == wanted), None)
@@ -225,7 +236,7 @@ class GraphStore:
         """Write a feature of all nodes of a type, replacing one of the same name.
 
         Args:
-            ntype: node type.
+            ntype: node type, or `graphrec.graph.sides.NEW_ITEMS` for the items without a training event.
             name: letters, digits, `-` and `_`.
             array: (n, …), row i for node i; any dtype that safetensors has.
             provenance: where it comes from, as JSON-able values.
@@ -234,7 +245,8 @@ class GraphStore:
             ConfigError: unknown node type.
             StoreError: the disk is full.
         """
-        rows = len(self.ids(ntype))
+        new = self.new_items() if ntype == NEW_ITEMS else None
+        rows = len(self.ids(ntype) if new is None else new[0])
         if len(array) != rows:
             raise ValueError(f"feature {name} must have a row for each of the {rows} {ntype} nodes, got {len(array)}")
         write_feature(self.folder, ntype, name, array, provenance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,6 +75,23 @@ def read_table(table: SideTable, kind: str, source: Source) -> pl.DataFrame:
     """
     frames = [_read_file(path, table, kind, source) for path in find_files([table.path])]
     return pl.concat(frames, how="diagonal_relaxed")
+
+
+def read_item_table(path: str, item_id: Column | None = None) -> pl.DataFrame:
+    """Read a table of items that stands alone: ids first, as numbers where all of them are, then attributes.
+
+    Args:
+        path: the file.
+        item_id: the column of the ids; None finds it by its usual names.
+
+    Raises:
+        LogError: the file is missing, empty or damaged, or has no column of ids.
+    """
+    with tempfile.TemporaryDirectory(prefix="graphrec-table-") as folder:
+        source = Source([], Path(folder))
+        frame = read_table(SideTable(path=path, columns={} if item_id is None else {"item_id": item_id}), "items", source)
+        kind = pl.Int64() if _all_integers(frame["item_id"]) else pl.String()
+        return _finish("items", frame, {"item_id": kind}, source)
 
 
 def _read_file(path: Path, table: SideTable, kind: str, source: Source) -> pl.DataFrame:

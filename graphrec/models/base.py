@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,7 @@ import torch
 
 from graphrec import models, ops
 from graphrec.errors import ConfigError, RunError, UnsupportedError
+from graphrec.graph.ids import IdMap
 from graphrec.models import saved
 from graphrec.models.listing import ranked_frame
 from graphrec.progress import SILENT, Reporter
@@ -159,6 +160,43 @@ class Recommender(ABC):
             frames.append(_item_frame(catalogue, block, *_select(self._item_scores(block), k, itself)))
         return pl.concat(frames)
 
+    def fold_in(self, histories: Sequence[Iterable[Any]]) -> torch.Tensor:
+        """Score all items for users that are not in the training data, from what they have chosen; nothing is trained.
+
+        Args:
+            histories: original item ids per user, at least one each.
+
+        Returns:
+            float32 (B, I), as `score` gives for users of the training data.
+
+        Raises:
+            UnknownIdError: an item does not occur in the training data.
+            ConfigError: a history is empty.
+            UnsupportedError: the model cannot place a new user.
+        """
+        return self._fold_in(self._histories(histories))
+
+    def recommend_to_new(self, histories: Sequence[Iterable[Any]], k: int = 10, *, exclude_seen: bool = True) -> pl.DataFrame:
+        """Return the `k` best items for users that are not in the training data, from what they have chosen.
+
+        Args:
+            histories: original item ids per user, at least one each.
+            k: list length, 1..I.
+            exclude_seen: leave out the items of the history.
+
+        Returns:
+            As `recommend`, with the position of the history (from 0) as `user_id`.
+
+        Raises:
+            UnknownIdError, ConfigError, UnsupportedError: as in `fold_in`.
+        """
+        _check_list_length(k, self.catalogue.num_items, "items")
+        matrix = self._histories(histories)
+        seen = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)) if exclude_seen else (None, None)
+        items, values = _select(self._fold_in(matrix), k, seen)
+        everyone = IdMap(pl.Series(np.arange(len(histories), dtype=np.int64)), "history")
+        return ranked_frame("user_id", everyone, np.arange(len(histories)), "item_id", items, values, self.catalogue)
+
     def embeddings(self) -> dict[str, np.ndarray] | None:
         """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, or None where the model has none.
 
@@ -220,6 +258,21 @@ class Recommender(ABC):
         raise UnsupportedError(
             f"{self.name} is trained step by step, not fitted in closed form; use graphrec.train(store, {self.name!r})"
         )
+
+    def _histories(self, histories: Sequence[Iterable[Any]]) -> sp.csr_matrix:
+        """Item ids per user as ones (B, I)."""
+        found = [np.unique(self.catalogue.items.index_of(_as_ids(history))) for history in histories]
+        for number, items in enumerate(found):
+            if not len(items):
+                raise ConfigError(f"history {number} is empty; give at least one item, or recommend what is popular")
+        indptr = np.concatenate([[0], np.cumsum([len(items) for items in found])])
+        indices = np.concatenate([*found, np.empty(0, np.int64)])
+        shape = (len(found), self.catalogue.num_items)
+        return sp.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape)
+
+    def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
+        """Score all items for histories (B, I) of at least one item each: float32 (B, I)."""
+        raise UnsupportedError(f"{self.name} cannot place a new user; use graph-filter, item-knn or a model with embeddings")
 
     @abstractmethod
     def _score(self, users: np.ndarray) -> torch.Tensor:

@@ -110,6 +110,9 @@ class GraphFilter(Recommender):
         one_item = sp.csr_matrix(one_each, shape=(len(items), self._train.shape[1]))
         return self._filtered(one_item)
 
+    def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
+        return self._filtered(histories)
+
     def _filtered(self, histories: sp.csr_matrix) -> torch.Tensor:
         """Apply the filter to histories (B, I)."""
         scores = torch.from_numpy(histories @ self._analysis) @ self._synthesis.T

@@ -99,6 +99,9 @@ class ItemKNN(_KNN):
     def _score(self, users: np.ndarray) -> torch.Tensor:
         return _dense(self._train[users] @ self._similarity)
 
+    def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
+        return _dense(histories @ self._similarity)
+
     def _item_scores(self, items: np.ndarray) -> torch.Tensor:
         scores = _dense(self._similarity[items])
         return torch.where(scores > 0, scores, -torch.inf)

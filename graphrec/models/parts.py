@@ -10,6 +10,7 @@ from graphrec.errors import ConfigError
 from graphrec.losses import AUXILIARY, LOSSES
 from graphrec.nn import ENCODERS, HEADS, INPUTS
 from graphrec.nn.component import parse_component
+from graphrec.progress import SILENT, Reporter
 from graphrec.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,8 +48,12 @@ class Part:
         encoders and heads."""
         return self.part(self.settings, *arguments)
 
-    def make_inputs(self, store: GraphStore, dim: int, generator: torch.Generator, start: Any) -> Any:
-        """Make inputs, which are told the sizes of the graph."""
+    def make_inputs(
+        self, store: GraphStore, dim: int, generator: torch.Generator, start: Any, progress: Reporter = SILENT
+    ) -> Any:
+        """Make inputs: from the store's features where they are made of these, else from the sizes of the graph and a start."""
+        if hasattr(self.part, "from_store"):
+            return self.part.from_store(store, dim, self.settings, generator, progress)
         return self.part(store.num_users, store.num_items, dim, self.settings, generator, start=start)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from graphrec import settings
@@ -33,6 +34,9 @@ class Popularity(Recommender):
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
         return self._counts.repeat(len(users), 1)
+
+    def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
+        return self._counts.repeat(histories.shape[0], 1)
 
     def _state(self) -> dict[str, torch.Tensor]:
         return {"counts": self._counts}

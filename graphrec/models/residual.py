@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 from pydantic import Field
 from torch import Tensor
 
@@ -88,8 +89,15 @@ class Residual:
             scores: <e_u, e_i>, float32 (B, I) on the CPU; overwritten.
             users: int64 (B,), dense user indices.
         """
+        return self._added(scores, self._filter.score(users))
+
+    def add_for_new(self, scores: Tensor, histories: sp.csr_matrix) -> Tensor:
+        """Return s for users that training never saw, from the trained model's own scores (B, I) and histories (B, I)."""
+        return self._added(scores, self._filter._fold_in(histories))
+
+    def _added(self, scores: Tensor, filtered: Tensor) -> Tensor:
         scores.div_(self._trained_spread)
-        return scores.add_(self._filter.score(users), alpha=self.settings.weight / self._filter_spread)
+        return scores.add_(filtered, alpha=self.settings.weight / self._filter_spread)
 
     def state(self) -> dict[str, Tensor | np.ndarray]:
         """The filter and the two deviations, by names that begin with `residual.`."""

@@ -15,12 +15,16 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
+from graphrec.features.nodes import note_unused_features
+from graphrec.features.start import feature_start
 from graphrec.losses.batch import Batch
 from graphrec.losses.step import Step
 from graphrec.models.base import Recommender
+from graphrec.models.new_items import NewItems
 from graphrec.models.parts import ROLES, parse_auxiliary, parse_parts
 from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.spectral import spectral_embeddings
+from graphrec.models.unseen import Unseen
 from graphrec.nn.component import as_table
 from graphrec.nn.layerwise import can_encode_in_blocks, encode_in_blocks
 from graphrec.ops import Relation
@@ -81,7 +85,7 @@ class _Network(nn.Module):
         self.inputs, self.encoder, self.head = inputs, encoder, head
 
 
-class TrainedRecommender(Recommender):
+class TrainedRecommender(Unseen, Recommender):
     """A composition: (x_u, x_i) = inputs(), (e_u, e_i) = encoder(graph, x), s(u, i) = head(e_u, e_i), minimise the loss.
 
     With the setting `residual` the finished model scores and ranks by s(u, i) / sigma_s + w f(u, i) / sigma_f instead, f
@@ -120,6 +124,9 @@ class TrainedRecommender(Recommender):
         self._check_head()
         self.network: _Network | None = None
         self._vectors: tuple[Tensor, Tensor] | None = None
+        self._folding = None
+        names = getattr(self._parts["inputs"].settings, "item", [])
+        self._new_items = NewItems(names) if names else None
 
     def prepare(
         self, store: GraphStore, *, seed: int = 0, device: str | torch.device = "cpu", progress: Reporter = SILENT
@@ -134,10 +141,15 @@ class TrainedRecommender(Recommender):
         """
         train = self._training_matrix(store)
         generator = torch.Generator().manual_seed(seed)
-        start = self._spectral_start(store, seed, progress) if self.settings.inputs.get("init") == "spectral" else None
-        inputs = self._parts["inputs"].make_inputs(store, self.settings.embedding_dim, generator, start)
+        start, origins = self._start(store, seed, progress)
+        inputs = self._parts["inputs"].make_inputs(store, self.settings.embedding_dim, generator, start, progress)
+        self._origins = getattr(inputs, "origins", origins)
         encoder = self._parts["encoder"].make(self.settings.embedding_dim, generator)
         head = self._parts["head"].make(encoder.out_dim, generator)
+        if self._new_items:
+            self._new_items.prepare(store, inputs)
+        else:
+            note_unused_features(store, progress)
         self.device = torch.device(device)
         self.network = _Network(inputs, encoder, head).to(self.device)
         self._relation = self._make_relation(train).to(self.device)
@@ -159,6 +171,7 @@ class TrainedRecommender(Recommender):
         """Take the loss of one batch.
 
         loss = L(scores) + weight_decay / (2 B) * sum over (u, i, j) in the batch of |x_u|^2 + |x_i|^2 + |x_j|^2
+             + anchor / (2 B) * sum over the batch's distinct rows of |x - x_start|^2
              + sum over auxiliary losses a of weight_a * L_a
 
         with x the input embeddings, as in LightGCN's public code (there: `bpr_loss` and `decay`).
@@ -188,6 +201,11 @@ class TrainedRecommender(Recommender):
             penalty = weight_decay / (2 * len(batch)) * self._squares(batch)
             loss = loss + penalty
             parts["penalty"] = penalty.detach()
+        if getattr(self.network.inputs, "anchor", 0) > 0:
+            drift = self.network.inputs.drift(batch.user_rows, batch.item_rows)
+            parts["drift"] = self.network.inputs.anchor / (2 * len(batch)) * drift
+            loss = loss + parts["drift"]
+            parts["drift"] = parts["drift"].detach()
         at_hand = Step(self.network.encoder, relation, user_x, item_x, at, user, item, step)
         for name, weight, auxiliary in self._auxiliary_losses:
             value = auxiliary(at_hand)
@@ -213,6 +231,9 @@ class TrainedRecommender(Recommender):
             vectors = head.ranking_vectors(*encoder(self._relation, user_x, item_x))
             self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
         self._keep_head(self.network.head.state_dict())
+        self._folding = None
+        if self._new_items:
+            self._new_items.fit(self._vectors[1])
         if self._residual:
             self._residual.measure(self._own_scores)
 
@@ -246,6 +267,11 @@ class TrainedRecommender(Recommender):
         name = self._parts["head"].name
         return f'are what its "{name}" head takes in, and dot products of them do not rank as the model does'
 
+    @property
+    def origins(self) -> dict[str, str]:
+        """What the inputs of users and items start from or are made of, once the model is prepared."""
+        return self._origins
+
     @torch.inference_mode()
     def _score(self, users: np.ndarray) -> Tensor:
         scores = self._own_scores(users)
@@ -253,8 +279,11 @@ class TrainedRecommender(Recommender):
 
     def _own_scores(self, users: np.ndarray) -> Tensor:
         """The trained scores (B, I), without the residual."""
-        user, item = self._vectors
-        user = user[torch.from_numpy(users)]
+        return self._scores_of(self._vectors[0][torch.from_numpy(users)])
+
+    def _scores_of(self, user: Tensor) -> Tensor:
+        """The trained scores (B, I) of user vectors (B, D)."""
+        item = self._vectors[1]
         if self._parts["head"].part.is_inner_product:
             return user @ item.T
         return self._kept_head.matrix(*self._kept_head.prepare(user, item)).contiguous()
@@ -279,12 +308,16 @@ class TrainedRecommender(Recommender):
         state = {"user": self._vectors[0], "item": self._vectors[1]}
         if not self._parts["head"].part.is_inner_product:
             state |= {_HEAD + name: value for name, value in self._kept_head.state_dict().items()}
+        if self._new_items:
+            state |= self._new_items.state()
         return state | (self._residual.state() if self._residual else {})
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         # Copied, for tensors of a file lie at odd addresses, and there a matrix product may round otherwise than in training.
         self._vectors = state["user"].clone(), state["item"].clone()
         self._keep_head({k.removeprefix(_HEAD): v.clone() for k, v in state.items() if k.startswith(_HEAD)})
+        if self._new_items:
+            self._new_items.restore(state, self._parts["inputs"].settings)
         if self._residual:
             self._residual.restore(state, self.catalogue)
 
@@ -327,6 +360,18 @@ class TrainedRecommender(Recommender):
             sampled.append(batch.negatives.reshape(-1))
         item_count = torch.bincount(torch.cat(sampled), minlength=len(batch.item_rows))
         return user.square().sum(-1) @ user_count.to(user.dtype) + item.square().sum(-1) @ item_count.to(item.dtype)
+
+    def _start(
+        self, store: GraphStore, seed: int, progress: Reporter
+    ) -> tuple[tuple[Tensor, Tensor] | None, dict[str, str]]:
+        """Where id embeddings start that do not start at random, and in words what each node type starts from."""
+        chosen, dim = self._parts["inputs"].settings, self.settings.embedding_dim
+        init = getattr(chosen, "init", "normal")
+        if init == "features":
+            rows, origins = feature_start(store, chosen.item, chosen.user, dim, chosen.project, seed, progress)
+            return tuple(torch.from_numpy(part) for part in rows), origins
+        start = self._spectral_start(store, seed, progress) if init == "spectral" else None
+        return start, dict.fromkeys(("user", "item"), f"id embeddings, {init}")
 
     def _spectral_start(self, store: GraphStore, seed: int, progress: Reporter) -> tuple[Tensor, Tensor]:
         progress.note(f"spectral start: {self.settings.embedding_dim} singular vectors of the training matrix")

@@ -41,6 +41,7 @@ class RunRecord(BaseModel):
         model: `{"name": ..., "settings": {...}}`.
         train: the `TrainSettings`; a closed-form model uses only its seed.
         store: `{"path": absolute folder, "fingerprint": digest of the training events and ids}`.
+        origins: what the inputs of each node type start from or are made of; empty for a closed-form model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class RunRecord(BaseModel):
     model: dict[str, Any]
     train: dict[str, Any]
     store: dict[str, str]
+    origins: dict[str, str] = {}
 
     def write(self, folder: Path) -> None:
         """Write `config.json`.

@@ -99,6 +99,13 @@ def train(
     # What the store or the settings forbid must show before the old run is cleared.
     trained = isinstance(chosen, TrainedRecommender)
     loop = _loop(chosen, store, path, train_settings, validation, progress) if trained else None
+    if trained:
+        record = record.model_copy(update={"origins": chosen.origins})
+        if saved is not None and saved.origins and saved.origins != chosen.origins:
+            raise RunError(
+                f"the run {path} was trained from {saved.origins}, and the store now gives {chosen.origins}; write the same "
+                "features into it again, or train anew in another folder"
+            )
     with locked(path):
         seconds = _fit(chosen, store, train_settings.seed, progress) if loop is None else None
         if not resume:

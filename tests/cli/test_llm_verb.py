@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from graphrec.cli import app
 from graphrec.models import create
-from tests.features.conftest import fails, says, server  # noqa: F401 - a fixture
+from tests.features.llm_server import fails, says, server  # noqa: F401 - a fixture
 from tests.models.conftest import checkerboard, make_store, named
 
 

@@ -10,7 +10,7 @@ import torch
 from graphrec.errors import ConfigError, LanguageModelError
 from graphrec.features.llm import LLM, LLMSettings
 from graphrec.settings import parse
-from tests.features.conftest import fails, raw, says, slow
+from tests.features.llm_server import fails, raw, says, server, slow, tiny_model  # noqa: F401 - two are fixtures
 
 KEY = "sk-very-secret-1234"
 
@@ -19,7 +19,7 @@ def client(server, **settings) -> LLM:
     return LLM(LLMSettings(model="test", endpoint=server.url, **{"pause": 0.01, **settings}))
 
 
-def test_a_request_holds_what_the_settings_say(server, monkeypatch):
+def test_a_request_holds_what_the_settings_say(server, monkeypatch):  # noqa: F811
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     llm = client(server, max_tokens=7, temperature=0.5, prompt_price=3.0, answer_price=10.0)
     assert llm.complete("What?", "Be brief.") == "hello"
@@ -32,7 +32,7 @@ def test_a_request_holds_what_the_settings_say(server, monkeypatch):
     assert llm.usage.cost == pytest.approx((3 * 10 + 10 * 4) / 1e6)
 
 
-def test_without_a_key_none_is_sent(server, monkeypatch):
+def test_without_a_key_none_is_sent(server, monkeypatch):  # noqa: F811
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     client(server).complete("What?")
     assert server.seen[0]["authorization"] is None
@@ -45,21 +45,21 @@ def test_without_a_key_none_is_sent(server, monkeypatch):
      raw('{"choices": [{"message": {"content": null}}]}')],
     ids=["429", "500", "503", "broken json", "no choice", "a list", "slow", "no text"],
 )  # fmt: skip
-def test_trouble_that_passes_is_waited_out(server, trouble):
+def test_trouble_that_passes_is_waited_out(server, trouble):  # noqa: F811
     server.script = [trouble, trouble, says("at last")]
     llm = client(server, timeout=0.3)
     assert llm.complete("What?") == "at last"
     assert llm.usage.retries == 2 and len(server.seen) == 3
 
 
-def test_trouble_that_stays_is_one_clear_error(server):
+def test_trouble_that_stays_is_one_clear_error(server):  # noqa: F811
     server.script = [fails(500)]
     with pytest.raises(LanguageModelError, match=r"no usable answer after 3 tries, the last because of status 500; see whether"):
         client(server, retries=2).complete("What?")
     assert len(server.seen) == 3
 
 
-def test_retry_after_wins_over_the_pause(server):
+def test_retry_after_wins_over_the_pause(server):  # noqa: F811
     server.script = [fails(429, Retry_After="0.4"), says("now")]
     client(server, pause=0.0).complete("What?")
     assert server.starts[1] - server.starts[0] >= 0.4
@@ -72,7 +72,7 @@ def test_nobody_there():
 
 
 @pytest.mark.parametrize(("status", "mend"), [(401, "environment variable MY_KEY"), (404, "check the model's name")])
-def test_a_refusal_is_not_repeated_and_never_shows_the_key(server, monkeypatch, caplog, capsys, status, mend):
+def test_a_refusal_is_not_repeated_and_never_shows_the_key(server, monkeypatch, caplog, capsys, status, mend):  # noqa: F811
     monkeypatch.setenv("MY_KEY", KEY)
     server.script = [fails(status, f'{{"error": "the key {KEY} is wrong"}}')]
     with caplog.at_level(logging.DEBUG), pytest.raises(LanguageModelError, match=mend) as caught:
@@ -84,7 +84,7 @@ def test_a_refusal_is_not_repeated_and_never_shows_the_key(server, monkeypatch, 
     assert "the key *** is wrong" in str(caught.value)
 
 
-def test_answers_are_asked_once_in_their_order_and_kept_across_processes(server, tmp_path, monkeypatch):
+def test_answers_are_asked_once_in_their_order_and_kept_across_processes(server, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     path = tmp_path / "cache" / "answers.sqlite"
     server.script = [says(lambda prompt: prompt.upper())]
@@ -101,7 +101,7 @@ def test_answers_are_asked_once_in_their_order_and_kept_across_processes(server,
     assert KEY.encode() not in path.read_bytes()
 
 
-def test_an_interrupted_call_goes_on_where_it_stood(server, tmp_path):
+def test_an_interrupted_call_goes_on_where_it_stood(server, tmp_path):  # noqa: F811
     path = str(tmp_path / "answers.sqlite")
     server.script = [says("one"), says("two"), fails(400)]
     with pytest.raises(LanguageModelError, match="status 400"):
@@ -111,7 +111,7 @@ def test_an_interrupted_call_goes_on_where_it_stood(server, tmp_path):
     assert len(server.seen) == seen + 2
 
 
-def test_requests_keep_to_the_rate(server):
+def test_requests_keep_to_the_rate(server):  # noqa: F811
     started = time.monotonic()
     client(server, requests_per_minute=600, concurrency=4).complete_all([f"p{number}" for number in range(6)])
     assert time.monotonic() - started >= 0.5
@@ -138,7 +138,7 @@ def test_bad_settings_are_refused(values, problem):
         parse(LLMSettings, values, "llm")
 
 
-def test_a_local_model_answers_alike_alone_and_in_a_batch(tiny_model):
+def test_a_local_model_answers_alike_alone_and_in_a_batch(tiny_model):  # noqa: F811
     prompts = ["the user has chosen a b c", "item", "order of all candidates : 1 2 3 , say a"]
     llm = LLM(LLMSettings(model=str(tiny_model), max_tokens=6, batch_size=3))
     before = torch.get_rng_state()
@@ -150,7 +150,7 @@ def test_a_local_model_answers_alike_alone_and_in_a_batch(tiny_model):
     assert 0 < llm.usage.answer_tokens <= 18
 
 
-def test_draws_of_a_local_model_follow_the_seed(tiny_model):
+def test_draws_of_a_local_model_follow_the_seed(tiny_model):  # noqa: F811
     def drawn(seed: int) -> list[str]:
         settings = LLMSettings(model=str(tiny_model), max_tokens=12, temperature=1.5, seed=seed)
         return LLM(settings).complete_all(["the user", "say a b"])
@@ -158,7 +158,7 @@ def test_draws_of_a_local_model_follow_the_seed(tiny_model):
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_local_models_that_cannot_be_had_are_named(tiny_model, tmp_path, monkeypatch):
+def test_local_models_that_cannot_be_had_are_named(tiny_model, tmp_path, monkeypatch):  # noqa: F811
     with pytest.raises(LanguageModelError, match="'.*nothing-here' cannot be loaded .* or an endpoint"):
         LLM(LLMSettings(model=str(tmp_path / "nothing-here")))
     with pytest.raises(LanguageModelError, match="at most 96 tokens, and a prompt has 201"):

@@ -1,0 +1,103 @@
+"""Models of the `transformers` library by name or folder: found, identified and put on a device, for text, images and sound."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from graphrec.errors import ConfigError, MissingExtraError
+
+_ENDS = 1 << 20  # bytes hashed at each end of a weights file; the whole of a large model would take minutes
+
+
+def import_transformers(extra: str, needed_for: str) -> Any:
+    """Import `transformers` with its progress bars and advice off.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtraError("transformers", extra, needed_for) from None
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def load_pretrained(load: Callable[..., Any], model: str, download: bool, what: str, **options: Any) -> Any:
+    """Call a `from_pretrained` and turn what goes wrong into a message that says what to do.
+
+    Args:
+        load: `AutoModel.from_pretrained` and its kin.
+        model: a folder, or a name on the model hub.
+        download: whether a name that is not on this machine may be downloaded.
+        what: for messages ("text encoder").
+        options: passed on.
+
+    Raises:
+        ConfigError: the folder holds no such model, or the name is not on this machine and cannot be downloaded.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        source, local = str(folder), True
+    elif model.startswith((".", "/", "~")):
+        raise ConfigError(f"{what}: there is no folder {model}; give the folder that holds config.json and the weights")
+    else:
+        source, local = model, not download or os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "ON", "YES")
+    try:
+        return load(source, local_files_only=local, **options)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
+        first = (str(problem).strip().splitlines() or [repr(problem)])[0]
+        if folder.is_dir():
+            raise ConfigError(f"{what}: cannot read a model from the folder {model}: {first}") from problem
+        raise ConfigError(
+            f"{what}: the model {model!r} is not on this machine and "
+            f"{'downloads are off' if local else 'could not be downloaded'} ({first}); give a folder that holds it, fetch it "
+            f"once with `hf download {model}`, or use the encoder wordllama, which needs no download"
+        ) from problem
+
+
+def load_model(auto: Any, model: str, download: bool, what: str) -> Any:
+    """Load a model with `auto.from_pretrained`, and refuse one whose folder lacks some of its weights.
+
+    Raises:
+        ConfigError: as in `load_pretrained`, or weights are missing, which would leave random ones in their place. A missing
+            pooler is let pass: nothing here reads it.
+    """
+    loaded, report = load_pretrained(auto.from_pretrained, model, download, what, output_loading_info=True)
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise ConfigError(
+            f"{what}: the weights of {model} lack {len(missing)} of the model's tensors, the first is {missing[0]}; "
+            "what is left random would give meaningless vectors, so fetch the model again or choose another"
+        )
+    return loaded
+
+
+def identify(model: str, loaded: Any) -> dict[str, Any]:
+    """Name a model so that other weights have another name: the commit on the hub, or a digest of the folder's files."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return {"model": model, "commit": getattr(loaded.config, "_commit_hash", None)}
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".safetensors", ".bin", ".json", ".txt", ".model"}:
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}\n".encode())
+            with open(path, "rb") as file:
+                digest.update(file.read(_ENDS))
+                if size > _ENDS:
+                    file.seek(max(_ENDS, size - _ENDS))
+                    digest.update(file.read())
+    return {"model": folder.name, "files": digest.hexdigest()}
+
+
+def choose_device(device: str) -> str:
+    """Return "cuda" or "cpu" for "auto", and any other name as it is."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

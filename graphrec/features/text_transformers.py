@@ -1,0 +1,155 @@
+"""Any encoder or decoder-only embedding model of the `transformers` library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from graphrec.features.pretrained import (
+    choose_device,
+    identify,
+    import_transformers,
+    load_model,
+    load_pretrained,
+)
+from graphrec.progress import SILENT, Reporter
+from graphrec.settings import Settings
+
+_POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
+
+
+class TransformersSettings(Settings):
+    """Settings of the `transformers` encoder."""
+
+    model: str = Field(default="sentence-transformers/all-MiniLM-L6-v2", min_length=1)
+    """A folder, or a name on the model hub."""
+    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    """What stands for the text: the mean of its tokens, its first token or its last. "auto": what the model's own folder
+    says, else the last token of a decoder-only model and the mean of an encoder."""
+    prefix: str = ""
+    """Put before every text, as some models want: "passage: ", or an instruction."""
+    suffix: str = ""
+    """Put behind every text."""
+    max_tokens: int = Field(default=256, ge=8)
+    """Longer texts are cut there, and counted; lowered to what the model takes. Memory grows with its square."""
+    batch_size: int = Field(default=32, ge=1)
+    """Texts at a time, of nearly the same length."""
+    normalize: bool = True
+    """Scale every vector to length one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """"auto": bf16 on a GPU, fp32 on a CPU."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or "auto": the GPU where there is one."""
+    download: bool = True
+    """Whether a name that is not on this machine may be downloaded."""
+
+
+class TransformersEncoder:
+    """v(text) = pool(last hidden states of prefix + text + suffix), normalised.
+
+    Texts are encoded in the order of their length, so that a batch is padded little. Padding never enters a mean, and the
+    last token is the last one that is no padding, on whichever side the tokenizer pads.
+
+    Source: mean pooling by Reimers and Gurevych (2019), Sentence-BERT, arXiv:1908.10084; last-token pooling of decoder-only
+    models by Wang et al. (2024), arXiv:2401.00368.
+
+    Raises:
+        ConfigError: the model cannot be had.
+        MissingExtraError: `transformers` is not installed.
+    """
+
+    Settings = TransformersSettings
+    fitted = False
+
+    def __init__(self, settings: TransformersSettings | None = None) -> None:
+        import torch
+
+        self.settings = chosen = settings or TransformersSettings()
+        transformers = import_transformers("text", "the text encoder transformers")
+        self.device = choose_device(chosen.device)
+        on_gpu = not self.device.startswith("cpu")
+        self.precision = ("bf16" if on_gpu else "fp32") if chosen.precision == "auto" else chosen.precision
+        what = "text encoder transformers"
+        self._tokenizer = load_pretrained(transformers.AutoTokenizer.from_pretrained, chosen.model, chosen.download, what)
+        model = load_model(transformers.AutoModel, chosen.model, chosen.download, what)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        self._model = model.to(device=self.device, dtype=dtype).eval()
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self.pooling = _pooling(chosen, model) if chosen.pooling == "auto" else chosen.pooling
+        limits = [chosen.max_tokens, int(min(self._tokenizer.model_max_length, 1 << 20))]
+        limits.append(getattr(model.config, "max_position_embeddings", None) or chosen.max_tokens)
+        self.max_tokens = min(limits)
+        self.truncated = 0
+        self._identity = identify(chosen.model, model)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the model's identity and every setting that changes a vector."""
+        chosen = self.settings
+        texts = {"prefix": chosen.prefix, "suffix": chosen.suffix, "max_tokens": self.max_tokens}
+        numbers = {"pooling": self.pooling, "normalize": chosen.normalize, "precision": self.precision}
+        return {"name": "transformers", **self._identity, **texts, **numbers}
+
+    def encode(self, texts: Sequence[str], progress: Reporter = SILENT) -> np.ndarray:
+        """Return float32 (n, F); counts in `truncated` the texts that were cut."""
+        import torch
+
+        chosen = self.settings
+        whole = [f"{chosen.prefix}{text}{chosen.suffix}" for text in texts]
+        lengths = np.array([len(ids) for ids in self._tokenizer(whole, truncation=False)["input_ids"]], dtype=np.int64)
+        self.truncated += int((lengths > self.max_tokens).sum())
+        order = np.argsort(-lengths, kind="stable")  # the longest first: what does not fit in memory shows at once
+        vectors: np.ndarray | None = None
+        with progress.task("texts", total=len(texts), unit="texts") as task:
+            for start in range(0, len(texts), chosen.batch_size):
+                rows = order[start : start + chosen.batch_size]
+                batch = self._tokenizer(
+                    [whole[row] for row in rows],
+                    padding=True,
+                    truncation=True,
+                    max_length=self.max_tokens,
+                    return_tensors="pt",
+                ).to(self.device)
+                with torch.inference_mode():
+                    pooled = pool(self._model(**batch).last_hidden_state, batch["attention_mask"], self.pooling)
+                    if chosen.normalize:
+                        pooled = torch.nn.functional.normalize(pooled, dim=1)
+                if vectors is None:
+                    vectors = np.empty((len(texts), pooled.shape[1]), dtype=np.float32)
+                vectors[rows] = pooled.cpu().numpy()
+                task.advance(len(rows))
+        return np.zeros((0, self._model.config.hidden_size), np.float32) if vectors is None else vectors
+
+
+def pool(hidden: Any, mask: Any, pooling: str) -> Any:
+    """Reduce hidden states (B, T, F) to one vector per text, float32 (B, F).
+
+    Args:
+        hidden: the last layer's states.
+        mask: int64 (B, T), 1 for a token and 0 for padding, which may stand on either side.
+        pooling: "mean", "cls" (the first token) or "last".
+    """
+    import torch
+
+    hidden = hidden.float()
+    if pooling == "mean":
+        weight = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+        return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+    length = mask.shape[1]
+    place = mask.argmax(1) if pooling == "cls" else length - 1 - mask.flip(1).argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), place]
+
+
+def _pooling(settings: TransformersSettings, model: Any) -> str:
+    own = Path(settings.model).expanduser() / "1_Pooling" / "config.json"  # as sentence-transformers writes it
+    if own.is_file():
+        values = json.loads(own.read_text(encoding="utf-8"))
+        return next((name for key, name in _POOLINGS.items() if values.get(key)), "mean")
+    architectures = getattr(model.config, "architectures", None) or []
+    decoder = bool(getattr(model.config, "is_decoder", False)) or any(name.endswith("ForCausalLM") for name in architectures)
+    return "last" if decoder else "mean"

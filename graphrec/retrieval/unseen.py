@@ -1,0 +1,183 @@
+"""Recommendations for users and of items that training never saw, from a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from graphrec import ops
+from graphrec.errors import ConfigError, UnsupportedError
+from graphrec.graph.ids import IdMap
+from graphrec.graph.sides import NEW_ITEMS
+from graphrec.graph.store import GraphStore
+from graphrec.models.listing import ranked_frame
+from graphrec.progress import SILENT, Reporter
+from graphrec.retrieval.source import Source, open_model
+
+if TYPE_CHECKING:
+    from graphrec.models.base import Recommender
+
+FALLBACKS = ("popular",)
+
+
+def with_new_items(
+    source: Source,
+    table: pl.DataFrame | None = None,
+    store: GraphStore | None = None,
+    progress: Reporter = SILENT,
+) -> tuple[Recommender, int]:
+    """Return a run's model with items added that have no training event, from their features alone.
+
+    Args:
+        source: a run, a model, or the folder of either. A model that is given itself is changed.
+        table: the new items: ids in the first column, and the columns that the features' templates name. None takes the items
+            that the log listed and training did not see.
+        store: the graph store with the features; None means the run's own.
+        progress: receives the encoding.
+
+    Returns:
+        The model, and how many items were added. Items that are there already, and items without text, are left out.
+
+    Raises:
+        UnsupportedError: the model uses no item features.
+        ConfigError: there are no new items, or the table lacks a column.
+        StoreError: the store is missing or damaged.
+    """
+    from graphrec.features.write import encode_new
+
+    model = open_model(source)
+    names = getattr(model, "item_features", ())
+    if not names:
+        raise UnsupportedError(
+            f"this {model.name} model learned nothing from item features, so it cannot recommend new items; train one with "
+            'inputs = {name = "id+features", item = ["text"]}'
+        )
+    store = store or open_store(source)
+    if table is None:
+        found = store.new_items()
+        if found is None:
+            raise ConfigError(f"the store {store.folder} lists no item without a training event; give a table of new items")
+        ids, titles = found[0].series, store.titles(NEW_ITEMS)
+        features = {name: store.feature(NEW_ITEMS, name)[0] for name in names}
+    else:
+        table = table.unique(table.columns[0], keep="first", maintain_order=True)
+        ids, titles = table[:, 0].rename("id"), _titles(table)
+        features = {name: encode_new(store, "item", name, table.select(table.columns[1:]), progress=progress) for name in names}
+    fresh = model.catalogue.items.find(ids) < 0
+    if not fresh.all():
+        progress.note(f"{int((~fresh).sum())} of {len(ids)} items are in the catalogue already and stay as they are")
+    kept = None if titles is None else [title for title, keep in zip(titles, fresh, strict=True) if keep]
+    added = model.add_items(ids.filter(pl.Series(fresh)), {name: array[fresh] for name, array in features.items()}, kept)
+    if added < fresh.sum():
+        progress.note(f"{int(fresh.sum()) - added} new items have no text or media and were left out")
+    return model, added
+
+
+def recommend_new_user(
+    source: Source,
+    k: int = 10,
+    *,
+    history: Sequence[Any] = (),
+    friends: Sequence[Any] = (),
+    text: str = "",
+    fallback: str | None = None,
+    store: GraphStore | None = None,
+) -> pl.DataFrame:
+    """Recommend to a user that training never saw, from the best that is known: events, else friends, else words.
+
+    - `history`: items chosen; see `Recommender.fold_in`.
+    - `friends`: users of the training data; the mean of their scores.
+    - `text`: what the user says; it counts as an item with that text in the history.
+
+    Args:
+        source: a run, a model, or the folder of either.
+        k: list length, 1..I.
+        history: original item ids.
+        friends: original user ids.
+        text: words, for a model with item features made from text.
+        fallback: "popular" lists the most chosen items where none of the three is given; None refuses.
+        store: the graph store, for `text`; None means the run's own.
+
+    Returns:
+        A frame with rank, item_id, score, title where there are titles, and `by`: which of the four it rests on. Items of the
+        history are left out.
+
+    Raises:
+        UnknownIdError: an item or a friend does not occur in the training data.
+        ConfigError: nothing is given and no fallback, or `k` is out of range.
+        UnsupportedError: the model cannot do it.
+    """
+    model = open_model(source)
+    catalogue = model.catalogue
+    if not 1 <= k <= catalogue.num_items:
+        raise ConfigError(f"k must lie in 1..{catalogue.num_items}, the number of items in the catalogue, got {k}")
+    if fallback is not None and fallback not in FALLBACKS:
+        raise ConfigError(f"fallback: choose one of {', '.join(FALLBACKS)}, got {fallback!r}")
+    seen = np.empty(0, np.int64)
+    if history:
+        by, scores = "history", model.fold_in([history])
+        seen = np.unique(catalogue.items.index_of(list(history)))
+    elif friends:
+        by, scores = "friends", model.score(catalogue.users.index_of(list(friends))).mean(dim=0, keepdim=True)
+    elif text.strip():
+        by, scores = "text", _scores_of_text(model, text, store or open_store(source))
+    elif fallback == "popular":
+        by, scores = "popular", torch.from_numpy(catalogue.item_counts.astype(np.float32))[None]
+    else:
+        raise ConfigError(
+            "nothing is known of this user: give a history, friends or a text, or ask for what is popular by name "
+            "(fallback = 'popular')"
+        )
+    values, items = ops.select_topk(scores, k, np.array([0, len(seen)]), seen.astype(np.int32))
+    nobody = IdMap(pl.Series([0]), "user")
+    frame = ranked_frame("user_id", nobody, np.zeros(1, np.int64), "item_id", items.numpy(), values.numpy(), catalogue)
+    return frame.drop("user_id").with_columns(by=pl.lit(by))
+
+
+def open_store(source: Source) -> GraphStore:
+    """Return the store that a run was trained on.
+
+    Raises:
+        ConfigError: `source` is a model alone, which does not know its store.
+        StoreError: the store is missing or damaged.
+    """
+    from graphrec.training.run import Run
+
+    if not isinstance(source, Run):
+        if isinstance(source, (str, Path)) and not (Path(source) / "model.json").is_file():
+            source = Run.load(source)
+        else:
+            raise ConfigError("a model alone does not know its graph store; give the run folder, or the store")
+    return GraphStore.open(source.store_path)
+
+
+def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.Tensor:
+    from graphrec.features.templates import places
+    from graphrec.features.write import encode_new, recorded_text
+
+    names = getattr(model, "item_features", ())
+    if not names:
+        raise UnsupportedError(f"this {model.name} model uses no item features, so words say nothing to it; give a history")
+    features = {}
+    for name in names:
+        array, provenance = store.feature("item", name)
+        if provenance.get("kind") != "text":
+            features[name] = np.zeros((1, array.shape[1]), np.float32)  # no picture: missing, not zero
+            continue
+        columns = places(recorded_text(store, "item", name)[1])
+        row = {column: [text if number == 0 else None] for number, column in enumerate(columns)}
+        features[name] = encode_new(store, "item", name, pl.DataFrame(row, schema=dict.fromkeys(columns, pl.String)))
+    vector = model.item_vectors(features)
+    if not np.isfinite(vector).all():
+        raise ConfigError(f"the encoder knows no word of {text[:80]!r}; say it otherwise, or give a history")
+    return model.fold_in_vectors(vector)
+
+
+def _titles(table: pl.DataFrame) -> list[str] | None:
+    column = next((name for wanted in ("title", "name") for name in table.columns if name.lower() == wanted), None)
+    return None if column is None else table[column].cast(pl.String).fill_null("").to_list()

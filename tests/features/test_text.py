@@ -1,0 +1,116 @@
+"""Text encoders: near texts are near, pooling never sees padding, and a model that cannot be had says what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from graphrec.errors import ConfigError
+from graphrec.features import TEXT_ENCODERS
+from graphrec.features.keywords import keywords
+from graphrec.features.text import encode_texts, make_encoder, parse_encoder
+from graphrec.features.text_tfidf import Tfidf, TfidfSettings
+from graphrec.features.text_transformers import pool
+
+PETS = ["a kitten and a cat purring", "the cat with a kitten", "bonds and shares fell on the exchange", "shares rose on the exchange"]
+
+
+@pytest.fixture(params=list(TEXT_ENCODERS))
+def spec(request, minilm, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return {"transformers": {"name": "transformers", "model": minilm}, "tfidf": {"name": "tfidf", "max_share": 1.0}}.get(
+        request.param, {"name": request.param}
+    )
+
+
+def test_near_texts_are_near_and_a_batch_equals_its_singles(spec):
+    encoder = make_encoder(spec)
+    if encoder.fitted:
+        encoder.fit(PETS)
+    vectors = encoder.encode(PETS)
+    assert vectors.dtype == np.float32 and len(vectors) == 4
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    near = vectors @ vectors.T
+    assert near[0, 1] > near[0, 2] + 0.2 and near[2, 3] > near[1, 3] + 0.2
+    np.testing.assert_allclose(np.concatenate([encoder.encode([text]) for text in PETS]), vectors, atol=1e-5)
+    assert np.array_equal(encode_texts(encoder, ["", PETS[0]]).vectors[0], np.zeros(vectors.shape[1]))
+
+
+def test_same_texts_same_vectors():
+    twice = [make_encoder("tfidf").fit(PETS * 2).encode(PETS) for _ in range(2)]
+    assert np.array_equal(*twice)
+
+
+def test_tfidf_weights_are_those_of_scikit_learn():
+    texts = ["red fish blue fish", "one fish two fish", "red sky", "green eggs and sky"]
+    oracle = TfidfVectorizer(sublinear_tf=True, min_df=1, token_pattern=r"[a-z]{2,}").fit(texts)
+    ours = Tfidf(texts, TfidfSettings(min_texts=1, max_share=1.0))
+    assert ours.words.tolist() == oracle.get_feature_names_out().tolist()
+    np.testing.assert_allclose(ours.matrix(texts).toarray(), oracle.transform(texts).toarray(), rtol=1e-5)
+
+
+def test_pooling_ignores_padding_on_either_side():
+    hidden = torch.arange(24.0).reshape(2, 4, 3)
+    right, left = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]), torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    assert pool(hidden, right, "mean")[0].tolist() == hidden[0, :2].mean(0).tolist()
+    assert pool(hidden, right, "cls")[0].tolist() == hidden[0, 0].tolist()
+    assert pool(hidden, left, "cls")[0].tolist() == hidden[0, 2].tolist()
+    assert pool(hidden, right, "last")[0].tolist() == hidden[0, 1].tolist()
+    assert pool(hidden, left, "last")[:, 0].tolist() == [9, 21]
+
+
+def test_a_decoder_takes_its_last_token_and_counts_what_it_cuts(tmp_path, minilm):
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+                         vocab_size=30522, max_position_embeddings=64)  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(tmp_path)
+    encoder = make_encoder({"name": "transformers", "model": str(tmp_path), "max_tokens": 16, "prefix": "query: "})
+    assert encoder.pooling == "last" and encoder.max_tokens == 16
+    vectors = encoder.encode(["short", "many words " * 30, "short"])
+    assert encoder.truncated == 1 and vectors.shape == (3, 16)
+    np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-6)
+    other = make_encoder({"name": "transformers", "model": str(tmp_path), "max_tokens": 16})
+    assert other.identity() != encoder.identity()
+    assert not np.allclose(other.encode(["short"]), vectors[:1])
+
+
+def test_weights_that_are_not_all_there_are_refused(tmp_path, minilm):
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModel, AutoTokenizer
+
+    AutoModel.from_pretrained(minilm).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["encoder.layer.3.output.dense.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="lack 1 of the model's tensors, the first is encoder.layer.3.output"):
+        make_encoder({"name": "transformers", "model": str(tmp_path)})
+
+
+@pytest.mark.parametrize(("model", "said"), [("no/such-model", "not on this machine.*hf download no/such-model.*wordllama"),
+                                             ("./nowhere", "there is no folder ./nowhere")])  # fmt: skip
+def test_a_model_that_cannot_be_had_says_what_to_do(model, said, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match=said):
+        make_encoder({"name": "transformers", "model": model})
+
+
+def test_names_and_settings_are_checked():
+    assert parse_encoder("tfidf", "here")["dim"] == 128
+    with pytest.raises(ConfigError, match="here: unknown text encoder 'wordlama'.*did you mean 'wordllama'"):
+        parse_encoder("wordlama", "here")
+    with pytest.raises(ConfigError, match="here wordllama dim: .*got 100"):
+        parse_encoder({"name": "wordllama", "dim": 100}, "here")
+
+
+def test_keywords_are_what_sets_a_text_apart():
+    texts = ["the cat sat with the cat and the dog", "the dog ran with a cat", "the dog and the fish and the fish", "a fish ran"]
+    found = keywords(texts, 2)
+    assert found[0][0] == "cat" and found[2][0] == "fish"  # said twice there
+    assert "the" not in {word for each in keywords(texts, 9) for word in each}
+    assert all(len(each) <= 2 for each in found)
