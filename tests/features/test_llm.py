@@ -15,8 +15,8 @@ from tests.features.llm_server import fails, raw, says, server, slow, tiny_model
 KEY = "sk-very-secret-1234"
 
 
-def client(server, **settings) -> LLM:
-    return LLM(LLMSettings(model="test", endpoint=server.url, **{"pause": 0.01, **settings}))
+def client(endpoint, **settings) -> LLM:
+    return LLM(LLMSettings(model="test", endpoint=endpoint.url, **{"pause": 0.01, **settings}))
 
 
 def test_a_request_holds_what_the_settings_say(server, monkeypatch):  # noqa: F811
