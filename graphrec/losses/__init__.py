@@ -32,7 +32,6 @@ AUXILIARY: dict[str, str] = {
     "kl": "graphrec.losses.autoencoder:KL",
     "edge-reconstruction": "graphrec.losses.autoencoder:EdgeReconstruction",
 }
-AUXILIARY: dict[str, str] = {}
 
 LIST_LOSSES: dict[str, str] = {
     "bce": "graphrec.losses.listwise:bce",
