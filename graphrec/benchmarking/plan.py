@@ -105,7 +105,7 @@ def check_rows(rows: Sequence[Row]) -> None:
     folders: dict[str, str] = {}
     for row in rows:
         other = folders.setdefault(folder_name(row.label), row.label)
-        if other is not row.label or [r.label for r in rows].count(row.label) > 1:
+        if other != row.label or [r.label for r in rows].count(row.label) > 1:
             raise ConfigError(f"models: {row.label!r} is there twice; give run files of the same name different names")
         if isinstance(row, Fusion):
             for part in (row.first, row.second):
