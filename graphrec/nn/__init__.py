@@ -7,6 +7,9 @@ An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and t
 `out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
+
+Plain layers (`gcn.py`, `gat.py`, `sage.py`, `ngcf.py`) work on any `Relation` or DGL graph, `layer.py` says how to call them,
+and `stack.py` puts them one after the other; the encoders of their names are such stacks over users and items as one graph.
 """
 
 from __future__ import annotations
