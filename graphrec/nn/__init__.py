@@ -17,6 +17,9 @@ With a method `layer` it computes the vectors of all nodes in bounded memory (`g
 Inputs have `inputs()`, all rows, and `inputs.rows(users, items)`, the same rows of some nodes, with sparse gradients of tables.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
+
+Plain layers (`gcn.py`, `gat.py`, `sage.py`, `ngcf.py`) work on any `Relation` or DGL graph, `layer.py` says how to call them,
+and `stack.py` puts them one after the other; the encoders of their names are such stacks over users and items as one graph.
 """
 
 from __future__ import annotations

@@ -58,10 +58,11 @@ class GCMCEncoderSettings(Settings):
     accumulate: Literal["sum", "stack"] = "sum"
     """How messages of different levels are joined. "sum": added, with weights that a level shares with those below it;
     "stack": each level has its own H / R entries, rounded up."""
-    normalization: Literal["left", "symmetric"] = "left"
+    normalization: Literal["left", "symmetric"] = "symmetric"
     """What a message is divided by: the receiver's degree, or the root of both degrees' product."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Chance that an accumulated entry is zeroed in training; the paper tunes it between 0.3 and 0.8 by data set."""
+    """Chance that an accumulated entry is zeroed in training; the paper tunes it between 0.3 and 0.8 by data set. With
+    dropout, keep `train.weight_decay` small, as the paper does: a large one can pull all vectors to zero for good."""
     node_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance that all messages of a node are left out in training; the paper has one rate for this and the other."""
 

@@ -28,6 +28,7 @@ def graph(ratings) -> RatingGraph:
 
 
 def make(accumulate="sum", normalization="left", **others) -> GCMCEncoder:
+    others = {"dropout": 0.0, "node_dropout": 0.0} | others
     settings = GCMCEncoderSettings(
         hidden_dim=6, out_dim=5, accumulate=accumulate, normalization=normalization, **others
     )
