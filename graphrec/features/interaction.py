@@ -222,5 +222,7 @@ def _distance(user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Two sides of one scale, in deviations of the items'; missing ones at the items' mean."""
     known = item[np.isfinite(item)]
     mean, deviation = known.mean(), known.std()
-    sides = (np.where(np.isfinite(side), side - mean, 0.0) / (deviation if deviation > 0 else 1.0) for side in (user, item))
+    sides = (
+        np.where(np.isfinite(side), side - mean, 0.0) / (deviation if deviation > 0 else 1.0) for side in (user, item)
+    )
     return tuple(side.astype(np.float32) for side in sides)

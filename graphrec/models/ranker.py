@@ -30,6 +30,7 @@ from graphrec.settings import Settings
 _RETRIEVAL, _FEATURES, _NETWORK = "retrieval.", "features.", "network."  # before the names of saved arrays
 _NAMES, _LATEST, _FOLLOWS = "names", "latest", "follows"
 _USERS_AT_ONCE = 256
+_COSINE_DIGITS = 5
 _NEAREST = 3  # items of the history that "near history" averages over
 
 
@@ -81,7 +82,9 @@ class TwoStage(Recommender):
         """Take over a fitted first stage and the features of the same training side."""
         self.retrieval, self.features, self._catalogue = retrieval, features, catalogue
         vectors = retrieval.embeddings()
-        self._unit = None if vectors is None else torch.nn.functional.normalize(torch.from_numpy(vectors["item"]), dim=1)
+        self._unit = (
+            None if vectors is None else torch.nn.functional.normalize(torch.from_numpy(vectors["item"]), dim=1)
+        )
 
     def make_network(self, generator: torch.Generator) -> None:
         """Make the scoring network for the features at hand, with a random start."""
@@ -166,7 +169,8 @@ class TwoStage(Recommender):
             if len(history):
                 best = (self._unit[torch.from_numpy(items)] @ history.T).topk(min(_NEAREST, len(history)), 1).values
                 nearest[0, row], nearest[1, row] = best[:, 0].numpy(), best.mean(1).numpy()
-        return [*nearest, *self._near_latest(users, found)]
+        # Where vectors are orthogonal, cosines are 0 but for rounding, which scaling within the list would blow up.
+        return [cosines.round(_COSINE_DIGITS) for cosines in (*nearest, *self._near_latest(users, found))]
 
     def _near_latest(self, users: np.ndarray, found: Candidates) -> list[np.ndarray]:
         if self.features.steps is None:
@@ -216,4 +220,6 @@ class TwoStage(Recommender):
 def history_of(catalogue: Catalogue) -> sp.csr_matrix:
     """The training pairs as a CSR matrix of ones, float32 (U, I)."""
     ones = np.ones(len(catalogue.seen_indices), dtype=np.float32)
-    return sp.csr_matrix((ones, catalogue.seen_indices, catalogue.seen_indptr), (catalogue.num_users, catalogue.num_items))
+    return sp.csr_matrix(
+        (ones, catalogue.seen_indices, catalogue.seen_indptr), (catalogue.num_users, catalogue.num_items)
+    )

@@ -17,7 +17,9 @@ def test_numbers_stay_numbers_and_text_of_numbers_becomes_them():
     assert column([1990, 2000, None, 2010] * 3).numeric["x"][:2].tolist() == [1990.0, 2000.0]
     text = column(["1990", " 2000", None, "2010"] * 3).numeric["x"]
     np.testing.assert_array_equal(text[:4], [1990, 2000, np.nan, 2010])
-    assert "x" in column([1.5, float("inf"), 2.5]).numeric and np.isnan(column([1.5, float("inf"), 2.5]).numeric["x"][1])
+    assert "x" in column([1.5, float("inf"), 2.5]).numeric and np.isnan(
+        column([1.5, float("inf"), 2.5]).numeric["x"][1]
+    )
 
 
 def test_codes_with_a_leading_zero_are_categories():

@@ -47,7 +47,9 @@ def test_paths_are_counted_and_a_pair_is_no_step_of_its_own_path():
 
 def test_affinities_follow_the_history_and_users_without_one_have_none():
     item = Attributes({}, {"colour": COLOURS}, {"colour": ["red", "blue"]})
-    features = InteractionFeatures.fit(Interactions(USER[:3], ITEM[:3], np.ones(3, np.float32), None), (3, 4), NONE, item)
+    features = InteractionFeatures.fit(
+        Interactions(USER[:3], ITEM[:3], np.ones(3, np.float32), None), (3, 4), NONE, item
+    )
     lonely = pair(features, "item colour")[2]
     assert lonely == pytest.approx([0, 0, 0, 0])
     features = InteractionFeatures.fit(rows(), (3, 4), NONE, item)
@@ -76,7 +78,12 @@ def test_static_columns_are_standardised_and_say_what_is_missing():
     year = np.array([1950.0, 1990.0, 2000.0, np.nan])
     times = [0, DAY, 2 * DAY, 10 * DAY, NO_TIME]
     features = InteractionFeatures.fit(rows([1, 5, 3, 4, 2], times), (3, 4), NONE, Attributes({"year": year}, {}, {}))
-    assert column(features, "item", "year")[3] == 0 and column(features, "item", "year missing").tolist() == [0, 0, 0, 1]
+    assert column(features, "item", "year")[3] == 0 and column(features, "item", "year missing").tolist() == [
+        0,
+        0,
+        0,
+        1,
+    ]
     assert column(features, "item", "last missing").tolist() == [0, 0, 1, 1]
     last, first, rise = (column(features, "item", name) for name in ("last", "first", "rise"))
     assert last[1] < last[0] and first[1] < first[0] and rise.argmax() == 1

@@ -27,7 +27,9 @@ def store(tmp_path_factory):
             "split": ["test" if u == i and b == "buy" else "train" for u, i, b in rows],
         }
     )
-    return build(InteractionLog(events.lazy()), tmp_path_factory.mktemp("s") / "store", split="given", target_behavior="buy")
+    return build(
+        InteractionLog(events.lazy()), tmp_path_factory.mktemp("s") / "store", split="given", target_behavior="buy"
+    )
 
 
 def test_every_way_in_leaves_the_pairs_out(store):
@@ -64,5 +66,7 @@ def test_a_share_of_each_user_is_chosen_and_one_is_left():
     assert random.tolist() == choose_pairs(rows, 20, 0.3, latest=False, seed=0).tolist()
     others = {tuple(choose_pairs(rows, 20, 0.3, latest=False, seed=seed)) for seed in range(5)}
     assert len(others) > 1
-    repeated = Interactions(np.zeros(4, np.int64), np.array([3, 3, 3, 4]), np.ones(4, np.float32), np.array([1, 2, 9, 5]))
+    repeated = Interactions(
+        np.zeros(4, np.int64), np.array([3, 3, 3, 4]), np.ones(4, np.float32), np.array([1, 2, 9, 5])
+    )
     assert choose_pairs(repeated, 20, 0.5, latest=True, seed=0).tolist() == [4]  # first taken at 5; item 3 already at 1

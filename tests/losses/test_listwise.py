@@ -24,7 +24,11 @@ def test_values_by_hand():
     assert float(bce(SCORES, LABELS, ALL)) == pytest.approx(softplus(2) + softplus(-1) + softplus(0))
     assert float(pairwise(SCORES, LABELS, ALL)) == pytest.approx((softplus(1) + softplus(-1)) / 2)
     assert float(softmax(SCORES, LABELS, ALL)) == pytest.approx(math.log(math.exp(2) + math.exp(1) + 1) - 1)
-    first, second, third = 1.0, 1 / math.log2(3), 1 / math.log2(4)  # the positive stands at the second place; the ideal is 1
+    first, second, third = (
+        1.0,
+        1 / math.log2(3),
+        1 / math.log2(4),
+    )  # the positive stands at the second place; the ideal is 1
     expected = (first - second) * softplus(1) + (second - third) * softplus(-1)
     assert float(lambdarank(SCORES, LABELS, ALL)) == pytest.approx(expected)
 

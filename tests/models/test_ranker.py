@@ -20,16 +20,23 @@ from tests.training.test_rank import FAST, NUM_ITEMS, NUM_USERS, make_board
 ALL_USERS = np.arange(NUM_USERS)
 
 
+@pytest.fixture(scope="module", params=["graph-filter", "graph-filter with times", "item-knn"])
+def case(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def board(tmp_path_factory):
-    return make_board(tmp_path_factory.mktemp("stores") / "board")
+def board(case, tmp_path_factory):
+    return make_board(tmp_path_factory.mktemp("stores") / "board", times="times" in case)
 
 
-@pytest.fixture(scope="module", params=["graph-filter", "item-knn"])
-def run(request, board, tmp_path_factory):
+@pytest.fixture(scope="module")
+def run(case, board, tmp_path_factory):
     """Two stages over a retrieval with vectors and one without; 8 of the 18 unseen items are candidates."""
     folder = tmp_path_factory.mktemp("runs")
-    retrieval = train(board, request.param, folder / "retrieval")
+    name = case.split()[0]
+    settings = {"rank": 6} if name == "graph-filter" else None  # with all 30 directions, vectors of items are orthogonal
+    retrieval = train(board, name, folder / "retrieval", model_settings=settings)
     return train_ranker(retrieval, folder / "ranked", {**FAST, "candidates": 8})
 
 
@@ -69,7 +76,9 @@ def test_a_short_list_leaves_item_zero_where_it_was(run, board):
     assert not found.known.all()
     scores = model.score(ALL_USERS)
     seen = board.train_matrix().toarray()[:, 0] > 0
-    lowest = torch.where(torch.from_numpy(found.known), scores.gather(1, torch.from_numpy(found.items)), torch.inf).amin(1)
+    lowest = torch.where(
+        torch.from_numpy(found.known), scores.gather(1, torch.from_numpy(found.items)), torch.inf
+    ).amin(1)
     assert seen.any() and bool((scores[seen, 0] < lowest[seen]).all())
 
 
@@ -78,6 +87,7 @@ def test_saved_and_loaded_scores_are_equal_also_in_a_fresh_process(run, tmp_path
     loaded = load_model(tmp_path / "model")
     assert isinstance(loaded, TwoStage) and loaded.settings == run.model.settings
     assert loaded.features.names == run.model.features.names and loaded.pair_names == run.model.pair_names
+    assert loaded.features.arrays.keys() == run.model.features.arrays.keys()
     torch.testing.assert_close(loaded.score(ALL_USERS), run.model.score(ALL_USERS), rtol=0, atol=0)
     assert sorted(path.suffix for path in (tmp_path / "model").iterdir()) == ["", ".json", ".safetensors"]
     code = "import sys, graphrec; print(graphrec.recommend(sys.argv[1], [3, 10], 4)['item_id'].to_list())"
@@ -105,7 +115,9 @@ def test_evaluation_ranks_by_both_stages_and_says_what_the_second_learned_from(r
         def note(self, message):
             notes.append(message)
 
-    test = graphrec.evaluate(run.folder, k=5, metrics=["recall", "auc"], mask_valid=False, bootstrap=0, progress=Notes())
+    test = graphrec.evaluate(
+        run.folder, k=5, metrics=["recall", "auc"], mask_valid=False, bootstrap=0, progress=Notes()
+    )
     assert test.metrics["recall@5"] > 0.85 and not notes
     graphrec.evaluate(run, split="valid", k=5, metrics="recall", bootstrap=0, progress=Notes())
     assert any("has learned from the valid split" in note for note in notes)
@@ -120,6 +132,39 @@ def test_vectors_are_those_of_the_retrieval_and_export_says_so(run, tmp_path):
     notes = graphrec.export(run, tmp_path / "export", "npy").manifest["notes"]
     assert "are those of its first stage (graph-filter)" in notes[0]
     assert run.model.similar([3], 4).equals(run.model.retrieval.similar([3], 4))
+
+
+def test_columns_depend_on_times_and_vectors(run, case):
+    timed, vectors = "times" in case, "filter" in case
+    assert ("next step" in run.model.pair_names) == timed == ("gap time" in run.model.pair_names)
+    assert ("near history" in run.model.pair_names) == vectors
+    assert ("near latest" in run.model.pair_names) == (vectors and timed)
+    found = run.model.candidates(ALL_USERS)
+    pairs = run.model.pairs(ALL_USERS, found)
+    assert pairs.shape == (NUM_USERS, 8, len(run.model.pair_names)) and np.isfinite(pairs).all()
+    for name in ("retrieval score", "retrieval rank", "paths"):
+        column = pairs[..., run.model.pair_names.index(name)]
+        np.testing.assert_allclose(column.mean(1), 0, atol=1e-5)
+        np.testing.assert_allclose(column.std(1), 1, atol=1e-3)
+    if vectors:
+        unit = torch.nn.functional.normalize(torch.from_numpy(run.model.embeddings()["item"]), dim=1)
+        seen = run.model.catalogue.seen(ALL_USERS[:1])[1]
+        cosines = unit[found.items[0]] @ unit[seen].T
+        best = cosines.sort(dim=1, descending=True).values
+        names = {"nearest in history": best[:, 0], "near history": best[:, :3].mean(1)}
+        if timed:
+            latest = run.model.features.steps.latest[0]
+            names["near latest"] = (unit[found.items[0]] @ unit[latest].T).mean(1)
+        for name, expected in names.items():
+            scaled = (expected - expected.mean()) / expected.std(correction=0)
+            np.testing.assert_allclose(pairs[0, :, run.model.pair_names.index(name)], scaled, atol=1e-3)
+
+
+def test_cosines_that_are_rounding_alone_are_no_feature(board, tmp_path):
+    orthogonal = train(board, "graph-filter", tmp_path / "all", model_settings={"rank": NUM_ITEMS})
+    model = train_ranker(orthogonal, tmp_path / "ranked", {**FAST, "candidates": 8, "epochs": 1}).model
+    pairs = model.pairs(ALL_USERS, model.candidates(ALL_USERS))
+    assert not pairs[..., model.pair_names.index("near history")].any()
 
 
 def test_it_is_made_from_a_run_and_not_by_name(tmp_path, board):

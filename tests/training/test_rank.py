@@ -23,10 +23,16 @@ from graphrec.training.run import Run
 from graphrec.training.train import train
 
 NUM_USERS, NUM_ITEMS = 60, 30
-FAST = {"candidates": 20, "epochs": 20, "batch_size": 8, "learning_rate": 1e-2, "network": {"hidden": [16], "dropout": 0.0}}
+FAST = {
+    "candidates": 20,
+    "epochs": 20,
+    "batch_size": 8,
+    "learning_rate": 1e-2,
+    "network": {"hidden": [16], "dropout": 0.0},
+}
 
 
-def make_board(folder: Path, valid: int = 2, shift: int = 0, colours: bool = True) -> GraphStore:
+def make_board(folder: Path, valid: int = 2, shift: int = 0, times: bool = False) -> GraphStore:
     """Even users like even items, odd users odd ones. Of each user's 15, three are for the test and `valid` for validation;
     two of the other colour in training keep scores from being equal."""
     rng, rows = np.random.default_rng(3 + shift), []
@@ -40,14 +46,14 @@ def make_board(folder: Path, valid: int = 2, shift: int = 0, colours: bool = Tru
             "user_id": [user for user, _, _ in rows],
             "item_id": [item for _, item, _ in rows],
             "behavior": "interaction",
-            "timestamp": pl.Series([None] * len(rows), dtype=pl.Datetime("us", "UTC")),
+            "timestamp": pl.Series([n if times else None for n in range(len(rows))], dtype=pl.Datetime("us", "UTC")),
             "weight": pl.Series([1.0] * len(rows), dtype=pl.Float32),
             "split": [side for _, _, side in rows],
         }
     )
     ids = list(range(NUM_ITEMS))
     items = pl.DataFrame({"item_id": ids, "colour": ["white" if item % 2 else "black" for item in ids]})
-    return build(InteractionLog(events.lazy(), items=items if colours else None), folder, split="given")
+    return build(InteractionLog(events.lazy(), items=items), folder, split="given")
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +98,7 @@ def test_labels_never_come_from_test_nor_from_what_the_features_saw(board, popul
         seen = features_of(view).history
         assert seen.nnz == (720 if labels == "valid" else 600)
         assert not seen[keys // NUM_ITEMS, keys % NUM_ITEMS].any()
-        assert view.catalogue().seen_indices.shape[0]
-        assert model.catalogue.seen_indices.shape[0] == seen.nnz
+        assert len(view.catalogue().seen_indices) == len(model.catalogue.seen_indices) == seen.nnz
         if labels == "valid":
             assert model is popular.model
 
@@ -152,7 +157,10 @@ def test_lists_hold_unseen_candidates_and_the_labels_of_their_user(board, popula
     assert (lists.labels.sum(1) == 2).all() and (lists.relevant == 2).all() and len(lists.users) == NUM_USERS
     held = board.interactions("valid")
     expected = set(zip(held.user.tolist(), held.item.tolist(), strict=True))
-    found = {(int(lists.users[row]), int(lists.items[row, place])) for row, place in zip(*lists.labels.nonzero(), strict=True)}
+    found = {
+        (int(lists.users[row]), int(lists.items[row, place]))
+        for row, place in zip(*lists.labels.nonzero(), strict=True)
+    }
     assert found == expected
     few = make_lists(stages, keys, RankSettings(**FAST, max_lists=7), graphrec.progress.SILENT)
     assert len(few.users) == 7
