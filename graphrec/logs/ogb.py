@@ -213,7 +213,7 @@ def _restricted_unpickling() -> Iterator[None]:
     dtypes = [type(np.dtype(code)) for code in ("i8", "i4", "i2", "u1", "f8", "f4", "f2", "b1")]
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    allowed = [*((rebuild, name) for name in names), np.ndarray, np.dtype, *dtypes, (bytes, "bytes")]
+    allowed = [*((rebuild, name) for name in names), np.ndarray, np.dtype, *dtypes, bytes]
     try:
         with torch.serialization.safe_globals(allowed):  # the last is what an array without rows is made from
             yield
