@@ -23,6 +23,7 @@ from graphrec.ops import backend
 
 METRICS = ("auc", "ap", "hits@20", "hits@50")
 CHOSEN_BY = "ap"
+EPOCHS = 150  # at most; the validation may stop earlier
 LINEAR, NONLINEAR = {"num_layers": 1, "activation": "none"}, {"num_layers": 2, "activation": "relu"}
 GRID: dict[str, list[dict[str, Any]]] = {
     "common-neighbours": [{}],
@@ -62,7 +63,8 @@ def main() -> None:
 
 def best(name: str, graph: LinkGraph, seed: int) -> tuple[dict[str, Any], LinkResult]:
     """Fit every line of a model's grid; return the line that the validation prefers, and its fit."""
-    fits = [(line, predict_links(graph, name, line, metrics=METRICS, seed=seed)) for line in GRID[name]]
+    budget = {} if GRID[name] == [{}] else {"epochs": EPOCHS}
+    fits = [(line, predict_links(graph, name, {**budget, **line}, metrics=METRICS, seed=seed)) for line in GRID[name]]
     return max(fits, key=lambda fit: fit[1].valid[CHOSEN_BY])
 
 

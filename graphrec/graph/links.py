@@ -73,6 +73,7 @@ def read_edges(path: str | os.PathLike[str], progress: Reporter = SILENT) -> tup
 
     Raises:
         LogError: the file is missing, empty or damaged, or has no two columns.
+        UnsupportedError: no node is source here and target there, as in a log of users and items.
     """
     with tempfile.TemporaryDirectory(prefix="graphrec-links-") as spool:
         table = read_table(SideTable(path=os.fspath(path)), "social", Source([], Path(spool), progress))
@@ -85,6 +86,8 @@ def read_edges(path: str | os.PathLike[str], progress: Reporter = SILENT) -> tup
         progress.note(f"{path}: {len(ends) - len(known):,} of {len(ends):,} rows lack an id")
     if not len(known):
         raise LogError(f"{path}: no edge has both ends; the first two columns should be source and target")
+    if not known["src"].is_in(known["dst"].unique().implode()).any():
+        raise refuse_two_types(str(path), "sources of which none is a target anywhere, as users and items are")
     ids = IdMap.fit(pl.concat([known["src"], known["dst"].alias("src")]), "node")
     edges = np.stack([ids.find(known["src"]), ids.find(known["dst"])], axis=1)
     return edges, len(ids), ids.series

@@ -1,7 +1,7 @@
 """Link prediction on one homogeneous graph: one line per model, and per layer that their encoders can be made of.
 
 A model is a `graphrec.link.base.LinkModel` over a `graphrec.logs.link_graph.LinkGraph`. A layer is made as
-`Layer(in_dim, out_dim, generator)` and called as `layer(relation, x_src, x_dst)`.
+`Layer(in_dim, out_dim, generator=...)` and called as `layer(relation, x_src, x_dst)`.
 """
 
 from __future__ import annotations

@@ -121,8 +121,9 @@ class Decoder(nn.Module):
 
 def small_mlp(in_dim: int, hidden_dim: int, generator: torch.Generator) -> nn.Sequential:
     """One hidden layer, one number out."""
-    mlp = nn.Sequential(nn.Linear(in_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1))
-    for layer in (mlp[0], mlp[2]):
+    first, last = (nn.utils.skip_init(nn.Linear, *dims) for dims in ((in_dim, hidden_dim), (hidden_dim, 1)))
+    mlp = nn.Sequential(first, nn.ReLU(), last)  # without torch's own start, which draws from the global stream
+    for layer in (first, last):
         nn.init.xavier_uniform_(layer.weight, generator=generator)
         nn.init.zeros_(layer.bias)
     return mlp

@@ -187,9 +187,9 @@ def _load(folder: Path, name: str, layout: _Layout) -> tuple[dict[str, Any], dic
         except Exception as problem:
             if type(problem).__name__ != "UnpicklingError":
                 raise
+            reason = next((line for line in str(problem).splitlines() if "nsupported" in line), "").partition(". Please")[0]
             raise LogError(
-                f"{folder}/split/{layout.split}: a file cannot be read without executing what it says "
-                f"({str(problem).splitlines()[-1]}); if you trust it, write it anew once: "
+                f"{folder}/split/{layout.split}: a file cannot be read without executing what it says ({reason.strip()}); if you trust it, write it anew once: "
                 'python -c "import sys, torch; [torch.save(torch.load(f, weights_only=False), f) for f in sys.argv[1:]]" '
                 f"{folder}/split/{layout.split}/*.pt"
             ) from problem
@@ -213,8 +213,9 @@ def _restricted_unpickling() -> Iterator[None]:
     dtypes = [type(np.dtype(code)) for code in ("i8", "i4", "i2", "u1", "f8", "f4", "f2", "b1")]
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    allowed = [*((rebuild, name) for name in names), np.ndarray, np.dtype, *dtypes, bytes]
     try:
-        with torch.serialization.safe_globals([*((rebuild, name) for name in names), np.ndarray, np.dtype, *dtypes]):
+        with torch.serialization.safe_globals(allowed):  # the last is what an array without rows is made from
             yield
     finally:
         del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]

@@ -21,7 +21,7 @@ from graphrec.settings import Settings
 
 Tables = tuple[Tensor, ...]
 Rows = tuple[Tensor | None, ...]
-MakeLayer = Callable[[int, int, torch.Generator | None], nn.Module]
+MakeLayer = Callable[..., nn.Module]
 
 _LARGEST_LOG_STD = 10.0  # exp(20), the variance, still fits float32 with room for a sum
 
@@ -98,7 +98,7 @@ class GAE(nn.Module):
         generator: source of the random start.
         activation: between layers; "none" makes the encoder linear (Salha et al. 2020, arXiv:2001.07614).
         dropout: share of the values in front of each layer that training sets to zero.
-        make_layer: `make_layer(in_dim, out_dim, generator)`; its layers are called `layer(relation, x_src, x_dst)`, and with
+        make_layer: `make_layer(in_dim, out_dim, generator=...)`; its layers are called `layer(relation, x_src, x_dst)`, and with
             `rows` where rows are asked for.
 
     Source: Kipf and Welling 2016, Variational graph auto-encoders, arXiv:1611.07308, section 2 (non-probabilistic).
@@ -113,7 +113,7 @@ class GAE(nn.Module):
         make_layer: MakeLayer = GraphConvolution,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(make_layer(*pair, generator) for pair in itertools.pairwise(dims))
+        self.layers = nn.ModuleList(make_layer(*pair, generator=generator) for pair in itertools.pairwise(dims))
         self.activation, self.dropout = activation, nn.Dropout(dropout)
 
     def forward(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:

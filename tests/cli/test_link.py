@@ -1,0 +1,74 @@
+"""`graphrec link`: from an edge list to metrics, new links and vectors; messages are readable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from graphrec.cli import app
+from tests.link.conftest import SIZE, cliques
+
+FAST = ("--set", "gae.epochs=40", "--set", "gae.out_dim=8", "--test", "0.2", "--valid", "0.1")
+
+
+@pytest.fixture
+def edges(tmp_path) -> Path:
+    path = tmp_path / "edges.csv"
+    path.write_text("source,target\n" + "".join(f"n{u:02d},n{v:02d}\n" for u, v in cliques()) + "n00,n00\n")
+    return path
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, ["link", *(str(argument) for argument in arguments)])
+
+
+def test_models_are_trained_and_measured_side_by_side(edges):
+    result = invoke(edges, "-m", "gae", "-m", "adamic-adar", "--metrics", "auc,hits@5", "--seed", 2, *FAST, "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["num_nodes"] == 2 * SIZE and answer["dropped"] == {"self-loops": 1, "duplicates": 0}
+    for name in ("gae", "adamic-adar"):
+        assert answer["models"][name]["test"]["auc"] > 0.95 and set(answer["models"][name]["valid"]) == {"auc", "hits@5"}
+    again = invoke(edges, "-m", "gae", "--metrics", "auc", "--seed", 2, *FAST, "--json", "--quiet")
+    assert json.loads(again.stdout)["models"]["gae"]["test"]["auc"] == answer["models"]["gae"]["test"]["auc"]
+
+
+def test_new_links_and_vectors_carry_original_ids(edges, tmp_path):
+    out = tmp_path / "vectors.parquet"
+    arguments = (edges, "-m", "gae", *FAST, "--for", "n03", "--k", 2, "--out", out)
+    result = invoke(*arguments, "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    links = json.loads(result.stdout)["links"]
+    assert [link["node_id"] for link in links] == ["n03"] * 2 and all(link["neighbour_id"] < "n20" for link in links)
+    frame = pl.read_parquet(out)
+    assert frame["node_id"].to_list() == [f"n{node:02d}" for node in range(2 * SIZE)]
+    assert np.stack(frame["vector"].to_list()).shape == (2 * SIZE, 8)
+    refused = invoke(*arguments, "--quiet")
+    assert refused.exit_code == 1 and "already exists" in refused.output
+    assert invoke(*arguments, "--overwrite", "--quiet").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-m", "gea"), "unknown link model 'gea'"),
+        (("--metrics", "auk"), "unknown metric 'auk'"),
+        (("--set", "gae.epoch=3"), "epoch: unknown key"),
+        (("--test", "2"), "leave something to train on"),
+        (("-m", "adamic-adar", "--out", "vectors.parquet"), "adamic-adar has no node vectors"),
+    ],
+)
+def test_wrong_options_end_in_one_message(edges, arguments, message):
+    result = invoke(edges, *arguments, "--quiet")
+    assert result.exit_code == 1 and message in result.output and "Traceback" not in result.output
+
+
+def test_a_missing_source_and_several_models_with_out_are_refused(edges, tmp_path):
+    result = invoke(tmp_path / "nothing.csv")
+    assert result.exit_code == 1 and "no such file" in result.output
+    assert invoke(edges, "-m", "gae", "-m", "mf", "--out", "x.parquet").exit_code == 2

@@ -1,0 +1,162 @@
+"""What every registered link predictor must do, on two cliques."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from graphrec.errors import ConfigError, LogError, RunError
+from graphrec.link import LINK_MODELS
+from graphrec.link.evaluate import create, create_all, evaluate, predict_links
+from graphrec.link.heuristics import symmetric_adjacency
+from graphrec.link.suggest import suggest
+from tests.link.conftest import SIZE
+
+NAMES = sorted(LINK_MODELS)
+HEURISTICS = ["adamic-adar", "common-neighbours", "resource-allocation"]
+TRAINED = [name for name in NAMES if name not in HEURISTICS]
+FAST = {"epochs": 60, "patience": 0, "embedding_dim": 16, "out_dim": 16, "learning_rate": 0.05}
+ALL = np.stack(np.meshgrid(np.arange(2 * SIZE), np.arange(2 * SIZE), indexing="ij"), -1).reshape(-1, 2)
+
+
+@pytest.fixture(scope="module")
+def fitted(graph):
+    return {name: create(name, FAST if name in TRAINED else None).fit(graph) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_tells_the_cliques_apart(name, graph, fitted):
+    assert evaluate(fitted[name], graph, "test")["auc"] > 0.98
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_are_symmetric_float32_and_a_batch_equals_its_singles(name, fitted):
+    scores = fitted[name].score(ALL)
+    assert scores.dtype == np.float32 and scores.shape == (len(ALL),) and np.isfinite(scores).all()
+    matrix = scores.reshape(2 * SIZE, 2 * SIZE)
+    np.testing.assert_allclose(matrix, matrix.T, rtol=1e-5, atol=1e-5)
+    one = np.concatenate([fitted[name].score(ALL[row : row + 1]) for row in (5, 900)])
+    np.testing.assert_allclose(one, scores[[5, 900]], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_same_seed_gives_the_same_vectors_and_torchs_stream_is_left_alone(name, graph, fitted):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    again = create(name, FAST).fit(graph)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    np.testing.assert_array_equal(again.embeddings(), fitted[name].embeddings())
+    other = create(name, {**FAST, "epochs": 5}).fit(graph, seed=1)
+    assert not np.array_equal(other.embeddings(), fitted[name].embeddings())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_test_links_do_not_enter(name, graph):
+    """Another test side, and another validation side without early stopping to look at it, change no weight."""
+    few = {**FAST, "epochs": 5, "eval_every": 5}
+    other = dataclasses.replace(graph, test=graph.valid, valid=graph.test)
+    vectors = [create(name, few).fit(one).embeddings() for one in (graph, other)]
+    np.testing.assert_array_equal(*vectors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_settings_are_refused(name):
+    with pytest.raises(ConfigError, match=f"link model {name} no_such: unknown key"):
+        create(name, no_such=1)
+
+
+def test_heuristics_by_hand(graph, fitted):
+    a = symmetric_adjacency(graph).toarray()
+    degree = a.sum(1)
+    for u, v in ((0, 1), (3, 30), (21, 35)):
+        both = np.flatnonzero(a[u] * a[v])
+        pair = np.array([[u, v]])
+        assert fitted["common-neighbours"].score(pair)[0] == len(both)
+        assert fitted["resource-allocation"].score(pair)[0] == pytest.approx(sum(1 / degree[both]))
+        assert fitted["adamic-adar"].score(pair)[0] == pytest.approx(sum(1 / math.log(degree[w]) for w in both))
+
+
+def test_early_stopping_keeps_the_weights_of_the_best_validation(graph):
+    model = create("gae", {**FAST, "epochs": 40, "eval_every": 2, "patience": 3, "metric": "auc"}).fit(graph)
+    values = [entry["auc"] for entry in model.history]
+    best = int(np.argmax(values))
+    assert model.best_step == model.history[best]["step"] and len(values) <= best + 1 + 3
+    assert evaluate(model, graph, "valid", ["auc"])["auc"] == values[best]
+
+
+def test_a_masked_edge_is_decoded_and_never_visible(graph):
+    model = create("masked-gae", {**FAST, "epochs": 1}).fit(graph)
+    torch.manual_seed(0)
+    relation, masked = model.masked_relation()
+    visible = set(zip(relation.rows.tolist(), relation.indices.tolist(), strict=True))
+    hidden = {tuple(pair) for pair in masked.tolist()}
+    assert not visible & (hidden | {(v, u) for u, v in hidden})
+    assert len(visible) // 2 + len(hidden) == len(graph.train)
+    assert 0.6 < len(hidden) / len(graph.train) < 0.8
+
+
+def test_a_step_of_the_masked_autoencoder_decodes_what_it_did_not_see(graph, monkeypatch):
+    model = create("masked-gae", {**FAST, "epochs": 1}).fit(graph)
+    calls = {}
+    monkeypatch.setattr(model, "_encode", lambda relation, x: calls.update(seen=relation) or x[:, :16])
+    monkeypatch.setattr(model, "_reconstruction", lambda z, pairs: calls.update(asked=pairs) or z.sum())
+    model._loss(0)
+    seen = set(zip(calls["seen"].rows.tolist(), calls["seen"].indices.tolist(), strict=True))
+    assert calls["asked"].numel() and not seen & {tuple(pair) for pair in calls["asked"].tolist()}
+
+
+def test_drawn_non_edges_are_no_training_edges(graph):
+    model = create("mf", {**FAST, "epochs": 1}).fit(graph)
+    torch.manual_seed(0)
+    drawn = {tuple(pair) for pair in model._non_edges(5000).tolist()}
+    train = {tuple(pair) for pair in graph.train.tolist()}
+    assert not drawn & train and all(u < v for u, v in drawn)
+    assert {tuple(pair) for pair in graph.test.positives.tolist()} <= drawn  # they are not known to the training
+
+
+def test_features_can_replace_or_join_ids(graph):
+    side = (np.arange(2 * SIZE) >= SIZE).astype(np.float32)
+    featured = dataclasses.replace(graph, features=np.stack([side, 1 - side], axis=1))
+    for inputs, width in (("auto", 2), ("both", 18), ("id", 16)):
+        model = create("gae", {**FAST, "inputs": inputs}).fit(featured)
+        assert model.network["inputs"].out_dim == width
+        assert evaluate(model, featured, "test", ["auc"])["auc"] > 0.95
+    with pytest.raises(ConfigError, match='inputs = "features" needs node features'):
+        create("gae", inputs="features").fit(graph)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_message(graph):
+    with pytest.raises(RunError, match="the loss of mf became .* lower learning_rate"):
+        create("mf", {**FAST, "learning_rate": 1e30}).fit(graph)
+
+
+def test_the_mlp_decoder_and_the_deeper_encoders_learn_too(graph):
+    for settings in ({"decoder": "mlp"}, {"num_layers": 3, "dropout": 0.1}, {"num_layers": 1, "activation": "none"}):
+        assert predict_links(graph, "gae", {**FAST, **settings}, metrics=["auc"]).test["auc"] > 0.95
+
+
+def test_suggestions_are_new_links_within_the_clique(graph, fitted):
+    known = {tuple(pair) for pair in graph.train.tolist()}
+    missing = [v for v in range(1, SIZE) if (0, v) not in known]
+    found = suggest(fitted["common-neighbours"], graph, ["0"], len(missing))
+    assert sorted(found["neighbour_id"]) == missing and found["rank"].to_list() == list(range(1, len(missing) + 1))
+    assert found["score"].is_sorted(descending=True)
+    with pytest.raises(LogError, match="no node has the id '77'"):
+        suggest(fitted["gae"], graph, ["77"])
+    with pytest.raises(ConfigError, match=r"k must lie in 1\.\.39"):
+        suggest(fitted["gae"], graph, ["0"], 40)
+
+
+def test_settings_reach_all_models_or_one():
+    first, second = create_all(["gae", "mf"], {"model": {"epochs": 7}, "mf": {"epochs": 9}})
+    assert (first.settings.epochs, second.settings.epochs) == (7, 9)
+    with pytest.raises(ConfigError, match="unknown model in settings 'vgae'"):
+        create_all(["gae"], {"vgae": {"epochs": 7}})
+    with pytest.raises(ConfigError, match="metric: unknown metric 'hist@3'"):
+        create("gae", metric="hist@3")
+    with pytest.raises(ConfigError, match="layer: choose one of gcn"):
+        create("gae", layer="gnc")
