@@ -104,8 +104,8 @@ class ItemGraph:
         rows, places = self.neighbours[positives].unique(return_inverse=True)  # (B, K) places
         _, item = step.encoder(step.relation, step.user_x, step.item_x, step.batch.user_rows, rows)
         user = step.user[step.batch.users].to(item.dtype)
-        scores = (item[places] @ user.unsqueeze(-1)).squeeze(-1).float()  # (B, K, D) x (B, D, 1) -> (B, K)
-        return (self.weights[positives] * softplus(-scores)).sum(-1).mean()
+        scores = (item[places] @ user.unsqueeze(-1)).squeeze(-1)  # (B, K, D) x (B, D, 1) -> (B, K)
+        return (self.weights[positives] * softplus(-scores.to(step.user_x.dtype))).sum(-1).mean()
 
 
 def item_neighbours(train: sp.csr_matrix, count: int) -> tuple[Tensor, Tensor]:
