@@ -21,14 +21,15 @@ _ROWS = 1024  # rows of the co-occurrence matrix at a time
 class UltraGCNSettings(Settings):
     """Settings of the user-item constraint loss."""
 
-    num_negatives: int = Field(default=300, ge=1)
-    """Negatives drawn for each positive; the paper uses 200 to 1,500."""
-    negative_weight: float = Field(default=300.0, gt=0)
+    num_negatives: int = Field(default=4, ge=1)
+    """Negatives drawn for each positive; 1,500 is the public setting for Gowalla, and 4 suits a small log."""
+    negative_weight: float = Field(default=4.0, gt=0)
     """Weight of the mean over negatives against the positive; 300 is the public setting for Gowalla."""
     plain_weight: float = Field(default=1e-6, ge=0)
     """w1 and w3, of the plain binary cross-entropy; 1e-6 is the public setting for Gowalla."""
-    degree_weight: float = Field(default=1.0, ge=0)
-    """w2 and w4, of the terms weighted by beta; 1 is the public setting for Gowalla."""
+    degree_weight: float = Field(default=10.0, ge=0)
+    """w2 and w4, of the terms weighted by beta; 1 is the public setting for Gowalla. beta is near 1 / sqrt(d_u d_i), so that 10
+    makes the loss of a small log about as large as the plain cross-entropy, which `weight_decay` expects."""
 
 
 class UltraGCN:
