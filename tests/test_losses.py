@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from graphrec.losses import LOSSES
@@ -82,26 +83,46 @@ def test_a_row_without_negatives_has_loss_and_gradient_zero():
     assert not positive.grad.any() and not negative.grad.any()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+OF_SCORES = [name for name in LOSSES if "__call__" in dir(resolve("loss", LOSSES, name)())]
+
+
+def ready(name: str):
+    """The loss with a batch that fits it; user 0 has seen item 0 alone, and user 1 item 1."""
+    loss = resolve("loss", LOSSES, name)()
+    if hasattr(loss, "prepare"):
+        loss.prepare(sp.csr_matrix(np.eye(2, 4, dtype=np.float32)))
+    if loss.negatives.kind != "rows":
+        return loss, shared()
+    negatives = torch.tensor([[1, 2, 3], [0, 2, 3]])
+    return loss, Batch.from_indices(torch.tensor([0, 1]), torch.tensor([0, 1]), negatives)
+
+
+def test_only_losses_without_negatives_do_without_scores():
+    without = [name for name in LOSSES if name not in OF_SCORES]
+    assert {resolve("loss", LOSSES, name)().negatives.kind for name in without} == {"none"}
+
+
+@pytest.mark.parametrize("name", OF_SCORES)
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_every_loss_pulls_positives_up_and_negatives_down(name, scale):
-    loss = resolve("loss", LOSSES, name)()
+    loss, batch = ready(name)
     positive = torch.tensor([0.1, -0.2], dtype=torch.float64) * scale
     negative = torch.tensor([[0.9, 0.5, 0.6], [0.5, 0.8, 0.9]], dtype=torch.float64) * scale
     positive.requires_grad_(), negative.requires_grad_()
-    value = loss(positive, negative, shared())
+    value = loss(positive, negative, batch)
     value.backward()
     assert torch.isfinite(value)
     assert (positive.grad <= 0).all() and positive.grad[1] < 0  # a positive far up may be left alone
     assert (negative.grad >= 0).all() and (negative.grad > 0).any()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+# The adaptive temperatures are constants to the gradient, which finite differences cannot know: see losses/test_adaptive.py.
+@pytest.mark.parametrize("name", [name for name in OF_SCORES if name != "adaptive-softmax"])
 def test_every_loss_has_the_right_gradient(name):
-    loss = resolve("loss", LOSSES, name)()
+    loss, batch = ready(name)
     positive = torch.randn(2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     negative = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    batch = shared(hits=((0,), (1,)))
+    batch = shared(hits=((0,), (1,))) if name == "sampled-softmax" else batch
     assert torch.autograd.gradcheck(lambda left, right: loss(left, right, batch), (positive, negative))
 
 

@@ -38,6 +38,9 @@ class AdaptiveSoftmax(SampledSoftmax):
     Settings = AdaptiveSoftmaxSettings
     needs_cosine: ClassVar[bool] = False
 
+    def __init__(self, settings: AdaptiveSoftmaxSettings | None = None) -> None:
+        super().__init__(settings or AdaptiveSoftmaxSettings())
+
     def __call__(self, positive: Tensor, negative: Tensor, batch: Batch) -> Tensor:
         """Take the loss of scores (B,) and (B, M) against `batch`'s shared negatives; returns a scalar."""
         with torch.no_grad():

@@ -12,8 +12,9 @@ from graphrec.models.lightgcn import LightGCN, LightGCNSettings
 class SGLSettings(LightGCNSettings):
     """Settings of SGL."""
 
-    auxiliary: list[dict[str, Any]] = Field(default=[{"name": "sgl", "weight": 0.1}])
-    """The contrastive loss with its weight lambda1; 0.1 is the paper's choice but for Yelp2018's 0.1 to 0.5."""
+    auxiliary: list[dict[str, Any]] = Field(default=[{"name": "sgl", "weight": 0.005}])
+    """The contrastive loss with its weight lambda1. The paper's 0.1 is for large catalogues; on a few dozen items it drives
+    everything apart, so the default is gentle."""
 
 
 class SGL(LightGCN):

@@ -10,14 +10,14 @@ from graphrec.models.trained import TrainedRecommender, TrainedSettings
 
 
 class UltraGCNSettings(TrainedSettings):
-    """Settings of UltraGCN; the weights are those of its public code for Gowalla."""
+    """Settings of UltraGCN, for small logs; `examples/runs/ultragcn.toml` has those of its public code for Gowalla."""
 
     inputs: dict[str, Any] = Field(default={"name": "id", "scale": 1e-4})
     """A start close to zero, as in its public code."""
     loss: dict[str, Any] = Field(default={"name": "ultragcn"})
     """The user-item constraint; see `graphrec.losses.constraint.UltraGCN`."""
-    auxiliary: list[dict[str, Any]] = Field(default=[{"name": "item-graph", "weight": 5e-4}])
-    """The item-item constraint with its weight lambda; 5e-4 is the public setting for Gowalla."""
+    auxiliary: list[dict[str, Any]] = Field(default=[{"name": "item-graph", "weight": 1.0}])
+    """The item-item constraint with its weight lambda; 5e-4 is the public setting for Gowalla, and 1 suits a small log."""
 
 
 class UltraGCN(TrainedRecommender):
