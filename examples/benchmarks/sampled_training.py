@@ -11,7 +11,9 @@ is a fresh process; its peak is resident memory of reading the store and trainin
 --grow makes worlds of so many events (`graphrec datasets make`), with users and items in proportion, and takes steps of both
 kinds in fresh processes. `step_mb` is by how much a step's peak exceeds what is resident between steps, that is, without the
 tables, moments and edges, which have to grow; `inference_mb` the same for the final pass over the graph, at once for "full"
-and in blocks of --block rows for "sampled". Memory needs Linux.
+and in blocks of --block rows for "sampled". It includes the vectors that are kept, and pages of the scratch files, which the
+system takes back when it needs them; `inference_anonymous_mb`, looked at every millisecond, does not count those. Memory needs
+Linux.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +65,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=MODEL["num_layers"], help="hops (default %(default)s)")
     parser.add_argument("--fanouts", default="10,5", help="neighbours drawn in each hop (default %(default)s)")
     parser.add_argument("--grow", help="events of the worlds to make, with commas between")
-    parser.add_argument("--batch-size", type=int, default=2048, help="of training; --grow takes a quarter (default 2048)")
+    parser.add_argument("--batch-size", type=int, default=2048, help="of training (default 2048)")
+    parser.add_argument("--grow-batch-size", type=int, default=128, help="of the steps of --grow (default 128)")
     parser.add_argument("--block", type=int, default=16384, help="rows of a block of the final pass (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)  # the fresh process's own call
@@ -131,10 +137,10 @@ def grow(options: argparse.Namespace) -> dict[str, Any]:
             store = graphrec.build(log, Path(scratch) / "store", split="random")
             size = {"users": store.num_users, "items": store.num_items, "edges": store.train_matrix().nnz}
             for batching in ("full", "sampled"):
-                task = settings_of(options, batching, options.batch_size // 4)
+                task = settings_of(options, batching, options.grow_batch_size)
                 task["model"]["inputs"] = {"init": "normal"}  # the spectral start is not what is measured
                 rows.append({**size, "batching": batching, **fresh({"task": "steps", "store": f"{scratch}/store", **task})})
-    return {"layers": options.layers, "fanouts": options.fanouts, "batch_size": options.batch_size // 4, "rows": rows}
+    return {"layers": options.layers, "fanouts": options.fanouts, "batch_size": options.grow_batch_size, "rows": rows}
 
 
 def take_steps(store: str, model: dict[str, Any], train: dict[str, Any]) -> dict[str, float]:
@@ -164,7 +170,8 @@ def take_steps(store: str, model: dict[str, Any], train: dict[str, Any]) -> dict
         del batch
         before = resident_mb()
         started = time.perf_counter()
-        loop.finish()
+        with anonymous_peak() as anonymous:
+            loop.finish()
         inference = time.perf_counter() - started
     return {
         "draw_ms": 1e3 * statistics.median(drawing),
@@ -173,8 +180,32 @@ def take_steps(store: str, model: dict[str, Any], train: dict[str, Any]) -> dict
         "step_mb": step_mb,
         "resident_mb": before,
         "inference_mb": quality.peak_mb() - before,
+        "inference_anonymous_mb": max(anonymous) - anonymous[0],
         "inference_seconds": inference,
     }
+
+
+@contextmanager
+def anonymous_peak() -> Iterator[list[float]]:
+    """Record resident memory that is no page of a file, in MB, now and every millisecond."""
+
+    def look() -> float:
+        text = Path("/proc/self/status").read_text()
+        return int(text.split("RssAnon:")[1].split()[0]) / 1024
+
+    seen, done = [look()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen.append(look())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
 
 
 def store_nodes(model: graphrec.Recommender) -> int:

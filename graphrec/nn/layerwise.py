@@ -47,6 +47,7 @@ def encode_in_blocks(
     section 3.4); the files and the blocks are ours.
     """
     states = user_x, item_x
+    before: list[_Table] = []
     sizes = len(user_x), len(item_x)
     for index in range(encoder.hops):
         last = index == encoder.hops - 1
@@ -60,8 +61,10 @@ def encode_in_blocks(
                 part = (keep(*parts) if last else parts)[side]
                 if tables[side] is None:
                     tables[side] = _Table((sizes[side], *part.shape[1:]), part, last, folder)
-                tables[side].write(start, part)
-        states = tuple(table.rows for table in tables)
+                tables[side].rows[start : start + len(rows)] = part
+                for table in (*before, tables[side]):
+                    table.release()
+        before, states = tables, tuple(table.rows for table in tables)
     return states
 
 
@@ -80,10 +83,10 @@ class _Table:
                 self._map = mmap.mmap(file.fileno(), 0)
             self.rows = torch.frombuffer(self._map, dtype=like.dtype).view(shape)
 
-    def write(self, start: int, part: Tensor) -> None:
-        self.rows[start : start + len(part)] = part
+    def release(self) -> None:
+        """Let go of resident pages: they are in the file, and come back when they are read."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)  # pages go to the file; they come back when they are read
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def can_encode_in_blocks(encoder: Any) -> bool:
