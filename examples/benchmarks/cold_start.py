@@ -34,7 +34,12 @@ from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
 
 K = 20
-COMMON = {"num_layers": 1, "embedding_dim": 64, "head": "cosine", "loss": {"name": "sampled-softmax", "temperature": 0.15}}
+COMMON = {
+    "num_layers": 1,
+    "embedding_dim": 64,
+    "head": "cosine",
+    "loss": {"name": "sampled-softmax", "temperature": 0.15},
+}
 TRAIN = {"epochs": 30, "eval_every": 3, "patience": 2, "learning_rate": 3e-3, "batch_size": 1024, "weight_decay": 0.0,
          "sampler": "uniform-edge", "device": "cpu", "metric": "ndcg@20"}  # fmt: skip
 INPUTS = {
@@ -49,8 +54,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--log", required=True, help="events: any format that graphrec reads")
     parser.add_argument("--items", required=True, nargs="+", help="tables of items; further ones are joined by the id")
-    parser.add_argument("--text", required=True, type=lambda value: value.split(","), help="text columns, with commas between")
-    parser.add_argument("--items-id", default=None, help="column of the ids in the item tables; default: by its usual names")
+    parser.add_argument(
+        "--text", required=True, type=lambda value: value.split(","), help="text columns, with commas between"
+    )
+    parser.add_argument(
+        "--items-id", default=None, help="column of the ids in the item tables; default: by its usual names"
+    )
     parser.add_argument("--user-column", default=None, help="column of users in the log")
     parser.add_argument("--item-column", default=None, help="column of items in the log")
     parser.add_argument("--weight-column", default=None, help="column of ratings or weights in the log")
@@ -79,7 +88,11 @@ def main() -> None:
         items = cold_items(store, split, options.encoders, folder)
         users = cold_users(store, split, folder)
     if options.json:
-        print(json.dumps({"log": options.log, "sizes": sizes, "encoding": encoding, "cold_items": items, "cold_users": users}))
+        print(
+            json.dumps(
+                {"log": options.log, "sizes": sizes, "encoding": encoding, "cold_items": items, "cold_users": users}
+            )
+        )
 
 
 def encoder_spec(name: str) -> dict[str, Any]:
@@ -116,10 +129,19 @@ def cold_items(
     cold = np.unique(asked[asked >= 0])  # items without text of their own are none
     judge = Judge(store, split, ids.series.gather(cold))
     popularity = torch.from_numpy(store.catalogue().item_counts.astype(np.float32))
-    rows = [{"model": "popularity", "text": "", **judge(lambda users: popularity.repeat(len(users), 1), None), "train s": 0.0}]
+    rows = [
+        {
+            "model": "popularity",
+            "text": "",
+            **judge(lambda users: popularity.repeat(len(users), 1), None),
+            "train s": 0.0,
+        }
+    ]
     model, seconds = train(store, {"inputs": "id"}, folder)
     user = torch.from_numpy(model.embeddings()["user"])
-    random = torch.nn.functional.normalize(torch.randn(len(cold), user.shape[1], generator=torch.Generator().manual_seed(0)))
+    random = torch.nn.functional.normalize(
+        torch.randn(len(cold), user.shape[1], generator=torch.Generator().manual_seed(0))
+    )
     random_ids = judge(model.score, lambda users: user[users] @ random.T)
     rows.append({"model": "random ids", "text": "", **random_ids, "train s": seconds})
     print_rows(rows)
@@ -218,7 +240,9 @@ def recall(scores: torch.Tensor, find: Any, histories: list[list[Any]], truth: l
     seen = [np.sort(find(history)) for history in histories]
     indptr = np.concatenate([[0], np.cumsum([len(items) for items in seen])])
     found = ops.select_topk(scores, K, indptr, np.concatenate(seen).astype(np.int32))[1].tolist()
-    return round(float(np.mean([len(true & set(items)) / len(true) for true, items in zip(truth, found, strict=True)])), 4)
+    return round(
+        float(np.mean([len(true & set(items)) / len(true) for true, items in zip(truth, found, strict=True)])), 4
+    )
 
 
 def train(store: GraphStore, settings: dict[str, Any], folder: Path, name: str = "lightgcn") -> tuple[Any, float]:

@@ -75,7 +75,9 @@ class TransformersEncoder:
         on_gpu = not self.device.startswith("cpu")
         self.precision = ("bf16" if on_gpu else "fp32") if chosen.precision == "auto" else chosen.precision
         what = "text encoder transformers"
-        self._tokenizer = load_pretrained(transformers.AutoTokenizer.from_pretrained, chosen.model, chosen.download, what)
+        self._tokenizer = load_pretrained(
+            transformers.AutoTokenizer.from_pretrained, chosen.model, chosen.download, what
+        )
         model = load_model(transformers.AutoModel, chosen.model, chosen.download, what)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self._model = model.to(device=self.device, dtype=dtype).eval()
@@ -151,5 +153,7 @@ def _pooling(settings: TransformersSettings, model: Any) -> str:
         values = json.loads(own.read_text(encoding="utf-8"))
         return next((name for key, name in _POOLINGS.items() if values.get(key)), "mean")
     architectures = getattr(model.config, "architectures", None) or []
-    decoder = bool(getattr(model.config, "is_decoder", False)) or any(name.endswith("ForCausalLM") for name in architectures)
+    decoder = bool(getattr(model.config, "is_decoder", False)) or any(
+        name.endswith("ForCausalLM") for name in architectures
+    )
     return "last" if decoder else "mean"

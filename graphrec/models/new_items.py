@@ -79,7 +79,9 @@ class NewItems:
         for name, projection in zip(self.names, self._projections, strict=True):
             width = len(projection.mean)
             if name not in features:
-                raise ConfigError(f"new items need the feature {name!r}, which the model was trained on, got {list(features)}")
+                raise ConfigError(
+                    f"new items need the feature {name!r}, which the model was trained on, got {list(features)}"
+                )
             array = np.asarray(features[name], dtype=np.float32)
             if array.ndim != 2 or array.shape[1] != width or not np.isfinite(array).all():
                 raise ConfigError(

@@ -26,7 +26,14 @@ def vision(tmp_path) -> str:
     from transformers import ViTConfig, ViTModel
 
     torch.manual_seed(0)
-    size = {"image_size": 16, "patch_size": 8, "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    size = {
+        "image_size": 16,
+        "patch_size": 8,
+        "hidden_size": 12,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     folder = tmp_path / "vit"
     ViTModel(ViTConfig(**size), add_pooling_layer=False).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(
@@ -63,12 +70,21 @@ def store(tmp_path):
         behavior=pl.lit("interaction"), timestamp=pl.lit(None, pl.Datetime("us", "UTC")), weight=pl.lit(1.0, pl.Float32)
     )
     names = [*FILES, "blue"]
-    items = pl.DataFrame({"item_id": range(5), "picture": [name and f"{name}.png" for name in names], "sound": [name and f"{name}.wav" for name in names]})
+    items = pl.DataFrame(
+        {
+            "item_id": range(5),
+            "picture": [name and f"{name}.png" for name in names],
+            "sound": [name and f"{name}.wav" for name in names],
+        }
+    )
     return build(InteractionLog(events.lazy(), items=items), tmp_path / "store", split="given")
 
 
 def add(store, tmp_path, column, encoder):
-    values = {"cache": str(tmp_path / "cache"), "media": {"look": {"column": column, "folder": str(tmp_path), "encoder": encoder}}}
+    values = {
+        "cache": str(tmp_path / "cache"),
+        "media": {"look": {"column": column, "folder": str(tmp_path), "encoder": encoder}},
+    }
     return add_features(store, parse(FeaturesSettings, values, "[features]"))
 
 

@@ -13,7 +13,9 @@ from graphrec.graph.arrays import write_feature
 
 
 def rows(n=200, seed=0):
-    return (np.random.default_rng(seed).normal(size=(n, 6)) * [5, 3, 1, 0.5, 0.1, 0] + [10, 0, 0, 0, 0, 0]).astype(np.float32)
+    return (np.random.default_rng(seed).normal(size=(n, 6)) * [5, 3, 1, 0.5, 0.1, 0] + [10, 0, 0, 0, 0, 0]).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("kind", ["none", "pca", "whiten", "random"])
@@ -79,7 +81,9 @@ def test_unsound_features_are_named_with_the_mend(store, array, said):
 
 
 def test_unknown_features_are_named(store):
-    with pytest.raises(ConfigError, match=r"has no feature item.imagee; it has image; did you mean 'image'\?; make it with"):
+    with pytest.raises(
+        ConfigError, match=r"has no feature item.imagee; it has image; did you mean 'image'\?; make it with"
+    ):
         load_features(store, "item", ["imagee"])
     with pytest.raises(ConfigError, match="may be named once"):
         load_features(store, "item", ["image", "image"])

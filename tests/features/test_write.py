@@ -21,7 +21,10 @@ def section(tmp_path, **values) -> FeaturesSettings:
 
 def test_what_is_written_and_where_it_comes_from(store, tmp_path):
     written = add_features(store, section(tmp_path, item={"text": {"template": "{title}: {text}", "keywords": 3}}))
-    assert [(one.feature, one.rows, one.given) for one in written] == [("item.text", NUM_ITEMS, NUM_ITEMS), ("item-new.text", 3, 2)]
+    assert [(one.feature, one.rows, one.given) for one in written] == [
+        ("item.text", NUM_ITEMS, NUM_ITEMS),
+        ("item-new.text", 3, 2),
+    ]
     again = GraphStore.open(store.folder)  # the manifest's checksums still hold
     array, provenance = again.feature("item", "text")
     assert array.shape == (NUM_ITEMS, 256) and provenance["encoder"]["name"] == "wordllama"
@@ -36,7 +39,9 @@ def test_what_is_written_and_where_it_comes_from(store, tmp_path):
 
 
 def test_the_second_time_nothing_is_encoded(store, tmp_path):
-    wanted = section(tmp_path, item={"text": {}}, user={"taste": {"template": "{history}. {likes}", "history_columns": ["text"]}})
+    wanted = section(
+        tmp_path, item={"text": {}}, user={"taste": {"template": "{history}. {likes}", "history_columns": ["text"]}}
+    )
     first, second = add_features(store, wanted), add_features(store, wanted)
     assert sum(one.computed for one in first) > 0
     assert [one.computed for one in second] == [0, 0, 0]

@@ -72,7 +72,9 @@ def test_a_new_item_goes_to_those_who_like_such_things(name, store, trained):
     features = {each: store.feature(NEW_ITEMS, each)[0] for each in model.item_features}
     vectors = model.item_vectors(features)
     added = model.add_items(ids.series, features, store.titles(NEW_ITEMS))
-    has_image = "image" in model.item_features  # the third item has no text; whether it has an image, its position decides
+    has_image = (
+        "image" in model.item_features
+    )  # the third item has no text; whether it has an image, its position decides
     assert added == np.isfinite(vectors).all(axis=1).sum() and added in ((2, 3) if has_image else (2,))
     after = model.score(np.arange(30))
     old = model.catalogue.items.index_of([f"i{item:02d}" for item in range(24)])
@@ -92,7 +94,9 @@ def test_features_that_are_named_are_used_and_said(store, tmp_path):
     notes = Notes()
     model = create("lightgcn", {**SETTINGS, "inputs": INPUTS["start"]})
     model.prepare(store, progress=notes)
-    assert any(note.startswith("item embeddings start from item.text (256 columns, 24 of 24 rows)") for note in notes.notes)
+    assert any(
+        note.startswith("item embeddings start from item.text (256 columns, 24 of 24 rows)") for note in notes.notes
+    )
     other = create("lightgcn", {**SETTINGS, "inputs": {"init": "features", "item": ["image"]}})
     other.prepare(store)
     assert not torch.equal(model.network.inputs.item, other.network.inputs.item)
@@ -198,7 +202,10 @@ def test_fold_in_learns_the_map_from_means_to_users():
     model, errors = FoldIn(user, item, train_matrix), {}
     for length in (1, 5, 10):
         chosen = np.array([rng.permutation(row.indices)[:length] for row in train_matrix[:100] if row.nnz >= length])
-        rows = sp.csr_matrix((np.ones(chosen.size, np.float32), chosen.ravel(), np.arange(0, chosen.size + 1, length)), shape=(len(chosen), 50))
+        rows = sp.csr_matrix(
+            (np.ones(chosen.size, np.float32), chosen.ravel(), np.arange(0, chosen.size + 1, length)),
+            shape=(len(chosen), 50),
+        )
         errors[length] = float(np.mean((model.vectors(rows) - user[:100]) ** 2))
     assert errors[10] < 0.9 * errors[5] < 0.9 * errors[1]
     assert errors[1] < 1.02 * float(np.mean((user[:100] - user.mean(axis=0)) ** 2))  # no worse than the mean user
@@ -218,7 +225,11 @@ def test_new_users_by_history_friends_words_and_popularity(store, trained):
     folder, model = trained("features")
     run = folder / "run"
     cats = {f"i{item:02d}" for item in range(0, 24, 2)}
-    for known, by in (({"history": ["i00", "i02"]}, "history"), ({"friends": ["u00", "u02"]}, "friends"), ({"text": "a purring cat"}, "text")):
+    for known, by in (
+        ({"history": ["i00", "i02"]}, "history"),
+        ({"friends": ["u00", "u02"]}, "friends"),
+        ({"text": "a purring cat"}, "text"),
+    ):
         listed = recommend_new_user(run, 4, **known)
         assert set(listed["item_id"]) <= cats and listed["by"].unique().to_list() == [by]
     assert not {"i00", "i02"} & set(recommend_new_user(run, 8, history=["i00", "i02"])["item_id"])
