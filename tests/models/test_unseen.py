@@ -19,7 +19,7 @@ from graphrec.progress import Reporter
 from graphrec.retrieval.unseen import recommend_new_user, with_new_items
 from graphrec.training.train import train
 from tests.features.conftest import shop
-from tests.models.conftest import NUM_ITEMS
+from tests.models.conftest import NUM_ITEMS, WITH_RESIDUAL
 
 SETTINGS = {"embedding_dim": 8, "num_layers": 1, "head": "cosine", "loss": {"name": "sampled-softmax"}}
 TRAINING = {"epochs": 20, "batch_size": 64, "learning_rate": 0.02, "weight_decay": 0.0}
@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_refused(store, trained):
         plain.item_vectors({})
 
 
-CAN = [name for name in MODELS if name != "user-knn"]
+CAN = [*(name for name in MODELS if name != "user-knn"), WITH_RESIDUAL]
 
 
 @pytest.mark.parametrize("name", [name for name in CAN if name != "popularity"])
