@@ -84,9 +84,9 @@ def main() -> None:
         print(", ".join(f"{count:,} {name}" for name, count in sizes.items()), flush=True)
         encoding = [measure_encoder(store, name, options.text, folder) for name in options.encoders]
         print_rows(encoding)
-        choose_ranking(store, folder)
-        items = cold_items(store, split, options.encoders, folder)
-        users = cold_users(store, split, folder)
+        plain = choose_ranking(store, folder)
+        items = cold_items(store, split, options.encoders, plain, folder)
+        users = cold_users(store, split, plain[0], folder)
     if options.json:
         print(
             json.dumps(
@@ -121,7 +121,7 @@ def measure_encoder(store: GraphStore, name: str, columns: list[str], folder: Pa
 
 
 def cold_items(
-    store: GraphStore, split: cold_split.ColdSplit, encoders: list[str], folder: Path
+    store: GraphStore, split: cold_split.ColdSplit, encoders: list[str], plain: tuple[Any, float], folder: Path
 ) -> list[dict[str, Any]]:
     """Train and score everything; returns a row per model."""
     ids, _ = store.new_items()
@@ -137,11 +137,13 @@ def cold_items(
             "train s": 0.0,
         }
     ]
-    model, seconds = train(store, {"inputs": "id"}, folder)
+    model, seconds = plain
     user = torch.from_numpy(model.embeddings()["user"])
-    random = torch.nn.functional.normalize(
-        torch.randn(len(cold), user.shape[1], generator=torch.Generator().manual_seed(0))
-    )
+    # What the encoder makes of an id embedding without edges that never left its start.
+    random = torch.randn(len(cold), user.shape[1], generator=torch.Generator().manual_seed(0)) * 0.1
+    random = random / (COMMON["num_layers"] + 1)
+    if COMMON["head"]["ranking"] == "cosine":
+        random = torch.nn.functional.normalize(random)
     random_ids = judge(model.score, lambda users: user[users] @ random.T)
     rows.append({"model": "random ids", "text": "", **random_ids, "train s": seconds})
     print_rows(rows)
@@ -157,15 +159,22 @@ def cold_items(
     return rows
 
 
-def choose_ranking(store: GraphStore, folder: Path) -> None:
-    """Settle for all models, by the validation part, whether the length of item vectors counts in the ranking."""
-    found = {}
+def choose_ranking(store: GraphStore, folder: Path) -> tuple[Any, float]:
+    """Settle for all models, by the validation part, whether the length of item vectors counts in the ranking.
+
+    Returns:
+        The better of the two models that know only ids, and the seconds of its training.
+    """
+    found, models = {}, {}
     for ranking in ("cosine", "dot"):
         settings = {**COMMON, "head": {"name": "cosine", "ranking": ranking}}
         run = graphrec.train(store, "lightgcn", folder / "run", dict(TRAIN), model_settings=settings, overwrite=True)
         found[ranking] = run.summary()["valid"][TRAIN["metric"]]
-    COMMON["head"] = {"name": "cosine", "ranking": max(found, key=found.get)}
+        models[ranking] = run.model, round(run.summary()["train_seconds"], 1)
+    best = max(found, key=found.get)
+    COMMON["head"] = {"name": "cosine", "ranking": best}
     print(f"validation {TRAIN['metric']}: {found}", flush=True)
+    return models[best]
 
 
 class Judge:
@@ -205,12 +214,12 @@ class Judge:
         return {f"recall@{K} {name}": round(float(np.mean(values)), 4) for name, values in sums.items()}
 
 
-def cold_users(store: GraphStore, split: cold_split.ColdSplit, folder: Path) -> list[dict[str, Any]]:
+def cold_users(store: GraphStore, split: cold_split.ColdSplit, plain: Any, folder: Path) -> list[dict[str, Any]]:
     """Fold in 1, 3 and 5 events of users the model does not know, and train again with them; returns a row per model."""
     rows = []
     everyone = list(split.new_users.items())
     for name in ("lightgcn", "graph-filter", "item-knn"):
-        model, _ = train(store, {"inputs": "id"} if name == "lightgcn" else {}, folder, name)
+        model = plain if name == "lightgcn" else train(store, {}, folder, name)[0]
         for count in (1, 3, 5):
             histories = [items[:count] for _, items in everyone]
             truth = [set(model.catalogue.items.find(items[count:]).tolist()) for _, items in everyone]
