@@ -92,12 +92,14 @@ def test_the_tables_name_everything_that_is_registered():
     from graphrec.cli import VERBS
     from graphrec.config import SECTIONS
     from graphrec.evaluation import METRICS
+    from graphrec.features import FILE_ENCODERS, TEXT_ENCODERS
     from graphrec.logs import FORMATS
     from graphrec.losses import LOSSES
     from graphrec.models import MODELS
+    from graphrec.nn import INPUTS
     from graphrec.retrieval import EXPORTERS
 
-    for name in [*FORMATS, *METRICS, *LOSSES, *MODELS, *EXPORTERS]:
+    for name in [*TEXT_ENCODERS, *FILE_ENCODERS, *INPUTS, *FORMATS, *METRICS, *LOSSES, *MODELS, *EXPORTERS]:
         assert f"`{name}`" in README, f"the README does not name {name}"
     for verb in VERBS:
         assert f"graphrec {verb}" in README, f"the README does not show graphrec {verb}"

@@ -73,11 +73,19 @@ def read_split(options: object, scratch: Path) -> ColdSplit:
     by_new = warm["user_id"].is_in(new.implode())
     shuffled = warm.filter(~by_new).sample(fraction=1.0, shuffle=True, seed=options.seed)
     rank = shuffled.select(pl.int_range(pl.len()).over("user_id") / pl.len().over("user_id")).to_series()
-    train, valid, test = shuffled.filter(rank >= 0.25), shuffled.filter((rank >= 0.15) & (rank < 0.25)), shuffled.filter(rank < 0.15)
+    train, valid, test = (
+        shuffled.filter(rank >= 0.25),
+        shuffled.filter((rank >= 0.15) & (rank < 0.25)),
+        shuffled.filter(rank < 0.15),
+    )
     known = train["item_id"].unique().implode()
     held = events.filter(on_cold & ~events["user_id"].is_in(new.implode()))
-    new_events = warm.filter(by_new & warm["item_id"].is_in(known)).sample(fraction=1.0, shuffle=True, seed=options.seed)
-    new_users = {key[0]: part["item_id"].to_list() for key, part in new_events.partition_by("user_id", as_dict=True).items()}
+    new_events = warm.filter(by_new & warm["item_id"].is_in(known)).sample(
+        fraction=1.0, shuffle=True, seed=options.seed
+    )
+    new_users = {
+        key[0]: part["item_id"].to_list() for key, part in new_events.partition_by("user_id", as_dict=True).items()
+    }
     new_users = {user: found for user, found in sorted(new_users.items()) if len(found) >= _FEWEST}
     return ColdSplit(train, valid, test.filter(test["item_id"].is_in(known)), held, new_users, items)
 

@@ -34,7 +34,12 @@ from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
 
 K = 20
-COMMON = {"num_layers": 1, "embedding_dim": 64, "head": "cosine", "loss": {"name": "sampled-softmax", "temperature": 0.15}}
+COMMON = {
+    "num_layers": 1,
+    "embedding_dim": 64,
+    "head": "cosine",
+    "loss": {"name": "sampled-softmax", "temperature": 0.15},
+}
 TRAIN = {"epochs": 30, "eval_every": 3, "patience": 2, "learning_rate": 3e-3, "batch_size": 1024, "weight_decay": 0.0,
          "sampler": "uniform-edge", "device": "cpu", "metric": "ndcg@20"}  # fmt: skip
 INPUTS = {
@@ -49,8 +54,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--log", required=True, help="events: any format that graphrec reads")
     parser.add_argument("--items", required=True, nargs="+", help="tables of items; further ones are joined by the id")
-    parser.add_argument("--text", required=True, type=lambda value: value.split(","), help="text columns, with commas between")
-    parser.add_argument("--items-id", default=None, help="column of the ids in the item tables; default: by its usual names")
+    parser.add_argument(
+        "--text", required=True, type=lambda value: value.split(","), help="text columns, with commas between"
+    )
+    parser.add_argument(
+        "--items-id", default=None, help="column of the ids in the item tables; default: by its usual names"
+    )
     parser.add_argument("--user-column", default=None, help="column of users in the log")
     parser.add_argument("--item-column", default=None, help="column of items in the log")
     parser.add_argument("--weight-column", default=None, help="column of ratings or weights in the log")
@@ -75,11 +84,15 @@ def main() -> None:
         print(", ".join(f"{count:,} {name}" for name, count in sizes.items()), flush=True)
         encoding = [measure_encoder(store, name, options.text, folder) for name in options.encoders]
         print_rows(encoding)
-        choose_ranking(store, folder)
-        items = cold_items(store, split, options.encoders, folder)
-        users = cold_users(store, split, folder)
+        plain = choose_ranking(store, folder)
+        items = cold_items(store, split, options.encoders, plain, folder)
+        users = cold_users(store, split, plain[0], folder)
     if options.json:
-        print(json.dumps({"log": options.log, "sizes": sizes, "encoding": encoding, "cold_items": items, "cold_users": users}))
+        print(
+            json.dumps(
+                {"log": options.log, "sizes": sizes, "encoding": encoding, "cold_items": items, "cold_users": users}
+            )
+        )
 
 
 def encoder_spec(name: str) -> dict[str, Any]:
@@ -108,7 +121,7 @@ def measure_encoder(store: GraphStore, name: str, columns: list[str], folder: Pa
 
 
 def cold_items(
-    store: GraphStore, split: cold_split.ColdSplit, encoders: list[str], folder: Path
+    store: GraphStore, split: cold_split.ColdSplit, encoders: list[str], plain: tuple[Any, float], folder: Path
 ) -> list[dict[str, Any]]:
     """Train and score everything; returns a row per model."""
     ids, _ = store.new_items()
@@ -116,10 +129,21 @@ def cold_items(
     cold = np.unique(asked[asked >= 0])  # items without text of their own are none
     judge = Judge(store, split, ids.series.gather(cold))
     popularity = torch.from_numpy(store.catalogue().item_counts.astype(np.float32))
-    rows = [{"model": "popularity", "text": "", **judge(lambda users: popularity.repeat(len(users), 1), None), "train s": 0.0}]
-    model, seconds = train(store, {"inputs": "id"}, folder)
+    rows = [
+        {
+            "model": "popularity",
+            "text": "",
+            **judge(lambda users: popularity.repeat(len(users), 1), None),
+            "train s": 0.0,
+        }
+    ]
+    model, seconds = plain
     user = torch.from_numpy(model.embeddings()["user"])
-    random = torch.nn.functional.normalize(torch.randn(len(cold), user.shape[1], generator=torch.Generator().manual_seed(0)))
+    # What the encoder makes of an id embedding without edges that never left its start.
+    random = torch.randn(len(cold), user.shape[1], generator=torch.Generator().manual_seed(0)) * 0.1
+    random = random / (COMMON["num_layers"] + 1)
+    if COMMON["head"]["ranking"] == "cosine":
+        random = torch.nn.functional.normalize(random)
     random_ids = judge(model.score, lambda users: user[users] @ random.T)
     rows.append({"model": "random ids", "text": "", **random_ids, "train s": seconds})
     print_rows(rows)
@@ -135,15 +159,22 @@ def cold_items(
     return rows
 
 
-def choose_ranking(store: GraphStore, folder: Path) -> None:
-    """Settle for all models, by the validation part, whether the length of item vectors counts in the ranking."""
-    found = {}
+def choose_ranking(store: GraphStore, folder: Path) -> tuple[Any, float]:
+    """Settle for all models, by the validation part, whether the length of item vectors counts in the ranking.
+
+    Returns:
+        The better of the two models that know only ids, and the seconds of its training.
+    """
+    found, models = {}, {}
     for ranking in ("cosine", "dot"):
         settings = {**COMMON, "head": {"name": "cosine", "ranking": ranking}}
         run = graphrec.train(store, "lightgcn", folder / "run", dict(TRAIN), model_settings=settings, overwrite=True)
         found[ranking] = run.summary()["valid"][TRAIN["metric"]]
-    COMMON["head"] = {"name": "cosine", "ranking": max(found, key=found.get)}
+        models[ranking] = run.model, round(run.summary()["train_seconds"], 1)
+    best = max(found, key=found.get)
+    COMMON["head"] = {"name": "cosine", "ranking": best}
     print(f"validation {TRAIN['metric']}: {found}", flush=True)
+    return models[best]
 
 
 class Judge:
@@ -183,12 +214,12 @@ class Judge:
         return {f"recall@{K} {name}": round(float(np.mean(values)), 4) for name, values in sums.items()}
 
 
-def cold_users(store: GraphStore, split: cold_split.ColdSplit, folder: Path) -> list[dict[str, Any]]:
+def cold_users(store: GraphStore, split: cold_split.ColdSplit, plain: Any, folder: Path) -> list[dict[str, Any]]:
     """Fold in 1, 3 and 5 events of users the model does not know, and train again with them; returns a row per model."""
     rows = []
     everyone = list(split.new_users.items())
     for name in ("lightgcn", "graph-filter", "item-knn"):
-        model, _ = train(store, {"inputs": "id"} if name == "lightgcn" else {}, folder, name)
+        model = plain if name == "lightgcn" else train(store, {}, folder, name)[0]
         for count in (1, 3, 5):
             histories = [items[:count] for _, items in everyone]
             truth = [set(model.catalogue.items.find(items[count:]).tolist()) for _, items in everyone]
@@ -218,7 +249,9 @@ def recall(scores: torch.Tensor, find: Any, histories: list[list[Any]], truth: l
     seen = [np.sort(find(history)) for history in histories]
     indptr = np.concatenate([[0], np.cumsum([len(items) for items in seen])])
     found = ops.select_topk(scores, K, indptr, np.concatenate(seen).astype(np.int32))[1].tolist()
-    return round(float(np.mean([len(true & set(items)) / len(true) for true, items in zip(truth, found, strict=True)])), 4)
+    return round(
+        float(np.mean([len(true & set(items)) / len(true) for true, items in zip(truth, found, strict=True)])), 4
+    )
 
 
 def train(store: GraphStore, settings: dict[str, Any], folder: Path, name: str = "lightgcn") -> tuple[Any, float]:

@@ -1,7 +1,7 @@
 """Node features from text and media: encoders, templates, the cache, projections. One line per registered encoder.
 
 A text encoder is made as `Encoder(settings)`. `identity()` returns JSON-able values that change whenever its vectors would,
-`encode(texts, progress)` returns float32 (n, F) and `fitted` says whether `fit(texts)` must come first (TF-IDF). A file
+`encode(texts, task)` returns float32 (n, F) and `fitted` says whether `fit(texts)` must come first (TF-IDF). A file
 encoder takes paths of images or sound files in the place of texts.
 
 Everywhere in this room a row of zeros means "not given": an empty text, an item without a picture. It is kept apart by

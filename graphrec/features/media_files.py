@@ -102,7 +102,9 @@ class ImageEncoder(FileEncoder):
                 with Image.open(path) as image:
                     images.append(image.convert("RGB"))
             except (OSError, UnidentifiedImageError) as problem:
-                raise ConfigError(f"{path}: cannot read it as an image ({problem}); replace it or empty its cell") from problem
+                raise ConfigError(
+                    f"{path}: cannot read it as an image ({problem}); replace it or empty its cell"
+                ) from problem
         return self._processor(images=images, return_tensors="pt")
 
 
@@ -200,7 +202,9 @@ def _encode_files(
         try:
             keys[name] = hashlib.sha256(path.read_bytes()).digest()
         except OSError as problem:
-            raise ConfigError(f"{path}: cannot read it ({problem.strerror}); correct the name or empty its cell") from problem
+            raise ConfigError(
+                f"{path}: cannot read it ({problem.strerror}); correct the name or empty its cell"
+            ) from problem
     missing = {key: name for name, key in keys.items() if store.get(key) is None}
     with progress.task(f"Encoding {encoder.kind} files", total=len(missing), unit="files") as task:
         step = encoder.settings.batch_size

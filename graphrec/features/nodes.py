@@ -97,7 +97,9 @@ def note_unused_features(store: GraphStore, progress: Reporter) -> None:
 def _checked(array: np.ndarray, name: str, rows: int, store: GraphStore) -> np.ndarray:
     again = f"write it again with: graphrec features {store.folder}"
     if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
-        raise ConfigError(f"the feature {name} must be numbers of shape ({rows}, F), got {array.dtype} {array.shape}; {again}")
+        raise ConfigError(
+            f"the feature {name} must be numbers of shape ({rows}, F), got {array.dtype} {array.shape}; {again}"
+        )
     if len(array) != rows:
         raise ConfigError(f"the feature {name} must have a row for each of {rows:,} nodes, got {len(array):,}; {again}")
     array = np.ascontiguousarray(array, dtype=np.float32)

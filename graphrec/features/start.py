@@ -70,7 +70,7 @@ def feature_start(
             user_rows, user_known, _ = _project(users, own, None, dim)
             progress.note(
                 f"{users.describe()} were not made by the encoders of the items' features: users and items start in "
-                "spaces that have nothing in common; give both the same encoder, or take user = \"history\""
+                'spaces that have nothing in common; give both the same encoder, or take user = "history"'
             )
         source, user_start = f"{users.describe()}, {users.digest}", _filled(user_rows, user_known, dim, generator)
     size = float(np.sqrt(np.mean(user_start.astype(np.float64) ** 2)))

@@ -83,7 +83,9 @@ def fill(template: str, table: pl.DataFrame, where: str, history: Sequence[str] 
     values = [history if name == HISTORY and history is not None else _as_text(table[name]) for name in names]
     tail, texts = pieces[-1], []
     for row in zip(*values, strict=True):
-        parts = [before + value + after for before, value, after in zip(pieces[0:-1:2], row, closing, strict=True) if value]
+        parts = [
+            before + value + after for before, value, after in zip(pieces[0:-1:2], row, closing, strict=True) if value
+        ]
         joined = "".join(parts)
         if parts and not row[0]:  # the first value is missing: no punctuation in front of the next
             joined = joined.lstrip(" .,;:-–|/")
@@ -109,7 +111,9 @@ def histories(train: sp.csr_matrix, item_texts: Sequence[str], longest: int) -> 
 
 def _as_text(column: pl.Series) -> list[str]:
     if isinstance(column.dtype, pl.List):
-        return [", ".join(str(part) for part in value if part is not None) if value is not None else "" for value in column]
+        return [
+            ", ".join(str(part) for part in value if part is not None) if value is not None else "" for value in column
+        ]
     return [_value(value) for value in column]
 
 

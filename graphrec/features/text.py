@@ -12,7 +12,7 @@ import numpy as np
 from graphrec.errors import ConfigError
 from graphrec.features import TEXT_ENCODERS
 from graphrec.features.cache import VectorCache, digest
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, Task
 from graphrec.registry import resolve
 from graphrec.settings import parse
 
@@ -27,8 +27,8 @@ class TextEncoder(Protocol):
     def identity(self) -> dict[str, Any]:
         """Return JSON-able values that change whenever the vectors would."""
 
-    def encode(self, texts: Sequence[str], progress: Reporter = SILENT) -> np.ndarray:
-        """Return float32 (n, F); an empty text gives a row of zeros."""
+    def encode(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
+        """Return float32 (n, F), and advance the task, if there is one, by one per text."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,10 @@ def encode_texts(
     with progress.task("Encoding texts", total=len(missing), unit="texts") as task:
         for start in range(0, len(missing), _PART):
             part = missing[start : start + _PART]
-            vectors = _checked(encoder.encode(part, progress), part, encoder)
+            vectors = _checked(encoder.encode(part, task), part, encoder)
             if store is not None:
                 store.put([digest(text) for text in part], vectors)
             found.update(zip(part, vectors, strict=True))
-            task.advance(len(part))
     truncated = getattr(encoder, "truncated", 0) - before
     if truncated:
         progress.note(

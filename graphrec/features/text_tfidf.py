@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from pydantic import Field
 from scipy.sparse.linalg import svds
 
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import Task
 from graphrec.settings import Settings
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
@@ -103,7 +103,7 @@ class TfidfEncoder:
         self._directions = (right * signs[:, None]).T.astype(np.float32)  # (V, F)
         return self
 
-    def encode(self, texts: Sequence[str], progress: Reporter = SILENT) -> np.ndarray:
+    def encode(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
         """Return float32 (n, F); a text without a known word gives a row of zeros.
 
         Raises:
@@ -112,6 +112,8 @@ class TfidfEncoder:
         if self._tfidf is None:
             raise ValueError("TfidfEncoder: fit(texts) comes first; the words and weights are learned from all texts")
         vectors = self._tfidf.matrix(texts) @ self._directions
+        if task is not None:
+            task.advance(len(texts))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors / np.where(lengths > 1e-6, lengths, 1) * (lengths > 1e-6)).astype(np.float32)
 

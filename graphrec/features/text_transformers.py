@@ -17,7 +17,7 @@ from graphrec.features.pretrained import (
     load_model,
     load_pretrained,
 )
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import Task
 from graphrec.settings import Settings
 
 _POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
@@ -75,7 +75,9 @@ class TransformersEncoder:
         on_gpu = not self.device.startswith("cpu")
         self.precision = ("bf16" if on_gpu else "fp32") if chosen.precision == "auto" else chosen.precision
         what = "text encoder transformers"
-        self._tokenizer = load_pretrained(transformers.AutoTokenizer.from_pretrained, chosen.model, chosen.download, what)
+        self._tokenizer = load_pretrained(
+            transformers.AutoTokenizer.from_pretrained, chosen.model, chosen.download, what
+        )
         model = load_model(transformers.AutoModel, chosen.model, chosen.download, what)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self._model = model.to(device=self.device, dtype=dtype).eval()
@@ -95,7 +97,7 @@ class TransformersEncoder:
         numbers = {"pooling": self.pooling, "normalize": chosen.normalize, "precision": self.precision}
         return {"name": "transformers", **self._identity, **texts, **numbers}
 
-    def encode(self, texts: Sequence[str], progress: Reporter = SILENT) -> np.ndarray:
+    def encode(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
         """Return float32 (n, F); counts in `truncated` the texts that were cut."""
         import torch
 
@@ -105,23 +107,23 @@ class TransformersEncoder:
         self.truncated += int((lengths > self.max_tokens).sum())
         order = np.argsort(-lengths, kind="stable")  # the longest first: what does not fit in memory shows at once
         vectors: np.ndarray | None = None
-        with progress.task("texts", total=len(texts), unit="texts") as task:
-            for start in range(0, len(texts), chosen.batch_size):
-                rows = order[start : start + chosen.batch_size]
-                batch = self._tokenizer(
-                    [whole[row] for row in rows],
-                    padding=True,
-                    truncation=True,
-                    max_length=self.max_tokens,
-                    return_tensors="pt",
-                ).to(self.device)
-                with torch.inference_mode():
-                    pooled = pool(self._model(**batch).last_hidden_state, batch["attention_mask"], self.pooling)
-                    if chosen.normalize:
-                        pooled = torch.nn.functional.normalize(pooled, dim=1)
-                if vectors is None:
-                    vectors = np.empty((len(texts), pooled.shape[1]), dtype=np.float32)
-                vectors[rows] = pooled.cpu().numpy()
+        for start in range(0, len(texts), chosen.batch_size):
+            rows = order[start : start + chosen.batch_size]
+            batch = self._tokenizer(
+                [whole[row] for row in rows],
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
+            ).to(self.device)
+            with torch.inference_mode():
+                pooled = pool(self._model(**batch).last_hidden_state, batch["attention_mask"], self.pooling)
+                if chosen.normalize:
+                    pooled = torch.nn.functional.normalize(pooled, dim=1)
+            if vectors is None:
+                vectors = np.empty((len(texts), pooled.shape[1]), dtype=np.float32)
+            vectors[rows] = pooled.cpu().numpy()
+            if task is not None:
                 task.advance(len(rows))
         return np.zeros((0, self._model.config.hidden_size), np.float32) if vectors is None else vectors
 
@@ -151,5 +153,7 @@ def _pooling(settings: TransformersSettings, model: Any) -> str:
         values = json.loads(own.read_text(encoding="utf-8"))
         return next((name for key, name in _POOLINGS.items() if values.get(key)), "mean")
     architectures = getattr(model.config, "architectures", None) or []
-    decoder = bool(getattr(model.config, "is_decoder", False)) or any(name.endswith("ForCausalLM") for name in architectures)
+    decoder = bool(getattr(model.config, "is_decoder", False)) or any(
+        name.endswith("ForCausalLM") for name in architectures
+    )
     return "last" if decoder else "mean"

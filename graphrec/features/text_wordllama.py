@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graphrec.errors import MissingExtraError
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import Task
 from graphrec.settings import Settings
 
 
@@ -51,11 +51,13 @@ class WordLlamaEncoder:
         version = importlib.metadata.version("wordllama")
         return {"name": "wordllama", "version": version, **self.settings.model_dump(mode="json")}
 
-    def encode(self, texts: Sequence[str], progress: Reporter = SILENT) -> np.ndarray:
+    def encode(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
         """Return float32 (n, F); a text without a known token gives a row of zeros."""
         vectors = np.asarray(self._model.embed(list(texts), norm=False), dtype=np.float32).reshape(len(texts), -1)
         vectors = np.nan_to_num(vectors)  # a text without tokens is a mean over nothing
         if self.settings.normalize:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = vectors / np.where(lengths > 0, lengths, 1)
+        if task is not None:
+            task.advance(len(texts))
         return vectors.astype(np.float32, copy=False)

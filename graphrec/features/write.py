@@ -96,7 +96,12 @@ def node_texts(store: GraphStore, ntype: str, feature: TextFeature, where: str) 
 
 
 def encode_new(
-    store: GraphStore, ntype: str, name: str, table: pl.DataFrame, cache: Path | None = None, progress: Reporter = SILENT
+    store: GraphStore,
+    ntype: str,
+    name: str,
+    table: pl.DataFrame,
+    cache: Path | None = None,
+    progress: Reporter = SILENT,
 ) -> np.ndarray:
     """Encode rows that are not in the store as the feature `name` of the store was.
 
@@ -170,7 +175,9 @@ def _add_text(
         kind = feature.encoder["name"]
         sizes = len(vectors), given, vectors.shape[1], found.computed, found.cached, round(seconds, 3)
         written.append(Written(f"{side}.{name}", kind, *sizes))
-        progress.note(f"{side}.{name}: {given:,} of {len(vectors):,} rows from {template!r} by {kind}, {sizes[2]} columns")
+        progress.note(
+            f"{side}.{name}: {given:,} of {len(vectors):,} rows from {template!r} by {kind}, {sizes[2]} columns"
+        )
         if feature.keywords:
             _write_profiles(store, side, name, keywords(side_texts, feature.keywords, texts))
     return written

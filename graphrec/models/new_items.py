@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 _PREFIX = "new_items."
+_ITEMS = 50_000  # that the regression is fitted on, at most
 _COLUMNS = 256  # of a feature that enter the regression; as many as the sentence encoders here have
 
 
@@ -58,9 +59,10 @@ class NewItems:
             if towers.missing.shape[1] != vectors.shape[1]:  # an encoder that changes the width; the towers keep theirs
                 self._towers = FeatureMap(towers.widths, towers.missing.shape[1], towers.settings, torch.Generator())
             self._towers.load_state_dict({name: value.cpu() for name, value in towers.state_dict().items()})
-        known = np.any([given(array) for array in self._arrays], axis=0)
-        base = self._base(self._arrays)
-        self._ridge = fit_ridge(base[known], vectors.numpy()[known])
+        known = np.flatnonzero(np.any([given(array) for array in self._arrays], axis=0))
+        if len(known) > _ITEMS:  # evenly spread; more rows than this change nothing but memory
+            known = known[np.linspace(0, len(known) - 1, _ITEMS).astype(np.int64)]
+        self._ridge = fit_ridge(self._base([array[known] for array in self._arrays]), vectors.numpy()[known])
 
     @torch.inference_mode()
     def vectors(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -79,7 +81,9 @@ class NewItems:
         for name, projection in zip(self.names, self._projections, strict=True):
             width = len(projection.mean)
             if name not in features:
-                raise ConfigError(f"new items need the feature {name!r}, which the model was trained on, got {list(features)}")
+                raise ConfigError(
+                    f"new items need the feature {name!r}, which the model was trained on, got {list(features)}"
+                )
             array = np.asarray(features[name], dtype=np.float32)
             if array.ndim != 2 or array.shape[1] != width or not np.isfinite(array).all():
                 raise ConfigError(

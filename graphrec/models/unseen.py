@@ -101,13 +101,17 @@ class Unseen:
             ConfigError: an id is in the catalogue already or comes twice, or a feature does not fit.
         """
         if self._residual is not None:
-            raise UnsupportedError("a model with a residual cannot take new items: the graph filter has no score for them")
+            raise UnsupportedError(
+                "a model with a residual cannot take new items: the graph filter has no score for them"
+            )
         made = self.item_vectors(features)
         known = np.isfinite(made).all(axis=1)
         dtype, asked = self.catalogue.items.dtype, ids
         ids = ids.cast(dtype, strict=False)
         if ids.null_count():
-            raise ConfigError(f"ids of new items must be {dtype} as in the catalogue, got {asked.filter(ids.is_null())[0]!r}")
+            raise ConfigError(
+                f"ids of new items must be {dtype} as in the catalogue, got {asked.filter(ids.is_null())[0]!r}"
+            )
         if len(ids) != len(made) or ids.n_unique() < len(ids) or (self.catalogue.items.find(ids) >= 0).any():
             raise ConfigError(
                 f"new items need distinct ids that the catalogue does not have, one per row of features, got {len(ids)} ids for "

@@ -71,8 +71,13 @@ class FeatureMap(nn.Module):
     def forward(self, values: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
         """Map features (n, F_m) with masks bool (n,), None where every node has the feature, to embeddings (n, D)."""
         made = torch.stack([tower(value) for tower, value in zip(self.towers, values, strict=True)], dim=1)  # (n, M, D)
-        have = torch.stack([value.new_ones(len(value), dtype=torch.bool) if mask is None else mask
-                            for value, mask in zip(values, masks, strict=True)], dim=1)  # fmt: skip  (n, M)
+        have = torch.stack(
+            [
+                value.new_ones(len(value), dtype=torch.bool) if mask is None else mask
+                for value, mask in zip(values, masks, strict=True)
+            ],
+            dim=1,
+        )  # fmt: skip  (n, M)
         made = torch.where(have.unsqueeze(-1), made, self.missing)
         weight = have.to(made.dtype)
         fusion = self.settings.fusion

@@ -61,18 +61,24 @@ def with_new_items(
     if table is None:
         found = store.new_items()
         if found is None:
-            raise ConfigError(f"the store {store.folder} lists no item without a training event; give a table of new items")
+            raise ConfigError(
+                f"the store {store.folder} lists no item without a training event; give a table of new items"
+            )
         ids, titles = found[0].series, store.titles(NEW_ITEMS)
         features = {name: store.feature(NEW_ITEMS, name)[0] for name in names}
     else:
         table = table.unique(table.columns[0], keep="first", maintain_order=True)
         ids, titles = table[:, 0].rename("id"), _titles(table)
-        features = {name: encode_new(store, "item", name, table.select(table.columns[1:]), progress=progress) for name in names}
+        features = {
+            name: encode_new(store, "item", name, table.select(table.columns[1:]), progress=progress) for name in names
+        }
     fresh = model.catalogue.items.find(ids) < 0
     if not fresh.all():
         progress.note(f"{int((~fresh).sum())} of {len(ids)} items are in the catalogue already and stay as they are")
     kept = None if titles is None else [title for title, keep in zip(titles, fresh, strict=True) if keep]
-    added = model.add_items(ids.filter(pl.Series(fresh)), {name: array[fresh] for name, array in features.items()}, kept)
+    added = model.add_items(
+        ids.filter(pl.Series(fresh)), {name: array[fresh] for name, array in features.items()}, kept
+    )
     if added < fresh.sum():
         progress.note(f"{int(fresh.sum()) - added} new items have no text or media and were left out")
     return model, added
@@ -162,7 +168,9 @@ def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.T
 
     names = getattr(model, "item_features", ())
     if not names:
-        raise UnsupportedError(f"this {model.name} model uses no item features, so words say nothing to it; give a history")
+        raise UnsupportedError(
+            f"this {model.name} model uses no item features, so words say nothing to it; give a history"
+        )
     features = {}
     for name in names:
         array, provenance = store.feature("item", name)

@@ -15,7 +15,7 @@ from graphrec import __version__
 from graphrec.cli import VERBS, app, load_verb
 from graphrec.doctor import PROBLEM, diagnose
 
-HEAVY = ("torch", "dgl", "polars", "numpy", "scipy", "pyarrow", "pydantic", "matplotlib")
+HEAVY = ("torch", "dgl", "polars", "numpy", "scipy", "pyarrow", "pydantic", "matplotlib", "transformers", "wordllama")
 MAIN = "import sys; from graphrec.cli import main; sys.argv[0] = 'graphrec'; main()"
 
 

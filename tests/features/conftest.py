@@ -14,25 +14,28 @@ from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog, Media
 
 NUM_USERS, NUM_ITEMS = 30, 24
-TOPICS = ("cat kitten whiskers purring", "dog puppy leash barking")
+TOPICS = ("cat kitten whiskers purring paw mouse catnip", "dog puppy leash barking bone kennel collar")
 NEW = {"new-cat": "A bed for a purring kitten", "new-dog": "A leash for a barking puppy", "new-blank": None}
 
 
 def shop(folder: Path) -> GraphStore:
-    """User u and item i are of topic u % 2 and i % 2; each user has all but two items of its topic, two are held out."""
-    rows = [(f"u{user:02d}", f"i{item:02d}", "test" if (item // 2 + user) % 6 == 0 else "train")
+    """User u and item i are of topic u % 2 and i % 2; each user has all items of its topic, two of them are held out."""
+    rng = np.random.default_rng(3)
+    held = [set(rng.choice(np.arange(user % 2, NUM_ITEMS, 2), 2, replace=False).tolist()) for user in range(NUM_USERS)]
+    rows = [(f"u{user:02d}", f"i{item:02d}", "test" if item in held[user] else "train")
             for user in range(NUM_USERS) for item in range(user % 2, NUM_ITEMS, 2)]  # fmt: skip
     events = pl.DataFrame(rows, schema=["user_id", "item_id", "split"], orient="row").with_columns(
         behavior=pl.lit("interaction"), timestamp=pl.lit(None, pl.Datetime("us", "UTC")), weight=pl.lit(1.0, pl.Float32)
     )
-    listed = {f"i{item:02d}": f"Thing {item // 2} for a {TOPICS[item % 2]}" for item in range(NUM_ITEMS)}
+    words = [topic.split() for topic in TOPICS]
+    listed = {f"i{item:02d}": " ".join(rng.choice(words[item % 2], 4, replace=False)) for item in range(NUM_ITEMS)}
     texts = {**listed, **NEW}
     items = pl.DataFrame({
         "item_id": list(texts), "title": [f"Title {key}" if text else None for key, text in texts.items()],
         "text": list(texts.values()), "tags": [["small", "soft"] if text else None for text in texts.values()],
     })  # fmt: skip
-    users = pl.DataFrame({"user_id": [f"u{user:02d}" for user in range(NUM_USERS)], "likes": [TOPICS[user % 2] for user in range(NUM_USERS)]})
-    rng = np.random.default_rng(0)
+    everyone = [f"u{user:02d}" for user in range(NUM_USERS)]
+    users = pl.DataFrame({"user_id": everyone, "likes": [TOPICS[user % 2] for user in range(NUM_USERS)]})
     pictured = [key for number, key in enumerate(texts) if number % 4 != 3]
     colour = {key: int(key[1:]) % 2 if key in listed else int("dog" in key) for key in pictured}
     vectors = np.array([[1.0 - 2 * colour[key], *rng.normal(0, 0.1, 5)] for key in pictured], dtype=np.float32)

@@ -14,15 +14,21 @@ from graphrec.features.text import encode_texts, make_encoder, parse_encoder
 from graphrec.features.text_tfidf import Tfidf, TfidfSettings
 from graphrec.features.text_transformers import pool
 
-PETS = ["a kitten and a cat purring", "the cat with a kitten", "bonds and shares fell on the exchange", "shares rose on the exchange"]
+PETS = [
+    "a kitten and a cat purring",
+    "the cat with a kitten",
+    "bonds and shares fell on the exchange",
+    "shares rose on the exchange",
+]
 
 
 @pytest.fixture(params=list(TEXT_ENCODERS))
 def spec(request, minilm, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return {"transformers": {"name": "transformers", "model": minilm}, "tfidf": {"name": "tfidf", "max_share": 1.0}}.get(
-        request.param, {"name": request.param}
-    )
+    return {
+        "transformers": {"name": "transformers", "model": minilm},
+        "tfidf": {"name": "tfidf", "max_share": 1.0},
+    }.get(request.param, {"name": request.param})
 
 
 def test_near_texts_are_near_and_a_batch_equals_its_singles(spec):
@@ -109,7 +115,12 @@ def test_names_and_settings_are_checked():
 
 
 def test_keywords_are_what_sets_a_text_apart():
-    texts = ["the cat sat with the cat and the dog", "the dog ran with a cat", "the dog and the fish and the fish", "a fish ran"]
+    texts = [
+        "the cat sat with the cat and the dog",
+        "the dog ran with a cat",
+        "the dog and the fish and the fish",
+        "a fish ran",
+    ]
     found = keywords(texts, 2)
     assert found[0][0] == "cat" and found[2][0] == "fish"  # said twice there
     assert "the" not in {word for each in keywords(texts, 9) for word in each}
