@@ -20,6 +20,8 @@ MODELS: dict[str, str] = {
     "graph-filter": "graphrec.models.graph_filter:GraphFilter",
     "bpr-mf": "graphrec.models.mf:BPRMatrixFactorisation",
     "lightgcn": "graphrec.models.lightgcn:LightGCN",
+    "social-lightgcn": "graphrec.models.social:SocialLightGCN",
+    "diffnet": "graphrec.models.social:DiffNet",
     "composed": "graphrec.models.composed:Composed",
 }
 

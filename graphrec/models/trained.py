@@ -22,6 +22,7 @@ from graphrec.models.parts import ROLES, parse_auxiliary, parse_parts
 from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.spectral import spectral_embeddings
 from graphrec.nn.component import as_table
+from graphrec.nn.relations import Relations
 from graphrec.ops import Relation
 from graphrec.progress import SILENT, Reporter
 from graphrec.settings import Settings, parse
@@ -121,9 +122,11 @@ class TrainedRecommender(Recommender):
         generator = torch.Generator().manual_seed(seed)
         start = self._spectral_start(store, seed, progress) if self.settings.inputs.get("init") == "spectral" else None
         inputs = self._parts["inputs"].make_inputs(store, self.settings.embedding_dim, generator, start)
-        encoder = self._parts["encoder"].make(self.settings.embedding_dim, generator)
-        head = self._parts["head"].make(encoder.out_dim, generator)
         self.device = torch.device(device)
+        encoder = self._parts["encoder"].make(self.settings.embedding_dim, generator)
+        if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
+            encoder.prepare(Relations.from_store(store).to(self.device), generator)
+        head = self._parts["head"].make(encoder.out_dim, generator)
         self.network = _Network(inputs, encoder, head).to(self.device)
         train = store.train_matrix()
         self._relation = Relation.from_scipy(train).to(self.device)
@@ -187,6 +190,14 @@ class TrainedRecommender(Recommender):
         self._keep_head(self.network.head.state_dict())
         if self._residual:
             self._residual.measure(self._own_scores)
+
+    @torch.no_grad()
+    def relation_weights(self) -> dict[str, float]:
+        """How much each relation counts in a prepared model, by "<relation> to <node type>"; empty where there is but one."""
+        if self.network is None or not hasattr(self.network.encoder, "relation_weights"):
+            return {}
+        self.network.eval()
+        return self.network.encoder.relation_weights(self._relation, *self.network.inputs())
 
     def embeddings(self) -> dict[str, np.ndarray]:
         """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, the trained vectors.

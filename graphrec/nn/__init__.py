@@ -4,7 +4,8 @@ Every part is a `torch.nn.Module` made from its own settings. Inputs give the fi
 encoder mixes them over the graph, and the head turns a user's and an item's vector into a score.
 
 An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and the source of its random start, and says with
-`out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for.
+`out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for. One that reads more than the target
+behaviour has `prepare(relations, generator)` and `relation_weights` too: see `graphrec.nn.hetero`.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
 """
@@ -18,6 +19,8 @@ INPUTS: dict[str, str] = {
 ENCODERS: dict[str, str] = {
     "none": "graphrec.nn.identity:IdentityEncoder",
     "lightgcn": "graphrec.nn.light:LightGCNEncoder",
+    "joint-lightgcn": "graphrec.nn.hetero:JointLightGCN",
+    "diffnet": "graphrec.nn.social:DiffNetEncoder",
 }
 
 HEADS: dict[str, str] = {
