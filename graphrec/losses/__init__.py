@@ -20,4 +20,6 @@ LOSSES: dict[str, str] = {
     "sampled-softmax": "graphrec.losses.softmax:SampledSoftmax",
 }
 
-AUXILIARY: dict[str, str] = {}
+AUXILIARY: dict[str, str] = {
+    "hierarchical-mi": "graphrec.losses.mutual:HierarchicalMutualInformation",
+}

@@ -22,6 +22,7 @@ MODELS: dict[str, str] = {
     "lightgcn": "graphrec.models.lightgcn:LightGCN",
     "social-lightgcn": "graphrec.models.social:SocialLightGCN",
     "diffnet": "graphrec.models.social:DiffNet",
+    "mhcn": "graphrec.models.social:MHCN",
     "composed": "graphrec.models.composed:Composed",
 }
 

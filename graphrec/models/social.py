@@ -56,3 +56,24 @@ class DiffNet(TrainedRecommender):
     def _specs(self) -> dict[str, dict[str, Any]]:
         encoder = {"name": "diffnet", "num_layers": self.settings.num_layers, "social": self.settings.social}
         return {**super()._specs(), "encoder": encoder}
+
+
+class MHCNSettings(SocialSettings):
+    """Settings of MHCN."""
+
+    auxiliary: list[dict[str, Any]] = Field(default=[{"name": "hierarchical-mi", "weight": 0.01}])
+    """The paper's self-supervision with its weight of 0.01; an empty list leaves it out."""
+
+
+class MHCN(TrainedRecommender):
+    """Users in hypergraphs of social triangles, shared purchases of friends, and shared purchases; with self-supervision.
+
+    Source: Yu et al. 2021, arXiv:2101.06448; see `graphrec.nn.hypergraph` and `graphrec.losses.mutual` for what differs.
+    """
+
+    name = "mhcn"
+    Settings = MHCNSettings
+
+    def _specs(self) -> dict[str, dict[str, Any]]:
+        encoder = {"name": "mhcn", "num_layers": self.settings.num_layers, "social": self.settings.social}
+        return {**super()._specs(), "encoder": encoder}

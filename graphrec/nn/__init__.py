@@ -21,6 +21,7 @@ ENCODERS: dict[str, str] = {
     "lightgcn": "graphrec.nn.light:LightGCNEncoder",
     "joint-lightgcn": "graphrec.nn.hetero:JointLightGCN",
     "diffnet": "graphrec.nn.social:DiffNetEncoder",
+    "mhcn": "graphrec.nn.hypergraph:HypergraphEncoder",
 }
 
 HEADS: dict[str, str] = {

@@ -1,0 +1,184 @@
+"""Measure models that read several relations against LightGCN on the interactions alone.
+
+    python examples/benchmarks/relations.py --data DIR [--protocol NAME] [--models a,b] [--seeds 3] [--validate] [--json]
+
+DIR is one of three data sets, known by its files: Last.fm with friendships (`data1.txt`, `test1.txt`, `trustnetwork.txt`),
+Ciao with trust (`train.txt`, `valid.txt`, `test.txt`, `trust.txt`), Taobao with views, carts and purchases
+(`view.train.txt`, ..., `buy.test.txt`); plain or .gz. Protocols:
+
+    given    the split of the files (all three)
+    random   8:1:1 at random per user (Last.fm)
+    clean    the split of the files, and held-out purchases leave the views and carts too (Taobao)
+
+Under `given`, views and carts of Taobao that are also held-out purchases stay in training: most of the answers are there.
+All items are ranked for every user with a test item, training items are left out. The settings are those of `RECIPES`,
+chosen on validation items with --validate, which looks at no test item; the number of epochs is chosen on validation items
+for each model and seed, and where the files have no validation part the model is then trained anew on all of train.
+p is the paired sign-flip test of the per-user means over seeds against the first model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from recipes import Recipe
+
+import graphrec
+from graphrec.evaluation.significance import sign_flip_p
+from graphrec.graph.store import GraphStore
+from graphrec.logs.table import InteractionLog
+
+SOFTMAX = {"head": {"name": "cosine", "ranking": "dot"}, "loss": {"name": "sampled-softmax", "temperature": 0.15}}
+TRAIN = {"epochs": 200, "batch_size": 2048, "learning_rate": 2e-3, "weight_decay": 0.0, "eval_every": 2, "patience": 5}
+SOCIAL = {
+    "lightgcn": Recipe("lightgcn", {**SOFTMAX, "num_layers": 2}, TRAIN),
+    "social-lightgcn": Recipe("social-lightgcn", {**SOFTMAX, "num_layers": 2}, TRAIN),
+    "diffnet": Recipe("diffnet", SOFTMAX, TRAIN),
+    "mhcn": Recipe("mhcn", SOFTMAX, TRAIN),
+}
+BEHAVIORS: dict[str, Recipe] = {}
+RECIPES = {"lastfm": SOCIAL, "ciao": SOCIAL, "taobao": BEHAVIORS}
+METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+VALID_SHARE = 0.1
+
+
+def main() -> None:
+    """Parse the command line, run every model and seed, print a table or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--protocol", default="given", choices=("given", "random", "clean"))
+    parser.add_argument("--models", help="names, separated by commas; default all of the data set's recipes")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
+    parser.add_argument("--validate", action="store_true", help="measure on validation items, not on the test items")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args()
+    try:
+        kind, log = read(options.data)
+        recipes = RECIPES[kind]
+        chosen = options.models.split(",") if options.models else list(recipes)
+        with tempfile.TemporaryDirectory(prefix="graphrec-relations-") as scratch:
+            stores = build_stores(kind, log, options.protocol, Path(scratch))
+            rows = run_all({name: recipes[name] for name in chosen}, stores, options.seeds, options.validate, Path(scratch))
+    except graphrec.errors.GraphrecError as error:
+        parser.exit(1, f"{error}\n")
+    report = {"data": options.data.name, "protocol": options.protocol, "seeds": options.seeds, "models": rows}
+    if options.json:
+        print(json.dumps(report))
+        return
+    for name, row in rows.items():
+        cells = [f"{metric} {row[metric]:.4f} ± {row[metric + '_sd']:.4f} (p {row[metric + '_p']:.4f})" for metric in METRICS]
+        print(f"{name:20} {'  '.join(cells)}  epochs {row['epochs']}  {row['seconds']:.0f} s  {row['relations']}")
+
+
+def read(folder: Path) -> tuple[str, InteractionLog]:
+    """Read a data set with its own split and its side tables: its kind and the log."""
+    if list(folder.glob("trustnetwork.txt*")):
+        parts = [pairs(folder, stem).with_columns(split=pl.lit(side)) for stem, side in (("data1", "train"), ("test1", "test"))]
+        return "lastfm", make_log(pl.concat(parts), pairs(folder, "trustnetwork"))
+    if list(folder.glob("trust.txt*")):
+        parts = [pairs(folder, side).with_columns(split=pl.lit(side)) for side in ("train", "valid", "test")]
+        return "ciao", make_log(pl.concat(parts), pairs(folder, "trust"))
+    parts = [adjacency(folder, f"{name}.train").with_columns(behavior=pl.lit(name), split=pl.lit("train"))
+             for name in ("view", "cart", "buy")]  # fmt: skip
+    parts.append(adjacency(folder, "buy.test").with_columns(behavior=pl.lit("buy"), split=pl.lit("test")))
+    return "taobao", make_log(pl.concat(parts))
+
+
+def pairs(folder: Path, stem: str) -> pl.DataFrame:
+    """The first two columns of a tab-separated file without a header, as integers; a pair twice counts once."""
+    path = next(folder.glob(f"{stem}.txt*"))
+    names = {"column_1": "user_id", "column_2": "item_id"}
+    frame = pl.read_csv(path, separator="\t", has_header=False, columns=[0, 1]).rename(names)
+    return frame.cast(pl.Int64).unique(maintain_order=True)
+
+
+def adjacency(folder: Path, stem: str) -> pl.DataFrame:
+    """The pairs of a file of lines `user item item ...`."""
+    path = next(folder.glob(f"{stem}.txt*"))
+    line = pl.read_csv(path, has_header=False, separator="\n")[:, 0].cast(pl.String)
+    ids = line.str.strip_chars().str.split("\t").cast(pl.List(pl.Int64))
+    frame = pl.DataFrame({"user_id": ids.list.first(), "item_id": ids.list.slice(1)})
+    return frame.explode("item_id").drop_nulls().unique(maintain_order=True)
+
+
+def make_log(events: pl.DataFrame, links: pl.DataFrame | None = None) -> InteractionLog:
+    """A log of pairs with a split, and links between users."""
+    if "behavior" not in events.columns:
+        events = events.with_columns(behavior=pl.lit("interaction"))
+    time_type = pl.Datetime("us", "UTC")
+    events = events.with_columns(timestamp=pl.lit(None, time_type), weight=pl.lit(1.0, pl.Float32))
+    events = events.select("user_id", "item_id", "behavior", "timestamp", "weight", "split")
+    if links is not None:
+        links = links.rename({"user_id": "src", "item_id": "dst"}).with_columns(weight=pl.lit(1.0, pl.Float32))
+    return InteractionLog(events.lazy(), social=links)
+
+
+def build_stores(kind: str, log: InteractionLog, protocol: str, scratch: Path) -> dict[str, GraphStore]:
+    """The store to choose epochs on and, where its validation items are part of train, the one to train on anew."""
+    if protocol == "random":
+        whole = InteractionLog(log.events.drop("split"), social=log.social)
+        return {"valid": graphrec.build(whole, scratch / "valid", split={"method": "random", "valid": 0.1, "test": 0.1})}
+    split = {"method": "given", "hide_pairs": protocol == "clean"}
+    target = {"target_behavior": "buy"} if kind == "taobao" else {}
+    if kind == "ciao":
+        return {"valid": graphrec.build(log, scratch / "valid", split=split)}
+    held = {**split, "valid": VALID_SHARE}
+    return {
+        "valid": graphrec.build(log, scratch / "valid", split=held, **target),
+        "full": graphrec.build(log, scratch / "full", split=split, **target),
+    }
+
+
+def run_all(
+    recipes: dict[str, Recipe], stores: dict[str, GraphStore], seeds: int, validate: bool, scratch: Path
+) -> dict[str, dict[str, Any]]:
+    """Every model with every seed: means, standard deviations, and p-values against the first model."""
+    rows, per_user = {}, {}
+    for name, recipe in recipes.items():
+        results = [measure(recipe, stores, seed, validate, scratch) for seed in range(seeds)]
+        values = {metric: [float(np.nanmean(result[metric])) for result in results] for metric in METRICS}
+        row = {metric: statistics.fmean(found) for metric, found in values.items()}
+        row |= {f"{m}_sd": statistics.stdev(found) if seeds > 1 else 0.0 for m, found in values.items()}
+        per_user[name] = np.stack([np.mean([result[metric] for result in results], axis=0) for metric in METRICS], axis=1)
+        p_values = sign_flip_p(per_user[name] - per_user[next(iter(recipes))], 10_000, 0)
+        row |= {f"{metric}_p": float(p) for metric, p in zip(METRICS, p_values, strict=True)}
+        row |= {key: [result[key] for result in results] for key in ("epochs", "relations")}
+        rows[name] = row | {"seconds": statistics.fmean(result["seconds"] for result in results)}
+    return rows
+
+
+def measure(
+    recipe: Recipe, stores: dict[str, GraphStore], seed: int, validate: bool, scratch: Path
+) -> dict[str, Any]:
+    """Train one model once, and give its per-user metrics, the epochs chosen and the seconds it all took."""
+    started = time.perf_counter()
+
+    def train(store: GraphStore, **settings: Any) -> Any:
+        given = {**recipe.train, "seed": seed, **settings}
+        folder = scratch / "run"
+        return graphrec.train(store, recipe.model, folder, given, model_settings=recipe.model_settings, overwrite=True)
+
+    store = stores["valid"]
+    run = train(store)
+    epochs = run.summary().get("best_epoch", 0)  # none of a closed-form model
+    if "full" in stores and not validate:
+        store = stores["full"]
+        run = train(store, epochs=max(1, epochs), patience=0)
+    side = "valid" if validate else "test"
+    wanted = {"k": (10, 20), "metrics": ("recall", "ndcg"), "bootstrap": 0, "mask_valid": False}
+    found = graphrec.evaluate(run, store, side, **wanted)
+    per_user = {metric: found.values(metric) for metric in METRICS}
+    relations = run.summary().get("relations", {})
+    return {**per_user, "epochs": epochs, "relations": relations, "seconds": time.perf_counter() - started}
+
+
+if __name__ == "__main__":
+    main()
