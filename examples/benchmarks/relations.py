@@ -44,7 +44,12 @@ SOCIAL = {
     "diffnet": Recipe("diffnet", SOFTMAX, TRAIN),
     "mhcn": Recipe("mhcn", SOFTMAX, TRAIN),
 }
-BEHAVIORS: dict[str, Recipe] = {}
+BEHAVIORS = {
+    "lightgcn": Recipe("lightgcn", {**SOFTMAX, "num_layers": 2}, TRAIN),
+    "joint-lightgcn": Recipe("composed", {**SOFTMAX, "encoder": {"name": "joint-lightgcn", "num_layers": 2}}, TRAIN),
+    "mb-cgcn": Recipe("mb-cgcn", SOFTMAX, TRAIN),
+    "mbgcn": Recipe("mbgcn", SOFTMAX, TRAIN),
+}
 RECIPES = {"lastfm": SOCIAL, "ciao": SOCIAL, "taobao": BEHAVIORS}
 METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 VALID_SHARE = 0.1
@@ -95,8 +100,8 @@ def read(folder: Path) -> tuple[str, InteractionLog]:
 def pairs(folder: Path, stem: str) -> pl.DataFrame:
     """The first two columns of a tab-separated file without a header, as integers; a pair twice counts once."""
     path = next(folder.glob(f"{stem}.txt*"))
-    names = {"column_1": "user_id", "column_2": "item_id"}
-    frame = pl.read_csv(path, separator="\t", has_header=False, columns=[0, 1]).rename(names)
+    frame = pl.read_csv(path, separator="\t", has_header=False, infer_schema=False)[:, :2]
+    frame.columns = ["user_id", "item_id"]
     return frame.cast(pl.Int64).unique(maintain_order=True)
 
 

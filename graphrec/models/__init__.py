@@ -23,6 +23,8 @@ MODELS: dict[str, str] = {
     "social-lightgcn": "graphrec.models.social:SocialLightGCN",
     "diffnet": "graphrec.models.social:DiffNet",
     "mhcn": "graphrec.models.social:MHCN",
+    "mb-cgcn": "graphrec.models.behaviors:MBCGCN",
+    "mbgcn": "graphrec.models.behaviors:MBGCN",
     "composed": "graphrec.models.composed:Composed",
 }
 

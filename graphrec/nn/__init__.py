@@ -21,6 +21,8 @@ ENCODERS: dict[str, str] = {
     "lightgcn": "graphrec.nn.light:LightGCNEncoder",
     "joint-lightgcn": "graphrec.nn.hetero:JointLightGCN",
     "diffnet": "graphrec.nn.social:DiffNetEncoder",
+    "cascade": "graphrec.nn.behaviors:CascadeEncoder",
+    "mbgcn": "graphrec.nn.behaviors:MBGCNEncoder",
     "mhcn": "graphrec.nn.hypergraph:HypergraphEncoder",
 }
 
