@@ -20,6 +20,8 @@ ENCODERS: dict[str, str] = {
     "none": "graphrec.nn.identity:IdentityEncoder",
     "lightgcn": "graphrec.nn.light:LightGCNEncoder",
     "joint-lightgcn": "graphrec.nn.hetero:JointLightGCN",
+    "rgcn": "graphrec.nn.rgcn:RGCNEncoder",
+    "fused": "graphrec.nn.fusion:FusedEncoder",
     "diffnet": "graphrec.nn.social:DiffNetEncoder",
     "cascade": "graphrec.nn.behaviors:CascadeEncoder",
     "mbgcn": "graphrec.nn.behaviors:MBGCNEncoder",

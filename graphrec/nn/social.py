@@ -16,6 +16,8 @@ class DiffNetSettings(Settings):
 
     num_layers: int = Field(2, ge=1, le=16)
     """K, steps of the diffusion; 2 is the paper's choice."""
+    transform: bool = False
+    """Whether a step has the paper's matrix W^k; the plain average is the released code's, and overfits less."""
     social: str = "follows"
     """Name of the relation between users."""
 
@@ -24,12 +26,12 @@ class DiffNetEncoder(nn.Module):
     """A user is what diffusion over the trusted users makes of the free vector, plus the mean of the items taken.
 
     h_u^{k+1} = W^k [mean of h_v^k over the users v that u trusts ; h_u^k],  e_u = h_u^K + mean of x_i over the items i of u,
-    e_i = x_i.
+    e_i = x_i. Without `transform` W^k is [I/2 ; I/2], the average of both.
 
     Args:
         settings: see `DiffNetSettings`.
         dim: D of the inputs, and of what comes out.
-        generator: not used: W^k starts at [I/2 ; I/2], the plain average, which is the released code's unweighted diffusion.
+        generator: not used: W^k starts at the average too.
 
     Source: Wu et al. 2019, "A Neural Influence Diffusion Model for Social Recommendation", arXiv:1904.10322, eq. 5-8. Linear,
     as its released code is: no activation between the steps, and no features beside the free vectors.
@@ -42,10 +44,9 @@ class DiffNetEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.out_dim = settings or DiffNetSettings(), dim
+        steps = self.settings.num_layers if self.settings.transform else 0
         half = torch.eye(dim) / 2
-        self.mix = nn.ParameterList(
-            [nn.Parameter(torch.cat([half, half])) for _ in range(self.settings.num_layers)]
-        )  # (2 D, D) each
+        self.mix = nn.ParameterList([nn.Parameter(torch.cat([half, half])) for _ in range(steps)])  # (2 D, D) each
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Take the links between users; a user's row gathers from those that the user points to.
@@ -80,8 +81,11 @@ class DiffNetEncoder(nn.Module):
 
     def _diffused(self, h: Tensor) -> Tensor:
         share = self._social.scale_dst(-1.0, _dtype(h))
-        for mix in self.mix:
-            h = torch.cat([spmm(self._social, h, share), h], dim=1) @ mix.to(h.dtype)
+        for step in range(self.settings.num_layers):
+            if self.settings.transform:
+                h = torch.cat([spmm(self._social, h, share), h], dim=1) @ self.mix[step].to(h.dtype)
+            else:
+                h = spmm(self._social, h, share, alpha=0.5, z=h, beta=0.5)
         return h
 
 

@@ -85,9 +85,11 @@ def test_joint_lightgcn_equals_the_dense_joined_graph_with_entities_and_weights(
     same_values_and_gradients(got, (y[users], y[9 + items]), (user, item, encoder.nodes["entity"]))
 
 
-def test_diffnet_equals_its_formula(relations):
-    encoder = DiffNetEncoder(DiffNetSettings(num_layers=2), 5)
+@pytest.mark.parametrize("transform", [False, True])
+def test_diffnet_equals_its_formula(transform, relations):
+    encoder = DiffNetEncoder(DiffNetSettings(num_layers=2, transform=transform), 5)
     encoder.prepare(relations, torch.Generator())
+    assert len(encoder.mix) == 2 * transform
     with torch.no_grad():
         for mix in encoder.mix:
             mix += torch.randn(mix.shape, generator=torch.Generator().manual_seed(1))
@@ -95,8 +97,8 @@ def test_diffnet_equals_its_formula(relations):
     social, buy = (matrix / matrix.sum(1, keepdim=True).clamp(min=1) for matrix in (social, buy))
     user, item = inputs()
     h = user
-    for mix in encoder.mix:
-        h = torch.cat([social @ h, h], dim=1) @ mix.double()
+    for step in range(2):
+        h = torch.cat([social @ h, h], dim=1) @ encoder.mix[step].double() if transform else (social @ h + h) / 2
     users, items = torch.tensor([3, 8, 0]), torch.tensor([6, 1])
     got = encoder(relations.edges[BUY], user, item, users, items)
     same_values_and_gradients(got, ((h + buy @ item)[users], item[items]), (user, item))
