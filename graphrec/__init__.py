@@ -23,6 +23,7 @@ _PUBLIC = {
     "compare": "graphrec.evaluation.compare",
     "recommend": "graphrec.retrieval.answer",
     "similar": "graphrec.retrieval.answer",
+    "recommend_friends": "graphrec.retrieval.friends",
     "export": "graphrec.retrieval.export",
     "load_config": "graphrec.config",
     "RunConfig": "graphrec.config",

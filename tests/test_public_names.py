@@ -22,6 +22,7 @@ PUBLIC = [
     "load_config",
     "read_log",
     "recommend",
+    "recommend_friends",
     "similar",
     "train",
 ]

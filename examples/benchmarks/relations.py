@@ -37,7 +37,7 @@ from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog
 
 SOFTMAX = {"head": {"name": "cosine", "ranking": "dot"}, "loss": {"name": "sampled-softmax", "temperature": 0.15}}
-TRAIN = {"epochs": 200, "batch_size": 2048, "learning_rate": 2e-3, "weight_decay": 0.0, "eval_every": 2, "patience": 5}
+TRAIN = {"epochs": 200, "batch_size": 2048, "learning_rate": 5e-3, "weight_decay": 1e-3, "eval_every": 5, "patience": 4}
 SOCIAL = {
     "lightgcn": Recipe("lightgcn", {**SOFTMAX, "num_layers": 2}, TRAIN),
     "social-lightgcn": Recipe("social-lightgcn", {**SOFTMAX, "num_layers": 2}, TRAIN),

@@ -12,6 +12,7 @@ EXAMPLES = (
     "graphrec recommend runs/demo u00017 u00042 --k 5",
     "graphrec recommend runs/demo u00017 --json",
     "graphrec recommend runs/demo --all --out recommendations.parquet",
+    "graphrec recommend runs/social u00017 --friends --k 5",
 )
 
 
@@ -24,6 +25,7 @@ def recommend(
     k: Annotated[int, typer.Option("--k", "-k", help="Items per user.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Keep items the user already knows.")] = False,
     all_users: Annotated[bool, typer.Option("--all", help="Recommend to every user; needs --out.")] = False,
+    friends: Annotated[bool, typer.Option("--friends", help="Recommend users to befriend, not items.")] = False,
     out: Annotated[Optional[str], typer.Option("--out", "-o", help="The Parquet file for --all.")] = None,  # noqa: UP045
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
     json: Json = False,
@@ -35,6 +37,8 @@ def recommend(
         raise typer.BadParameter("give either user ids or --all", param_hint="USER...")
     if all_users != bool(out):
         raise typer.BadParameter("--all and --out FILE.parquet go together", param_hint="--out")
+    if friends and all_users:
+        raise typer.BadParameter("--friends answers for the users given, not for --all", param_hint="--friends")
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.retrieval.answer import recommend as recommend_to
         from graphrec.retrieval.answer import recommend_all
@@ -45,6 +49,17 @@ def recommend(
             io.result({"run": run, "k": k, "file": out, "rows": rows})
             return
         users = list(dict.fromkeys(users))
+        if friends:
+            from graphrec.retrieval.friends import recommend_friends
+
+            parts = recommend_friends(run, users, k, exclude_known=not include_seen).partition_by(
+                "user_id", maintain_order=True
+            )
+            for part in parts:
+                io.table(f"friends for {part['user_id'][0]}", part.columns[1:], part.drop("user_id").rows())
+            answers = [{"user_id": part["user_id"][0], "friends": part.drop("user_id").to_dicts()} for part in parts]
+            io.result({"run": run, "k": k, "users": answers})
+            return
         lists = recommend_to(run, users, k, not include_seen).partition_by("user_id", maintain_order=True)
         if len(lists) < len(users):
             io.note(
