@@ -98,6 +98,11 @@ class FusedEncoder(HeteroEncoder):
             ConfigError: the inner encoder is unknown, or reads all relations itself.
         """
         part, inner = parse_component("encoder", ENCODERS, self.settings.encoder, "encoder fused: encoder")
+        if self.settings.half_life_days is not None:
+            raise ConfigError(
+                "encoder fused: half_life_days does not reach the inner encoders, which know no edge weights; leave it out, or use "
+                "joint-lightgcn or rgcn"
+            )
         if hasattr(part, "prepare"):
             raise ConfigError(
                 f"encoder fused: the inner encoder must read one relation, and {self.settings.encoder['name']!r} reads all; "

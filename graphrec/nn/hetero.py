@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from graphrec.nn.relations import Message, Relations
-from graphrec.ops import Relation, hetero_spmm
+from graphrec.ops import Relation, hetero_spmm, spmm
 from graphrec.settings import Settings
 
 _OWN_SCALE = 0.1  # standard deviation of embeddings that the encoder owns, as the inputs' default
@@ -31,6 +31,8 @@ class HeteroSettings(Settings):
     for; None takes all that the store has."""
     num_layers: int = Field(2, ge=1, le=16)
     """L, hops."""
+    half_life_days: float | None = Field(None, gt=0)
+    """Days after which an edge counts half in every hop, age counting back from the latest edge; None: all count alike."""
 
 
 class HeteroEncoder(nn.Module, ABC):
@@ -60,7 +62,8 @@ class HeteroEncoder(nn.Module, ABC):
             ConfigError: a relation that the settings name is not there or has no edges.
         """
         self._target = relations.target
-        self.messages = relations.messages(self.settings.relations, f"encoder {self.name}")
+        own = self.settings
+        self.messages = relations.messages(own.relations, f"encoder {self.name}", own.half_life_days)
         types = dict.fromkeys(ntype for message in self.messages for ntype in (message.source, message.target))
         own = {ntype: relations.num_nodes[ntype] for ntype in types if ntype not in ("user", "item")}
         self.nodes = nn.ParameterDict(
@@ -101,7 +104,8 @@ class HeteroEncoder(nn.Module, ABC):
         found, seen = [], False
         for message in self.messages:
             if message.etype == self._target:
-                message = replace(message, relation=relation.transpose() if seen else relation)
+                walked = relation.transpose() if seen else relation
+                message = replace(message, relation=walked, weight=_kept_weights(message, walked))
                 seen = True
             found.append(message)
         return found
@@ -126,7 +130,7 @@ class HeteroEncoder(nn.Module, ABC):
 
     def carry(self, x: dict[str, Tensor], messages: list[Message], combine: str = "sum") -> dict[str, Tensor]:
         """One hop: the mean of the neighbours along every message, summed or stacked by target type."""
-        left = [message.relation.scale_dst(-1.0, _scale_dtype(x)) for message in messages]
+        left = [message.mean_scale(_scale_dtype(x)) for message in messages]
         return propagate(messages, x, left, None, combine)
 
     def _inputs(self, user_x: Tensor, item_x: Tensor) -> dict[str, Tensor]:
@@ -167,7 +171,7 @@ class JointLightGCN(HeteroEncoder):
         weights = [self.settings.weights.get(message.etype[1], 1.0) for message in messages]
         degree: dict[str, Tensor] = {}
         for message, weight in zip(messages, weights, strict=True):
-            own = message.relation.degree_dst.to(_scale_dtype(x)) * weight
+            own = message.degree(_scale_dtype(x)) * weight
             degree[message.target] = degree.get(message.target, 0) + own
         scale = {n: torch.where(d > 0, d.clamp(min=1e-12).rsqrt(), torch.zeros_like(d)) for n, d in degree.items()}
         left = [scale[message.target] * weight for message, weight in zip(messages, weights, strict=True)]
@@ -181,8 +185,16 @@ def propagate(
     right: Sequence[Tensor | None] | None = None,
     combine: str = "sum",
 ) -> dict[str, Tensor]:
-    """Carry features along messages; see `graphrec.ops.hetero_spmm`."""
-    return hetero_spmm([(m.relation, m.source, m.target) for m in messages], x, left, right, combine=combine)
+    """Carry features along messages; see `graphrec.ops.hetero_spmm`, which knows no edge weights: those go one by one."""
+    if all(message.weight is None for message in messages):
+        return hetero_spmm([(m.relation, m.source, m.target) for m in messages], x, left, right, combine=combine)
+    parts: dict[str, list[Tensor]] = {}
+    nothing = [None] * len(messages)
+    for message, one, other in zip(messages, left or nothing, right or nothing, strict=True):
+        weight = None if message.weight is None else message.weight.to(_scale_dtype(x))
+        y = spmm(message.relation, x[message.source], one, other, edge_weight=weight)
+        parts.setdefault(message.target, []).append(y)
+    return {ntype: torch.stack(ys, 1) if combine == "stack" else sum(ys) for ntype, ys in parts.items()}
 
 
 def shares(messages: Sequence[Message], values: Sequence[float]) -> dict[str, float]:
@@ -195,6 +207,15 @@ def shares(messages: Sequence[Message], values: Sequence[float]) -> dict[str, fl
         share = value / total[message.target] if total[message.target] > 0 else 0.0
         found[message.name] = found.get(message.name, 0.0) + share
     return found
+
+
+def _kept_weights(message: Message, relation: Relation) -> Tensor | None:
+    """The weights of the edges that `relation` still has, where a loss has dropped some."""
+    whole = message.relation
+    if message.weight is None or relation.num_edges == whole.num_edges:
+        return message.weight
+    keys, kept = (one.rows * one.num_src + one.indices for one in (whole, relation))
+    return message.weight[torch.searchsorted(keys, kept)]
 
 
 def _scale_dtype(x: dict[str, Tensor]) -> torch.dtype:

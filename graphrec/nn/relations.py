@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from graphrec.errors import ConfigError, nearest
 from graphrec.graph.heterograph import EdgeType, reverse_name
+from graphrec.graph.split import NO_TIME
 from graphrec.ops import Relation
 
 if TYPE_CHECKING:
@@ -24,17 +27,33 @@ class Message:
         etype: the edge type as the store has it.
         relation: rows are nodes of `target`, columns nodes of `source`.
         source, target: node types.
+        weight: float32 (E,) of the edges, in the order of `relation.indices`; None for ones.
     """
 
     etype: EdgeType
     relation: Relation
     source: str
     target: str
+    weight: Tensor | None = None
 
     @property
     def name(self) -> str:
         """What reports call it: "view to item", "follows to user"."""
         return f"{self.etype[1]} to {self.target}"
+
+    def degree(self, dtype: torch.dtype) -> Tensor:
+        """The sum of the weights of each row's edges, (n,)."""
+        if self.weight is None:
+            return self.relation.degree_dst.to(dtype)
+        zeros = torch.zeros(self.relation.num_dst, dtype=dtype, device=self.weight.device)
+        return zeros.index_add_(0, self.relation.rows, self.weight.to(dtype))
+
+    def mean_scale(self, dtype: torch.dtype) -> Tensor:
+        """1 / degree, with 0 for rows without edges, (n,)."""
+        if self.weight is None:
+            return self.relation.scale_dst(-1.0, dtype)
+        degree = self.degree(dtype)
+        return torch.where(degree > 0, 1 / degree.clamp(min=torch.finfo(dtype).tiny), torch.zeros_like(degree))
 
 
 @dataclass(frozen=True)
@@ -46,11 +65,14 @@ class Relations:
             that of `(user, view, item)` has users as rows. Edge types that only reverse a behaviour are not repeated.
         num_nodes: nodes by type.
         target: the edge type of the behaviour that recommendations are for.
+        times: int64 µs (E,) by edge type, in the order of the relation's `indices`, for those that have times; the latest of
+            edges that occur more than once.
     """
 
     edges: Mapping[EdgeType, Relation]
     num_nodes: Mapping[str, int]
     target: EdgeType
+    times: Mapping[EdgeType, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_store(cls, store: GraphStore) -> Relations:
@@ -66,11 +88,13 @@ class Relations:
             {etype: Relation.from_dgl(graph, etype) for etype in etypes},
             {ntype: graph.num_nodes(ntype) for ntype in graph.ntypes},
             ("user", store.target_behavior, "item"),
+            {etype: _times(graph, etype) for etype in etypes if "timestamp" in graph.edges[etype].data},
         )
 
     def to(self, device: torch.device) -> Relations:
         """Copy to a device."""
-        return Relations({e: relation.to(device) for e, relation in self.edges.items()}, self.num_nodes, self.target)
+        edges, times = ({e: one.to(device) for e, one in parts.items()} for parts in (self.edges, self.times))
+        return Relations(edges, self.num_nodes, self.target, times)
 
     @property
     def behaviors(self) -> list[str]:
@@ -110,18 +134,40 @@ class Relations:
             found += [etype for etype in matches if etype not in empty]
         return list(dict.fromkeys(found))
 
-    def messages(self, names: Sequence[str] | None, where: str) -> list[Message]:
+    def messages(
+        self, names: Sequence[str] | None, where: str, half_life_days: float | None = None
+    ) -> list[Message]:
         """Both directions of the edge types named; a symmetric relation within one type has one direction.
 
+        Args:
+            names, where: as `select`.
+            half_life_days: weigh every edge that has a time by 0.5^(age / half-life), age counting back from the latest edge
+                of all; None weighs all alike.
+
         Raises:
-            ConfigError: as `select`.
+            ConfigError: as `select`, or a half-life is given and no edge has a time.
         """
-        found = []
+        found, weights = [], {} if half_life_days is None else self._recency(half_life_days, where)
         for etype in self.select(names, where):
-            relation, (left, _, right) = self.edges[etype], etype
-            found.append(Message(etype, relation, source=right, target=left))
-            if left != right or not is_symmetric(relation):
-                found.append(Message(etype, relation.transpose(), source=left, target=right))
+            relation, weight, (left, _, right) = self.edges[etype], weights.get(etype), etype
+            found.append(Message(etype, relation, right, left, weight))
+            if left != right or not is_symmetric(relation) or weight is not None:
+                other = None if weight is None else weight[relation.t_edges]
+                found.append(Message(etype, relation.transpose(), left, right, other))
+        return found
+
+    def _recency(self, half_life_days: float, where: str) -> dict[EdgeType, Tensor]:
+        known = {etype: times[times != NO_TIME] for etype, times in self.times.items()}
+        latest = max((int(times.max()) for times in known.values() if len(times)), default=None)
+        if latest is None:
+            raise ConfigError(
+                f"{where}: half_life_days needs timestamps, and no edge of the store has one; leave it out, or build from a log "
+                "with times"
+            )
+        found = {}
+        for etype, times in self.times.items():
+            age = torch.where(times != NO_TIME, latest - times, torch.zeros_like(times)).double() / 86_400e6  # µs in a day
+            found[etype] = torch.exp2(-age / half_life_days).float()
         return found
 
     def social(self, name: str, where: str) -> Relation:
@@ -158,6 +204,16 @@ class Relations:
             f"{name} ({source} to {target}, {relation.num_edges:,} edges)"
             for (source, name, target), relation in self.edges.items()
         )
+
+
+def _times(graph: Any, etype: EdgeType) -> Tensor:
+    """The latest time of each distinct edge, in the order of `Relation.from_dgl(graph, etype).indices`."""
+    source, target = (end.numpy().astype(np.int64) for end in graph.edges(etype=etype))
+    times = graph.edges[etype].data["timestamp"].numpy()
+    key = source * graph.num_nodes(etype[2]) + target
+    order = np.lexsort((times, key))
+    last = np.flatnonzero(np.append(np.diff(key[order]) > 0, True)) if len(key) else order
+    return torch.from_numpy(times[order[last]])
 
 
 def is_symmetric(relation: Relation) -> bool:

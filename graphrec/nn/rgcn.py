@@ -69,7 +69,7 @@ class RelationalConv(nn.Module):
     def means(self, messages: list[Message], x: dict[str, Tensor]) -> dict[str, tuple[list[int], Tensor]]:
         """For each target type, which messages reach it and the means (n, R_t, D) that they bring."""
         dtype = torch.float64 if x["user"].dtype == torch.float64 else torch.float32
-        left = [message.relation.scale_dst(-1.0, dtype) for message in messages]
+        left = [message.mean_scale(dtype) for message in messages]
         stacked = propagate(messages, x, left, combine="stack")
         return {t: ([r for r, m in enumerate(messages) if m.target == t], z) for t, z in stacked.items()}
 
