@@ -45,6 +45,7 @@ SOCIAL = {
     "mhcn": Recipe("mhcn", {"num_layers": 2}, TRAIN),
     "diffnet": Recipe("diffnet", {"num_layers": 2}, TRAIN),
     "graph-filter": Recipe("graph-filter"),
+    "social-graph-filter": Recipe("social-graph-filter"),
     "lightgcn-residual": Recipe("lightgcn", {"num_layers": 2, "residual": {"weight": 1.0}}, TRAIN),
     "social-lightgcn-residual": Recipe("social-lightgcn", {"num_layers": 2, "residual": {"weight": 1.0}}, TRAIN),
 }

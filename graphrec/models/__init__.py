@@ -20,6 +20,7 @@ MODELS: dict[str, str] = {
     "graph-filter": "graphrec.models.graph_filter:GraphFilter",
     "bpr-mf": "graphrec.models.mf:BPRMatrixFactorisation",
     "lightgcn": "graphrec.models.lightgcn:LightGCN",
+    "social-graph-filter": "graphrec.models.social_filter:SocialGraphFilter",
     "social-lightgcn": "graphrec.models.social:SocialLightGCN",
     "diffnet": "graphrec.models.social:DiffNet",
     "mhcn": "graphrec.models.social:MHCN",
