@@ -29,6 +29,7 @@ _PUBLIC = {
     "with_new_items": "graphrec.retrieval.unseen",
     "add_features": "graphrec.features.write",
     "similar": "graphrec.retrieval.answer",
+    "recommend_friends": "graphrec.retrieval.friends",
     "export": "graphrec.retrieval.export",
     "load_config": "graphrec.config",
     "RunConfig": "graphrec.config",

@@ -25,6 +25,7 @@ PUBLIC = [
     "read_log",
     "recommend",
     "recommend_new_user",
+    "recommend_friends",
     "similar",
     "train",
     "tune",

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Quiet, command
+from graphrec.cli.output import Debug, Json, Output, Quiet, command
 
 EXAMPLES = (
     "graphrec recommend runs/demo u00017 u00042 --k 5",
@@ -14,6 +14,7 @@ EXAMPLES = (
     "graphrec recommend runs/demo --all --out recommendations.parquet",
     "graphrec recommend runs/demo --history i00003,i00017",
     "graphrec recommend runs/demo u00017 --new-items new.csv",
+    "graphrec recommend runs/social u00017 --friends --k 5",
 )
 
 
@@ -26,15 +27,16 @@ def recommend(
     k: Annotated[int, typer.Option("--k", "-k", help="Items per user.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Keep items the user already knows.")] = False,
     all_users: Annotated[bool, typer.Option("--all", help="Recommend to every user; needs --out.")] = False,
+    friends: Annotated[bool, typer.Option("--friends", help="Recommend users to befriend, not items.")] = False,
     out: Annotated[Optional[str], typer.Option("--out", "-o", help="The Parquet file for --all.")] = None,  # noqa: UP045
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
     history: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--history", metavar="ID,ID,...", help="A new user: the items chosen so far."),
     ] = None,
-    friends: Annotated[
+    like: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--friends", metavar="ID,ID,...", help="A new user: known users whose taste is near."),
+        typer.Option("--like", metavar="ID,ID,...", help="A new user: known users whose taste is near."),
     ] = None,
     text: Annotated[
         Optional[str],  # noqa: UP045
@@ -53,12 +55,14 @@ def recommend(
     debug: Debug = False,
 ) -> None:
     """Recommend items to users, by original id."""
-    is_new = any(part is not None for part in (history, friends, text, fallback))
+    is_new = any(part is not None for part in (history, like, text, fallback))
     if [all_users, bool(users), is_new].count(True) != 1:
-        rule = "give either user ids, or --all, or a new user by --history, --friends, --text or --fallback"
+        rule = "give either user ids, or --all, or a new user by --history, --like, --text or --fallback"
         raise typer.BadParameter(rule, param_hint="USER...")
     if all_users != bool(out):
         raise typer.BadParameter("--all and --out FILE.parquet go together", param_hint="--out")
+    if friends and all_users:
+        raise typer.BadParameter("--friends answers for the users given, not for --all", param_hint="--friends")
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.retrieval.answer import recommend as recommend_to
         from graphrec.retrieval.answer import recommend_all
@@ -74,7 +78,7 @@ def recommend(
         if is_new:
             from graphrec.retrieval.unseen import open_store, recommend_new_user
 
-            known = {"history": _ids(history), "friends": _ids(friends), "text": text or "", "fallback": fallback}
+            known = {"history": _ids(history), "friends": _ids(like), "text": text or "", "fallback": fallback}
             frame = recommend_new_user(source, k, **known, store=open_store(run) if text else None)
             io.table(f"new user, by {frame['by'][0]}", frame.columns, frame.rows())
             io.result({"run": run, "k": k, "by": frame["by"][0], "items": frame.drop("by").to_dicts()})
@@ -85,6 +89,9 @@ def recommend(
             io.result({"run": run, "k": k, "file": out, "rows": rows})
             return
         users = list(dict.fromkeys(users))
+        if friends:
+            _befriend(io, run, users, k, not include_seen)
+            return
         lists = recommend_to(source, users, k, not include_seen).partition_by("user_id", maintain_order=True)
         if len(lists) < len(users):
             io.note(
@@ -99,3 +106,14 @@ def recommend(
 
 def _ids(given: str | None) -> list[str]:
     return [] if given is None else [part.strip() for part in given.split(",") if part.strip()]
+
+
+def _befriend(io: Output, run: str, users: list[str], k: int, exclude_known: bool) -> None:
+    from graphrec.retrieval.friends import recommend_friends
+
+    found = recommend_friends(run, users, k, exclude_known=exclude_known)
+    parts = found.partition_by("user_id", maintain_order=True)
+    for part in parts:
+        io.table(f"friends for {part['user_id'][0]}", part.columns[1:], part.drop("user_id").rows())
+    answers = [{"user_id": part["user_id"][0], "friends": part.drop("user_id").to_dicts()} for part in parts]
+    io.result({"run": run, "k": k, "users": answers})

@@ -31,6 +31,7 @@ AUXILIARY: dict[str, str] = {
     "item-graph": "graphrec.losses.constraint:ItemGraph",
     "kl": "graphrec.losses.autoencoder:KL",
     "edge-reconstruction": "graphrec.losses.autoencoder:EdgeReconstruction",
+    "hierarchical-mi": "graphrec.losses.mutual:HierarchicalMutualInformation",
 }
 
 LIST_LOSSES: dict[str, str] = {

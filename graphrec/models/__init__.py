@@ -30,6 +30,12 @@ MODELS: dict[str, str] = {
     "xsimgcl": "graphrec.models.xsimgcl:XSimGCL",
     "vgae": "graphrec.models.vgae:VGAE",
     "pinsage": "graphrec.models.pinsage:PinSAGE",
+    "social-graph-filter": "graphrec.models.social_filter:SocialGraphFilter",
+    "social-lightgcn": "graphrec.models.social:SocialLightGCN",
+    "diffnet": "graphrec.models.social:DiffNet",
+    "mhcn": "graphrec.models.social:MHCN",
+    "mb-cgcn": "graphrec.models.behaviors:MBCGCN",
+    "mbgcn": "graphrec.models.behaviors:MBGCN",
     "composed": "graphrec.models.composed:Composed",
 }
 

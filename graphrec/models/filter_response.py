@@ -166,7 +166,6 @@ class _Judge:
         signal = torch.from_numpy(self._rows.T.toarray())  # (I, B)
         self._linear = (interactions.to_items(interactions.to_users(signal)) / max(largest**2, 1e-30)).T.contiguous()
         self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
-        self._discount = 1 / np.log2(np.arange(2, _LIST_LENGTH + 2))
 
     def quality(self, response: Response, values: torch.Tensor, directions: torch.Tensor) -> np.ndarray:
         """Recall@20 + NDCG@20 of each user, float64 (B,)."""
@@ -175,13 +174,25 @@ class _Judge:
             analysis, synthesis = factors([replace(response, smooth_share=1.0)], self._kept, values, directions)
             self._flat = key, torch.from_numpy(self._rows @ analysis) @ synthesis.T
         scores = torch.lerp(self._linear, self._flat[1], response.smooth_share)
-        k = min(_LIST_LENGTH, scores.shape[1])
-        _, listed = select_topk(scores, k, self._rows.indptr, self._rows.indices)
-        listed = listed.numpy()
-        users = np.repeat(np.arange(len(listed)), k)
-        hits = np.asarray(self._truth[users, listed.ravel()]).reshape(listed.shape) != 0
-        hits &= listed >= 0
-        wanted = np.diff(self._truth.indptr)
-        ideal = np.cumsum(self._discount)[np.minimum(wanted, _LIST_LENGTH) - 1]
-        gain = (hits * self._discount[:k]).sum(axis=1) / ideal
-        return hits.sum(axis=1) / wanted + gain
+        return list_quality(scores, self._rows, self._truth)
+
+
+def list_quality(scores: torch.Tensor, seen: sp.csr_matrix, truth: sp.csr_matrix) -> np.ndarray:
+    """Recall@20 + NDCG@20 of each user, float64 (B,).
+
+    Args:
+        scores: float32 (B, I).
+        seen: (B, I), what no list may hold; columns ascending.
+        truth: (B, I), what the lists should hold; at least one item in every row.
+    """
+    discount = 1 / np.log2(np.arange(2, _LIST_LENGTH + 2))
+    k = min(_LIST_LENGTH, scores.shape[1])
+    _, listed = select_topk(scores, k, seen.indptr, seen.indices)
+    listed = listed.numpy()
+    users = np.repeat(np.arange(len(listed)), k)
+    hits = np.asarray(truth[users, listed.ravel()]).reshape(listed.shape) != 0
+    hits &= listed >= 0
+    wanted = np.diff(truth.indptr)
+    ideal = np.cumsum(discount)[np.minimum(wanted, _LIST_LENGTH) - 1]
+    gain = (hits * discount[:k]).sum(axis=1) / ideal
+    return hits.sum(axis=1) / wanted + gain

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphrec.models.trained import TrainedRecommender, TrainedSettings
+from graphrec.models.trained import TrainedRecommender
+from graphrec.models.trained_settings import TrainedSettings
 from graphrec.nn.gat import GATSettings
 
 

@@ -17,7 +17,8 @@ from graphrec.errors import ConfigError
 from graphrec.losses.batch import Batch
 from graphrec.losses.ratings import LevelCrossEntropy, LevelCrossEntropySettings
 from graphrec.models.parts import Part
-from graphrec.models.trained import InputSettings, TrainedRecommender
+from graphrec.models.trained import TrainedRecommender
+from graphrec.models.trained_settings import InputSettings
 from graphrec.nn.gcmc import GCMCEncoder, GCMCEncoderSettings, RatingGraph, RatingHead, RatingHeadSettings
 from graphrec.progress import SILENT, Reporter
 

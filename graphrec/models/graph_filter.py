@@ -97,12 +97,13 @@ class GraphFilter(Recommender):
         responses: list[Response],
     ) -> None:
         self._train, self._interactions = train, interactions
+        self._histories = train  # what is filtered
         self._values, self._directions, self.responses = values, directions, responses
         self._linear_weight = (1 - smooth_share(responses)) / max(float(values[0]) ** 2, 1e-30)
         self._analysis, self._synthesis = factors(responses, train, values, directions)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
-        return self._filtered(self._train[users])
+        return self._filtered(self._histories[users])
 
     def _item_scores(self, items: np.ndarray) -> torch.Tensor:
         """The answer to a history of the one item."""
@@ -133,10 +134,10 @@ class GraphFilter(Recommender):
         does beyond them is left out.
         """
         _ = self.catalogue
-        user, item = [self._train @ self._analysis], [self._synthesis.numpy()]
+        user, item = [self._histories @ self._analysis], [self._synthesis.numpy()]
         if self._linear_weight:
             weights = self._linear_weight * self._values.square()
-            user.append(self._train @ (self._directions * weights).numpy())
+            user.append(self._histories @ (self._directions * weights).numpy())
             item.append(self._directions.numpy())
         return {"user": np.concatenate(user, axis=1), "item": np.concatenate(item, axis=1)}
 

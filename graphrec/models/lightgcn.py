@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from graphrec.models.trained import TrainedRecommender, TrainedSettings
+from graphrec.models.trained import TrainedRecommender
+from graphrec.models.trained_settings import TrainedSettings
 
 
 class LightGCNSettings(TrainedSettings):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphrec.models.trained import TrainedRecommender, TrainedSettings
+from graphrec.models.trained import TrainedRecommender
+from graphrec.models.trained_settings import TrainedSettings
 
 
 class BPRMatrixFactorisation(TrainedRecommender):

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from graphrec.models.trained import TrainedRecommender, TrainedSettings
+from graphrec.models.trained import TrainedRecommender
+from graphrec.models.trained_settings import TrainedSettings
 
 
 class PinSAGEModelSettings(TrainedSettings):

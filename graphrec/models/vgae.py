@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from graphrec.losses.batch import Batch
-from graphrec.models.trained import TrainedRecommender, TrainedSettings
+from graphrec.models.trained import TrainedRecommender
+from graphrec.models.trained_settings import TrainedSettings
 from graphrec.nn.autoencoder import VGAESettings as EncoderSettings
 from graphrec.nn.masking import without_pairs
 from graphrec.ops import Relation

@@ -11,10 +11,12 @@ An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and t
 A head may have `observe(train)`, called once with the training matrix (U, I) before the first step.
 An encoder that keeps the rules in `graphrec.ops.relation.Relation` says with `hops` how many of its layers read the relation,
 and is then trained on sampled neighbourhoods too (`train.batching = "sampled"`); one without `hops` only on the whole graph.
-An encoder that finds neighbours of its own has `prepare(relation)`, called once with the training graph, and
+An encoder that finds neighbours of its own has `observe(relation)`, called once with the training graph, and
 `neighbourhoods()`, which makes those of a batch (`graphrec.nn.pinsage`).
 With a method `layer` it computes the vectors of all nodes in bounded memory (`graphrec.nn.layerwise`).
 Inputs have `inputs()`, all rows, and `inputs.rows(users, items)`, the same rows of some nodes, with sparse gradients of tables.
+`out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for. One that reads more than the target
+behaviour has `prepare(relations, generator)` and `relation_weights` too: see `graphrec.nn.hetero`.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
 
@@ -42,6 +44,13 @@ ENCODERS: dict[str, str] = {
     "gae": "graphrec.nn.autoencoder:GAEEncoder",
     "vgae": "graphrec.nn.autoencoder:VGAEEncoder",
     "pinsage": "graphrec.nn.pinsage:PinSAGEEncoder",
+    "joint-lightgcn": "graphrec.nn.hetero:JointLightGCN",
+    "rgcn": "graphrec.nn.rgcn:RGCNEncoder",
+    "fused": "graphrec.nn.fusion:FusedEncoder",
+    "diffnet": "graphrec.nn.social:DiffNetEncoder",
+    "cascade": "graphrec.nn.behaviors:CascadeEncoder",
+    "mbgcn": "graphrec.nn.behaviors:MBGCNEncoder",
+    "mhcn": "graphrec.nn.hypergraph:HypergraphEncoder",
 }
 
 HEADS: dict[str, str] = {

@@ -61,7 +61,7 @@ class PinSAGEEncoder(nn.Module):
         self._neighbourhoods: ImportantNeighbourhoods | None = None
         self._whole: Importance | None = None
 
-    def prepare(self, relation: Relation) -> None:
+    def observe(self, relation: Relation) -> None:
         """Walk the training graph; called once, before the first step."""
         s = self.settings
         walks = s.num_neighbors, s.num_layers, s.num_walks, s.walk_length
@@ -83,7 +83,7 @@ class PinSAGEEncoder(nn.Module):
         """Convolve.
 
         Args:
-            relation: the training graph given to `prepare`, or the `Importance` of a batch.
+            relation: the training graph given to `observe`, or the `Importance` of a batch.
             user_x, item_x: (U, D) and (I, D) inputs.
             users, items: int64, distinct: the rows wanted, both or neither; None for all.
 

@@ -39,7 +39,7 @@ def recommend(source: Source, users: Any, k: int = 10, exclude_seen: bool = True
         RunError: the folder holds no readable run or model.
     """
     model = open_model(source)
-    return model.recommend(_given(users, "user"), k, exclude_seen=exclude_seen)
+    return model.recommend(given_ids(users, "user"), k, exclude_seen=exclude_seen)
 
 
 def similar(source: Source, items: Any, k: int = 10) -> pl.DataFrame:
@@ -60,7 +60,7 @@ def similar(source: Source, items: Any, k: int = 10) -> pl.DataFrame:
         RunError: the folder holds no readable run or model.
     """
     model = open_model(source)
-    return model.similar(_given(items, "item"), k)
+    return model.similar(given_ids(items, "item"), k)
 
 
 def recommend_all(
@@ -106,7 +106,8 @@ def recommend_all(
     return rows
 
 
-def _given(ids: Any, kind: str) -> list[Any]:
+def given_ids(ids: Any, kind: str) -> list[Any]:
+    """Return one id or several as a list; none at all is a ConfigError."""
     values = [ids] if isinstance(ids, (str, int, np.integer)) else list(ids)
     if not values:
         raise ConfigError(f"no {kind} id is given; give at least one")

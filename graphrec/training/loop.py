@@ -112,6 +112,9 @@ class Loop:
         if self.position.best_epoch is not None:
             self._load_parameters(checkpoints.load(self._best)[0])
         self.finish()
+        weights = self.model.relation_weights()
+        if weights:
+            self.progress.note("relations: " + ", ".join(f"{name} {value:.3f}" for name, value in weights.items()))
         return self.position
 
     def finish(self) -> None:
@@ -156,6 +159,9 @@ class Loop:
         record = {"epoch": at.epoch, "step": at.steps, "loss": mean, "learning_rate": rate}
         if self.validate and (at.epoch % self.settings.eval_every == 0 or at.epoch == self.settings.epochs):
             record["valid"] = self._validate(task)
+        if "valid" in record or at.epoch == self.settings.epochs:
+            weights = self.model.relation_weights()
+            record |= {"relations": {name: round(value, 4) for name, value in weights.items()}} if weights else {}
         times = {"train_seconds": at.train_seconds, "valid_seconds": at.valid_seconds}
         self.journal.record(at.steps, record | {key: round(value, 3) for key, value in times.items()})
         if self._checkpoint_is_due():

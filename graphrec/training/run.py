@@ -128,7 +128,8 @@ class Run:
 
         Returns:
             `epochs`, `steps` and `loss` of the last epoch, `train_seconds`, `valid_seconds`, and where there was a
-            validation `best_epoch` with its metrics as `valid`; a closed-form model has only `train_seconds`.
+            validation `best_epoch` with its metrics as `valid`; `relations`, how much each counts, where a model reads
+            several; a closed-form model has only `train_seconds`.
         """
         records = self.metrics()
         if not records or "epoch" not in records[-1]:
@@ -140,7 +141,8 @@ class Run:
         if validated:
             best = max(validated, key=lambda record: record["valid"][self.config.train["metric"]])
             result |= {"best_epoch": best["epoch"], "valid": best["valid"]}
-        return result
+        weighed = best if validated else last
+        return result | ({"relations": weighed["relations"]} if "relations" in weighed else {})
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, model={self.model.name!r})"

@@ -65,7 +65,7 @@ def invoke(*words: object) -> dict:
 
 @pytest.mark.parametrize(("words", "by"), [
     (("--history", "i0,i2"), "history"),
-    (("--friends", "u0, u2"), "friends"),
+    (("--like", "u0, u2"), "friends"),
     (("--text", "red apple"), "text"),
 ])  # fmt: skip
 def test_a_new_user_gets_apples(folder, words, by):

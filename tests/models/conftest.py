@@ -29,8 +29,10 @@ def make_store(
     *,
     titles: bool = False,
     weights: list[float] | None = None,
+    views: list[tuple] = (),
+    links: list[tuple] = (),
 ) -> GraphStore:
-    """Build a real store from (user id, item id) pairs."""
+    """Build a real store from (user id, item id) pairs, with views beside the interactions and links between users."""
     rows = train + test
     events = pl.DataFrame(
         {
@@ -42,9 +44,16 @@ def make_store(
             "split": ["train"] * len(train) + ["test"] * len(test),
         }
     )
+    if views:
+        columns = {"user_id": [user for user, _ in views], "item_id": [item for _, item in views]}
+        viewed = pl.DataFrame(columns).with_columns(behavior=pl.lit("view"), split=pl.lit("train"))
+        events = pl.concat([events, viewed], how="diagonal").with_columns(pl.col("weight").fill_null(1.0))
+    social = pl.DataFrame(links, schema=["src", "dst"], orient="row") if links else None
+    social = None if social is None else social.with_columns(weight=pl.lit(1.0, pl.Float32))
     ids = sorted({item for _, item in rows})
     items = pl.DataFrame({"item_id": ids, "title": [f"Title of {item}" for item in ids]}) if titles else None
-    return build(InteractionLog(events.lazy(), items=items), folder, split="given")
+    log = InteractionLog(events.lazy(), items=items, social=social)
+    return build(log, folder, split="given", target_behavior="interaction")
 
 
 def checkerboard() -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -66,9 +75,14 @@ def named(pairs: list[tuple[int, int]]) -> list[tuple[str, int]]:
 
 @pytest.fixture(scope="session")
 def board(tmp_path_factory: pytest.TempPathFactory) -> GraphStore:
-    """The checkerboard with titles: user index = number of the user, item index = number of the item."""
+    """The checkerboard with titles: user index = number of the user, item index = number of the item.
+
+    Users follow the two nearest of their colour, and have viewed what they took, so that models of several relations learn.
+    """
     train, test = checkerboard()
-    return make_store(tmp_path_factory.mktemp("stores") / "board", named(train), named(test), titles=True)
+    links = [(f"u{u:03d}", f"u{(u + step) % NUM_USERS:03d}") for u in range(NUM_USERS) for step in (-2, 2)]
+    folder = tmp_path_factory.mktemp("stores") / "board"
+    return make_store(folder, named(train), named(test), titles=True, views=named(train), links=links)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def made(request):
     relation = Relation.from_coo(rng.integers(0, 12, 40), rng.integers(0, 10, 40), NUM_USERS, NUM_ITEMS)
     settings = PinSAGESettings(num_layers=request.param, num_neighbors=2, num_walks=20)
     encoder = PinSAGEEncoder(settings, DIM, torch.Generator().manual_seed(1)).double()
-    encoder.prepare(relation)
+    encoder.observe(relation)
     return encoder, relation, torch.randn(NUM_USERS, DIM).double(), torch.randn(NUM_ITEMS, DIM).double()
 
 

@@ -1,0 +1,93 @@
+"""DiffNet: interests that spread along social links."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from graphrec.nn.relations import Relations
+from graphrec.ops import Relation, spmm
+from graphrec.settings import Settings
+
+
+class DiffNetSettings(Settings):
+    """Settings of the `diffnet` encoder."""
+
+    num_layers: int = Field(2, ge=1, le=16)
+    """K, steps of the diffusion; 2 is the paper's choice."""
+    transform: bool = False
+    """Whether a step has the paper's matrix W^k; the plain average is the released code's, and overfits less."""
+    social: str = "follows"
+    """Name of the relation between users."""
+
+
+class DiffNetEncoder(nn.Module):
+    """A user is what diffusion over the trusted users makes of the free vector, plus the mean of the items taken.
+
+    h_u^{k+1} = W^k [mean of h_v^k over the users v that u trusts ; h_u^k],  e_u = h_u^K + mean of x_i over the items i of u,
+    e_i = x_i. Without `transform` W^k is [I/2 ; I/2], the average of both.
+
+    Args:
+        settings: see `DiffNetSettings`.
+        dim: D of the inputs, and of what comes out.
+        generator: not used: W^k starts at the average too.
+
+    Source: Wu et al. 2019, "A Neural Influence Diffusion Model for Social Recommendation", arXiv:1904.10322, eq. 5-8. Linear,
+    as its released code is: no activation between the steps, and no features beside the free vectors.
+    """
+
+    Settings = DiffNetSettings
+
+    def __init__(
+        self, settings: DiffNetSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.settings, self.out_dim = settings or DiffNetSettings(), dim
+        steps = self.settings.num_layers if self.settings.transform else 0
+        half = torch.eye(dim) / 2
+        self.mix = nn.ParameterList([nn.Parameter(torch.cat([half, half])) for _ in range(steps)])  # (2 D, D) each
+
+    def prepare(self, relations: Relations, generator: torch.Generator) -> None:
+        """Take the links between users; a user's row gathers from those that the user points to.
+
+        Raises:
+            ConfigError: the store has no such links.
+        """
+        self._social = relations.social(self.settings.social, "encoder diffnet")
+        self._names = self.settings.social, relations.target[1]
+
+    def forward(
+        self,
+        relation: Relation,
+        user_x: Tensor,
+        item_x: Tensor,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Diffuse; arguments and result as of `HeteroEncoder.forward`."""
+        user = self._diffused(user_x)
+        if users is not None:
+            user = user.index_select(0, users)
+        user = user + spmm(relation, item_x, relation.scale_dst(-1.0, _dtype(item_x)), rows=users)
+        return user, item_x if items is None else item_x.index_select(0, items)
+
+    @torch.no_grad()
+    def relation_weights(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> dict[str, float]:
+        """The share of each part in the length of the users' vectors: what came along the links, and the items' mean."""
+        taken = spmm(relation, item_x, relation.scale_dst(-1.0, _dtype(item_x)))
+        lengths = [float(part.square().mean().sqrt()) for part in (self._diffused(user_x), taken)]
+        return {f"{name} to user": value / (sum(lengths) or 1.0) for name, value in zip(self._names, lengths, strict=True)}
+
+    def _diffused(self, h: Tensor) -> Tensor:
+        share = self._social.scale_dst(-1.0, _dtype(h))
+        for step in range(self.settings.num_layers):
+            if self.settings.transform:
+                h = torch.cat([spmm(self._social, h, share), h], dim=1) @ self.mix[step].to(h.dtype)
+            else:
+                h = spmm(self._social, h, share, alpha=0.5, z=h, beta=0.5)
+        return h
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

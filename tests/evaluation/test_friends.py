@@ -1,0 +1,85 @@
+"""Friends: ranked by common taste, links held out in pairs, measured on what was held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+import graphrec
+from graphrec.errors import ConfigError, RunError, StoreError, UnknownIdError, UnsupportedError
+from graphrec.evaluation.friends import evaluate_friends
+from graphrec.models.friends import hold_out_links, known_links, rank_friends
+from tests.models.conftest import NUM_USERS, checkerboard, make_store, named
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """The checkerboard whose users follow the two nearest of their colour, a quarter of the pairs held out, and a run."""
+    folder = tmp_path_factory.mktemp("friends")
+    every = [(f"u{u:03d}", f"u{(u + step) % NUM_USERS:03d}") for u in range(NUM_USERS) for step in (-2, 2)]
+    links = pl.DataFrame(every, schema=["src", "dst"], orient="row").with_columns(weight=pl.lit(1.0, pl.Float32))
+    kept, held = hold_out_links(links, 0.25, seed=1)
+    train, test = checkerboard()
+    store = make_store(folder / "store", named(train), named(test), links=kept.select("src", "dst").rows())
+    settings = {"epochs": 20, "batch_size": 64, "learning_rate": 0.05}
+    return store, kept, held, graphrec.train(store, "social-lightgcn", folder / "run", settings)
+
+
+def test_a_pair_of_users_is_held_out_with_both_directions(setting):
+    _, kept, held, _ = setting
+    assert len(kept) == 60 and len(held) == 20
+    pairs = [set(map(frozenset, side.select("src", "dst").rows())) for side in (kept, held)]
+    assert not pairs[0] & pairs[1]
+    with pytest.raises(StoreError, match="leaves one side empty"):
+        hold_out_links(held, 0.0)
+
+
+def test_friends_share_the_colour_and_are_never_oneself_or_known(setting):
+    _, kept, _, run = setting
+    users = [f"u{u:03d}" for u in range(NUM_USERS)]
+    listed = graphrec.recommend_friends(run, users, 5)
+    assert listed.columns == ["user_id", "rank", "friend_id", "score"] and len(listed) == 5 * NUM_USERS
+    pairs = listed.select("user_id", "friend_id").rows()
+    known = set(kept.select("src", "dst").rows())
+    assert not any(left == right or (left, right) in known or (right, left) in known for left, right in pairs)
+    assert np.mean([int(left[1:]) % 2 == int(right[1:]) % 2 for left, right in pairs]) > 0.95
+    whole = graphrec.recommend_friends(run, "u004", NUM_USERS - 1, exclude_known=False)
+    assert sorted(whole["friend_id"]) == sorted(set(users) - {"u004"})
+    assert graphrec.recommend_friends(run.folder, "u004", 3).equals(graphrec.recommend_friends(run, "u004", 3))
+
+
+def test_held_out_links_are_found_better_than_by_chance_and_counted_by_hand(setting):
+    store, _, held, run = setting
+    found = evaluate_friends(run.model, store, held, k=10)
+    assert found["recall@10"] > 0.4  # 19 of 39 others share the colour: half of them by taste alone, a quarter by chance
+    assert found["links"] == 20 and found["unknown_links"] == 0
+    strange = pl.concat([held, pl.DataFrame({"src": ["u000"], "dst": ["ghost"], "weight": [1.0]}, schema=held.schema)])
+    assert evaluate_friends(run.model, store, strange, k=10) == {**found, "unknown_links": 1}
+    ids, (indptr, indices) = store.ids("user"), known_links(store)
+    lists, _ = rank_friends(run.model, np.arange(NUM_USERS), 10, (indptr, indices))
+    recalls = []
+    for user in range(NUM_USERS):
+        name = ids.ids_of([user])[0]
+        truth = {right if left == name else left for left, right, _ in held.rows() if name in (left, right)}
+        if truth:
+            recalls.append(len(truth & set(ids.ids_of(lists[user]))) / len(truth))
+    assert found["recall@10"] == pytest.approx(np.mean(recalls)) and found["users"] == len(recalls)
+    with pytest.raises(StoreError, match="none of the 1 held-out links"):
+        evaluate_friends(run.model, store, strange[-1:], k=10)
+
+
+def test_what_cannot_be_answered_is_refused(setting, tmp_path):
+    store, _, _, run = setting
+    with pytest.raises(UnknownIdError, match="u0044"):
+        graphrec.recommend_friends(run, "u0044")
+    with pytest.raises(ConfigError, match=r"k must lie in 1\.\.39.*got 40"):
+        graphrec.recommend_friends(run, "u004", 40)
+    with pytest.raises(RunError, match="does not know who is linked; give store"):
+        graphrec.recommend_friends(run.model, "u004")
+    popularity = graphrec.models.create("popularity").fit(store)
+    with pytest.raises(UnsupportedError, match="popularity has no vectors of users"):
+        graphrec.recommend_friends(popularity, "u004", store=store)
+    plain = make_store(tmp_path / "plain", *map(named, checkerboard()))
+    with pytest.raises(ConfigError, match="friend recommendation needs the relation 'follows'"):
+        graphrec.recommend_friends(run.model, "u004", store=plain)
