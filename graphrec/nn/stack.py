@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from graphrec.nn.layer import RelationLayer, at_rows, check_features, relation_of
 from graphrec.ops import Relation
+from graphrec.ops.neighbourhood import SampledRelation
 from graphrec.settings import Settings
 
 ACTIVATIONS = {
@@ -112,6 +113,33 @@ class Stack(nn.Module):
                 kept.append(functional.normalize(part, dim=1) if self.normalize else part)
         return h if self.combine == "last" else torch.cat(kept, dim=1)
 
+    def propagate_sides(
+        self, relation: Relation, user_x: Tensor, item_x: Tensor, users: Tensor | None, items: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`propagate` of users and items as two node types, layer l on `relation.at_layer(l)`, which may be a sample.
+
+        Without self-loops it is the same as one pass over `relation.as_homogeneous()`.
+        """
+        states, asked = [user_x, item_x], (users, items)
+        kept = [[at_rows(state, rows)] for state, rows in zip(states, asked, strict=True)]
+        for index, layer in enumerate(self.layers):
+            is_last = layer is self.layers[-1]
+            part = relation.at_layer(index)
+            sides = part, part.transpose()
+            inputs = [functional.dropout(state, self.dropout, self.training) for state in states]
+            states = [
+                layer.propagate(sides[side], inputs[1 - side], inputs[side], asked[side] if is_last else None)
+                for side in (0, 1)
+            ]
+            if not is_last:
+                states = [ACTIVATIONS[self.activation](state) for state in states]
+            for side in (0, 1):
+                rows = states[side] if is_last else at_rows(states[side], asked[side])
+                kept[side].append(functional.normalize(rows, dim=1) if self.normalize else rows)
+        if self.combine == "last":
+            return states[0], states[1]
+        return torch.cat(kept[0], dim=1), torch.cat(kept[1], dim=1)
+
 
 class StackEncoder(nn.Module, ABC):
     """A stack of layers over users and items as nodes of one graph, in the form that trained models want.
@@ -134,6 +162,18 @@ class StackEncoder(nn.Module, ABC):
         self.settings = settings or self.Settings()
         self.stack = self._stack(dim, generator)
         self.out_dim = self.stack.out_dim
+
+    @property
+    def hops(self) -> int:
+        """How many layers read the relation.
+
+        Raises:
+            AttributeError: the stack has self-loops, whose weight beside edges that were not drawn is not known, so that it
+                cannot work on samples.
+        """
+        if self.stack.self_loops:
+            raise AttributeError(f"{type(self).__name__} works on samples with self_loops = false only")
+        return len(self.stack.layers)
 
     def forward(
         self,
@@ -163,6 +203,8 @@ class StackEncoder(nn.Module, ABC):
         for side, x, size in (("user_x", user_x, relation.num_dst), ("item_x", item_x, relation.num_src)):
             if tuple(x.shape) != (size, self.stack.in_dim):
                 raise ValueError(f"{name}: {side} must be ({size}, {self.stack.in_dim}), got {tuple(x.shape)}")
+        if isinstance(relation, SampledRelation):
+            return self.stack.propagate_sides(relation, user_x, item_x, users, items)
         rows = None if users is None else torch.cat([users, items + relation.num_dst])
         y = self.stack.propagate(relation.as_homogeneous(), torch.cat([user_x, item_x]), rows)
         num_users = relation.num_dst if users is None else len(users)

@@ -44,6 +44,36 @@ def test_with_every_edge_drawn_loss_and_gradients_are_those_of_the_whole_graph(n
             torch.testing.assert_close(left.to_dense(), right.to_dense(), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        {"name": "sage", "num_layers": 2},
+        {"name": "ngcf", "num_layers": 2},
+        {"name": "gcn", "num_layers": 2, "self_loops": False},
+        {"name": "gat", "num_layers": 2, "self_loops": False},
+    ],
+    ids=lambda encoder: encoder["name"],
+)
+def test_layered_encoders_give_the_same_with_every_edge_drawn(encoder, board):
+    model = prepared(board, {"encoder": encoder}, "composed")
+    settings = {"batch_size": 16, "batching": "sampled", "fanouts": [NUM_USERS] * 2}
+    sampled = make_sampler(model, parse(TrainSettings, settings, "train"))
+    full = make_sampler(model, parse(TrainSettings, {"batch_size": 16}, "train"))
+    for ours, theirs in zip(sampled.batches(0), full.batches(0), strict=True):
+        seeds = []
+        for batch in (ours, theirs):
+            model.network.eval()
+            model.network.train = lambda mode=True: model.network  # dropout would differ between the two
+            seeds.append(model.batch_loss(batch)[0])
+        torch.testing.assert_close(*seeds, rtol=1e-10, atol=1e-10)
+
+
+def test_self_loops_beside_samples_are_refused(board, tmp_path):
+    settings = {"encoder": {"name": "gcn", "self_loops": True}}
+    with pytest.raises(ConfigError, match="GCNEncoder.* needs the whole graph in every step"):
+        train(board, "composed", tmp_path / "run", {"batching": "sampled"}, model_settings=settings)
+
+
 def test_batches_are_drawn_alike_from_any_start(board):
     model = prepared(board, {"num_layers": 2})
     settings = {"batch_size": 16, "batching": "sampled", "fanouts": [2, 2]}
