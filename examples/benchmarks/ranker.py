@@ -6,7 +6,8 @@ DIR is a folder of atomic files with attributes and times (`ml-100k.inter`, `.us
 user is the test, the one before it validation. The retrieval learns from train; the ranker learns from the latest 5 % of each
 user's train, with the retrieval learned again on the rest, and both rank the full catalogue for every test user with train and
 validation items left out. With --validate the validation items take the place of the test items, which are not looked at: that
-is how `RANK` was chosen, among 5 % and 20 % held out, two learning rates and two dropouts.
+is how `RANK` was chosen, with one seed: 5 % held out against
+20 %, and the default rate and dropout against a smaller rate with a larger dropout.
 
 The p-values are of paired tests over users, each user's NDCG@10 averaged over the seeds: a sign-flip test with 100,000
 resamples and Student's t.

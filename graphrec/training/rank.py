@@ -114,7 +114,7 @@ class _Fit:
     settings: RankSettings
 
     def run(self, progress: Reporter) -> list[dict[str, Any]]:
-        """Train, leave the best weights in the model, and return a record for each epoch."""
+        """Train, leave the best weights in the model, and return a record for each epoch, 0 being the retrieval's own order."""
         settings, network = self.settings, self.model.network
         loss = resolve("list loss", LIST_LOSSES, settings.loss)
         order = np.random.default_rng(settings.seed).permutation(len(self.lists.users))
@@ -126,7 +126,7 @@ class _Fit:
         steps = -(-len(train) // settings.batch_size)
         rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * steps)
         best, best_value, best_epoch = copy.deepcopy(network.state_dict()), self._check(checks), 0
-        records: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = [{"epoch": 0, "step": 0, "valid": {settings.metric: best_value}}]
         progress.note(f"{len(train):,} lists to learn from, {num_checks:,} to check; retrieval alone: {best_value:.4f}")
         with torch.random.fork_rng([]), progress.task("Training the ranker", settings.epochs * steps, "steps") as task:
             for epoch in range(1, settings.epochs + 1):
