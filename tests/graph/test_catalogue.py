@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from graphrec.errors import StoreError
@@ -56,3 +57,14 @@ def test_shapes_must_fit(catalogue):
         Catalogue(**{**vars(catalogue), "item_counts": np.zeros(3)})
     with pytest.raises(ValueError, match="titles must hold 4"):
         Catalogue(**{**vars(catalogue), "titles": ["one"]})
+
+
+def test_new_items_take_their_place_among_the_ids():
+    users, items = IdMap.fit(["a", "b"], "user"), IdMap.fit([10, 20, 30], "item")
+    before = Catalogue(users, items, np.array([0, 2, 3]), np.array([0, 2, 1], np.int32), np.array([1, 1, 1]), ["x", "y", "z"])
+    after, old, new = before.with_items(pl.Series([25, 5]), ["q", "p"])
+    assert after.items.series.to_list() == [5, 10, 20, 25, 30]
+    assert old.tolist() == [1, 2, 4] and new.tolist() == [3, 0]
+    assert after.titles == ["p", "x", "y", "q", "z"]
+    assert after.item_counts.tolist() == [0, 1, 1, 0, 1]
+    assert after.seen_indices.tolist() == [1, 4, 2] and after.seen_matrix().toarray().tolist() == [[0, 1, 0, 0, 1], [0, 0, 1, 0, 0]]
