@@ -11,6 +11,7 @@ from graphrec.errors import ConfigError
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
+from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
 
 
@@ -162,7 +163,7 @@ class MBGCNEncoder(BehaviorEncoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Propagate; arguments and result as of `HeteroEncoder.forward`, with D (1 + B) columns."""
-        relations, dtype = self._all(relation), _dtype(item_x)
+        relations, dtype = self._all(relation), scale_dtype(item_x)
         left = self._user_scales(relations, dtype)
         degree = sum(one.degree_src for one in relations).to(dtype)  # of items, over all behaviours
         item_scale = torch.where(degree > 0, 1 / degree.clamp(min=1), torch.zeros_like(degree))
@@ -206,13 +207,9 @@ class MBGCNEncoder(BehaviorEncoder):
 
     def _alike(self, relation: Relation, s: Tensor) -> Tensor:
         """Average the layers of the walk from items to users to items."""
-        dtype = _dtype(s)
+        dtype = scale_dtype(s)
         transpose, total = relation.transpose(), s
         for _ in range(self.settings.num_layers):
             s = spmm(transpose, spmm(relation, s, relation.scale_dst(-1.0, dtype)), relation.scale_src(-1.0, dtype))
             total = total + s
         return total / (self.settings.num_layers + 1)
-
-
-def _dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

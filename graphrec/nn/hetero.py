@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from graphrec.nn.relations import Message, Relations
 from graphrec.ops import Relation, hetero_spmm, spmm
+from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
 
 _OWN_SCALE = 0.1  # standard deviation of embeddings that the encoder owns, as the inputs' default
@@ -130,7 +131,7 @@ class HeteroEncoder(nn.Module, ABC):
 
     def carry(self, x: dict[str, Tensor], messages: list[Message], combine: str = "sum") -> dict[str, Tensor]:
         """One hop: the mean of the neighbours along every message, summed or stacked by target type."""
-        left = [message.mean_scale(_scale_dtype(x)) for message in messages]
+        left = [message.mean_scale(scale_dtype(x["user"])) for message in messages]
         return propagate(messages, x, left, None, combine)
 
     def _inputs(self, user_x: Tensor, item_x: Tensor) -> dict[str, Tensor]:
@@ -171,7 +172,7 @@ class JointLightGCN(HeteroEncoder):
         weights = [self.settings.weights.get(message.etype[1], 1.0) for message in messages]
         degree: dict[str, Tensor] = {}
         for message, weight in zip(messages, weights, strict=True):
-            own = message.degree(_scale_dtype(x)) * weight
+            own = message.degree(scale_dtype(x["user"])) * weight
             degree[message.target] = degree.get(message.target, 0) + own
         scale = {n: torch.where(d > 0, d.clamp(min=1e-12).rsqrt(), torch.zeros_like(d)) for n, d in degree.items()}
         left = [scale[message.target] * weight for message, weight in zip(messages, weights, strict=True)]
@@ -191,7 +192,7 @@ def propagate(
     parts: dict[str, list[Tensor]] = {}
     nothing = [None] * len(messages)
     for message, one, other in zip(messages, left or nothing, right or nothing, strict=True):
-        weight = None if message.weight is None else message.weight.to(_scale_dtype(x))
+        weight = None if message.weight is None else message.weight.to(scale_dtype(x["user"]))
         y = spmm(message.relation, x[message.source], one, other, edge_weight=weight)
         parts.setdefault(message.target, []).append(y)
     return {ntype: torch.stack(ys, 1) if combine == "stack" else sum(ys) for ntype, ys in parts.items()}
@@ -216,7 +217,3 @@ def _kept_weights(message: Message, relation: Relation) -> Tensor | None:
         return message.weight
     keys, kept = (one.rows * one.num_src + one.indices for one in (whole, relation))
     return message.weight[torch.searchsorted(keys, kept)]
-
-
-def _scale_dtype(x: dict[str, Tensor]) -> torch.dtype:
-    return torch.float64 if x["user"].dtype == torch.float64 else torch.float32

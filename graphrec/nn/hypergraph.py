@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 from graphrec.nn.motifs import CHANNELS, averaging, motif_channels, to_scipy
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
+from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
 
 
@@ -93,7 +94,7 @@ class HypergraphEncoder(nn.Module):
 
     def _convolved(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sums over layers: channels (3, U, D), plain users (U, D) and items (I, D)."""
-        scale = relation.scale_dst(-0.5, _dtype(user_x)), relation.scale_src(-0.5, _dtype(user_x))
+        scale = relation.scale_dst(-0.5, scale_dtype(user_x)), relation.scale_src(-0.5, scale_dtype(user_x))
         transpose = relation.transpose()
         h = [self.gates[name](user_x) for name in CHANNELS]
         plain, item = self.gates["plain"](user_x), item_x
@@ -107,7 +108,7 @@ class HypergraphEncoder(nn.Module):
 
     def _hop(self, name: str, x: Tensor) -> Tensor:
         relation, weight = self._channels[name]
-        return spmm(relation, x, edge_weight=weight.to(_dtype(x)))
+        return spmm(relation, x, edge_weight=weight.to(scale_dtype(x)))
 
     def _mix(self, parts: Tensor) -> tuple[Tensor, Tensor]:
         """Attention over channels (C, U, D): the mix (U, D) and the shares (C, U)."""
@@ -128,7 +129,3 @@ class _Gate(nn.Module):
 
 def _glorot(rows: int, columns: int, generator: torch.Generator | None) -> Tensor:
     return nn.init.xavier_uniform_(torch.empty(rows, columns), generator=generator)
-
-
-def _dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -102,7 +102,7 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, relation, user_x, item_x, users, items, num_layers):  # type: ignore[no-untyped-def]
         ctx.parameters = relation, users, items, num_layers
-        hop = _Hop(relation, user_x.dtype)
+        hop = _Hop(relation, scale_dtype(user_x))
         user_h, item_h = user_x, item_x
         for _ in range(num_layers - 1):
             user_h, item_h = hop.users(item_h, user_x), hop.items(user_h, item_x)
@@ -116,7 +116,7 @@ class _Propagate(torch.autograd.Function):
         relation, users, items, num_layers = ctx.parameters
         share = 1.0 / (num_layers + 1)
         user_g, item_g = user_g.contiguous() * share, item_g.contiguous() * share
-        hop = _Hop(relation, user_g.dtype)
+        hop = _Hop(relation, scale_dtype(user_g))
         if users is None:
             user_h, item_h = hop.users(item_g, user_g), hop.items(user_g, item_g)
         else:

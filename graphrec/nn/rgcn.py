@@ -12,6 +12,7 @@ from graphrec.errors import ConfigError
 from graphrec.nn.hetero import HeteroEncoder, HeteroSettings, propagate, shares
 from graphrec.nn.relations import Message
 from graphrec.ops import Relation
+from graphrec.ops.spmm import scale_dtype
 
 
 class RGCNSettings(HeteroSettings):
@@ -68,8 +69,7 @@ class RelationalConv(nn.Module):
 
     def means(self, messages: list[Message], x: dict[str, Tensor]) -> dict[str, tuple[list[int], Tensor]]:
         """For each target type, which messages reach it and the means (n, R_t, D) that they bring."""
-        dtype = torch.float64 if x["user"].dtype == torch.float64 else torch.float32
-        left = [message.mean_scale(dtype) for message in messages]
+        left = [message.mean_scale(scale_dtype(x["user"])) for message in messages]
         stacked = propagate(messages, x, left, combine="stack")
         return {t: ([r for r, m in enumerate(messages) if m.target == t], z) for t, z in stacked.items()}
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
+from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
 
 
@@ -69,25 +70,21 @@ class DiffNetEncoder(nn.Module):
         user = self._diffused(user_x)
         if users is not None:
             user = user.index_select(0, users)
-        user = user + spmm(relation, item_x, relation.scale_dst(-1.0, _dtype(item_x)), rows=users)
+        user = user + spmm(relation, item_x, relation.scale_dst(-1.0, scale_dtype(item_x)), rows=users)
         return user, item_x if items is None else item_x.index_select(0, items)
 
     @torch.no_grad()
     def relation_weights(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> dict[str, float]:
         """The share of each part in the length of the users' vectors: what came along the links, and the items' mean."""
-        taken = spmm(relation, item_x, relation.scale_dst(-1.0, _dtype(item_x)))
+        taken = spmm(relation, item_x, relation.scale_dst(-1.0, scale_dtype(item_x)))
         lengths = [float(part.square().mean().sqrt()) for part in (self._diffused(user_x), taken)]
         return {f"{name} to user": value / (sum(lengths) or 1.0) for name, value in zip(self._names, lengths, strict=True)}
 
     def _diffused(self, h: Tensor) -> Tensor:
-        share = self._social.scale_dst(-1.0, _dtype(h))
+        share = self._social.scale_dst(-1.0, scale_dtype(h))
         for step in range(self.settings.num_layers):
             if self.settings.transform:
                 h = torch.cat([spmm(self._social, h, share), h], dim=1) @ self.mix[step].to(h.dtype)
             else:
                 h = spmm(self._social, h, share, alpha=0.5, z=h, beta=0.5)
         return h
-
-
-def _dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

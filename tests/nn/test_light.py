@@ -47,3 +47,16 @@ def test_rows_of_one_side_alone_are_refused():
     relation = Relation.from_coo([0], [0], 1, 1)
     with pytest.raises(ValueError, match="both users and items, or neither"):
         LightGCNEncoder()(relation, torch.ones(1, 2), torch.ones(1, 2), users=torch.tensor([0]))
+
+
+def test_bfloat16_inputs_propagate_like_float32_ones():
+    rng = np.random.default_rng(0)
+    relation = Relation.from_coo(rng.integers(0, 30, 200), rng.integers(0, 20, 200), NUM_USERS, NUM_ITEMS)
+    user, item = torch.randn(NUM_USERS, 32), torch.randn(NUM_ITEMS, 32)
+    rounded = [side.bfloat16().requires_grad_() for side in (user, item)]
+    encoder = LightGCNEncoder(LightGCNSettings(num_layers=2))
+    got, expected = encoder(relation, *rounded), encoder(relation, *(side.detach().float() for side in rounded))
+    for left, right in zip(got, expected, strict=True):
+        torch.testing.assert_close(left.float(), right, rtol=0.02, atol=0.02)
+    sum(side.float().sum() for side in got).backward()
+    assert all(torch.isfinite(side.grad).all() for side in rounded)
