@@ -18,4 +18,7 @@ LINK_MODELS: dict[str, str] = {
 
 LAYERS: dict[str, str] = {
     "gcn": "graphrec.nn.autoencoder:GraphConvolution",
+    "sage": "graphrec.nn.sage:SAGELayer",
+    "gat": "graphrec.nn.gat:GATLayer",
+    "gatv2": "graphrec.nn.gat:GATv2Layer",
 }

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from graphrec.errors import ConfigError, LogError, RunError
-from graphrec.link import LINK_MODELS
+from graphrec.link import LAYERS, LINK_MODELS
 from graphrec.link.evaluate import create, create_all, evaluate, predict_links
 from graphrec.link.heuristics import symmetric_adjacency
 from graphrec.link.suggest import suggest
@@ -137,6 +137,12 @@ def test_a_loss_that_is_not_finite_stops_with_a_message(graph):
 def test_the_mlp_decoder_and_the_deeper_encoders_learn_too(graph):
     for settings in ({"decoder": "mlp"}, {"num_layers": 3, "dropout": 0.1}, {"num_layers": 1, "activation": "none"}):
         assert predict_links(graph, "gae", {**FAST, **settings}, metrics=["auc"]).test["auc"] > 0.95
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer_can_encode(layer, graph):
+    made = create("vgae", {**FAST, "layer": layer, "learning_rate": 0.01}).fit(graph)
+    assert evaluate(made, graph, "test")["auc"] > 0.95
 
 
 def test_suggestions_are_new_links_within_the_clique(graph, fitted):
