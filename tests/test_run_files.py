@@ -16,11 +16,12 @@ RUNS = sorted((Path(__file__).parent.parent / "examples" / "runs").glob("*.toml"
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_a_run_file_is_valid_and_named_after_its_model(path):
     config = load_config(path)
-    assert config.model.name == path.stem and path.stem in MODELS
-    assert create(config.model.name, config.model.settings).name == path.stem
+    assert config.model.name in MODELS and f"{path.stem}-".startswith(f"{config.model.name}-")
+    assert create(config.model.name, config.model.settings).name == config.model.name
     data = Path(config.log.path)
-    assert data.parent == Path("data") and find_card(data.name).name == data.name
-    assert config.paths.run == f"runs/{path.stem}-{data.name}" and config.paths.store == f"stores/{data.name}"
+    name = "demo" if data == Path("datasets/demo/events.parquet") else find_card(data.name).name
+    assert name == "demo" or data == Path("data") / name
+    assert config.paths.run == f"runs/{path.stem}-{name}" and config.paths.store == f"stores/{name}"
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ") and "arXiv:" in path.read_text(encoding="utf-8").split("[paths]")[0]
 
