@@ -68,6 +68,11 @@ def checkerboard() -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     return train, test
 
 
+def neighbours() -> list[tuple[int, int]]:
+    """Users follow the two nearest of their colour."""
+    return [(user, (user + step) % NUM_USERS) for user in range(NUM_USERS) for step in (-2, 2)]
+
+
 def named(pairs: list[tuple[int, int]]) -> list[tuple[str, int]]:
     """User ids as text, item ids as integers with gaps."""
     return [(f"u{user:03d}", 1000 + 7 * item) for user, item in pairs]
@@ -80,7 +85,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> GraphStore:
     Users follow the two nearest of their colour, and have viewed what they took, so that models of several relations learn.
     """
     train, test = checkerboard()
-    links = [(f"u{u:03d}", f"u{(u + step) % NUM_USERS:03d}") for u in range(NUM_USERS) for step in (-2, 2)]
+    links = [(f"u{left:03d}", f"u{right:03d}") for left, right in neighbours()]
     folder = tmp_path_factory.mktemp("stores") / "board"
     return make_store(folder, named(train), named(test), titles=True, views=named(train), links=links)
 

@@ -20,6 +20,7 @@ from tests.models.conftest import (
     is_trained,
     learn,
     make_store,
+    neighbours,
 )
 
 EVERY = sorted(MODELS)
@@ -107,12 +108,14 @@ def test_recommendations_are_sorted_and_carry_ids_scores_and_titles(name, board,
 @pytest.mark.parametrize("name", CLOSED_FORM)
 def test_relabelling_permutes_the_scores(name, board, tmp_path):
     # The graph filter chooses its shape on items held out at random, by position; a fixed shape leaves the model itself.
-    fixed = {"graph-filter": {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.3}}.get(name)
+    shape = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.3}
+    fixed = {"graph-filter": shape, "social-graph-filter": {**shape, "social_share": 0.4}}.get(name)
     rng = np.random.default_rng(11)
     new_user, new_item = rng.permutation(NUM_USERS), rng.permutation(NUM_ITEMS)
     train, test = checkerboard()
     renamed = [[(int(new_user[user]), int(new_item[item])) for user, item in pairs] for pairs in (train, test)]
-    other = create(name, fixed).fit(make_store(tmp_path / "store", *renamed))
+    links = [(int(new_user[left]), int(new_user[right])) for left, right in neighbours()]
+    other = create(name, fixed).fit(make_store(tmp_path / "store", *renamed, links=links))
     permuted = other.score(new_user)[:, new_item]
     torch.testing.assert_close(permuted, create(name, fixed).fit(board).score(ALL_USERS), rtol=1e-4, atol=1e-5)
 
