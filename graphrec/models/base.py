@@ -174,7 +174,7 @@ class Recommender(ABC):
             ConfigError: a history is empty.
             UnsupportedError: the model cannot place a new user.
         """
-        return self._fold_in(self._histories(histories))
+        return self._fold_in(self._history_matrix(histories))
 
     def recommend_to_new(self, histories: Sequence[Iterable[Any]], k: int = 10, *, exclude_seen: bool = True) -> pl.DataFrame:
         """Return the `k` best items for users that are not in the training data, from what they have chosen.
@@ -191,7 +191,7 @@ class Recommender(ABC):
             UnknownIdError, ConfigError, UnsupportedError: as in `fold_in`.
         """
         _check_list_length(k, self.catalogue.num_items, "items")
-        matrix = self._histories(histories)
+        matrix = self._history_matrix(histories)
         seen = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)) if exclude_seen else (None, None)
         items, values = _select(self._fold_in(matrix), k, seen)
         everyone = IdMap(pl.Series(np.arange(len(histories), dtype=np.int64)), "history")
@@ -259,7 +259,7 @@ class Recommender(ABC):
             f"{self.name} is trained step by step, not fitted in closed form; use graphrec.train(store, {self.name!r})"
         )
 
-    def _histories(self, histories: Sequence[Iterable[Any]]) -> sp.csr_matrix:
+    def _history_matrix(self, histories: Sequence[Iterable[Any]]) -> sp.csr_matrix:
         """Item ids per user as ones (B, I)."""
         found = [np.unique(self.catalogue.items.index_of(_as_ids(history))) for history in histories]
         for number, items in enumerate(found):
