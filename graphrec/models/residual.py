@@ -54,7 +54,7 @@ class Residual:
 
     def __init__(self, settings: ResidualSettings) -> None:
         self.settings = settings
-        self._filter = GraphFilter(settings.filter)
+        self.filter = GraphFilter(settings.filter)
         self._users = np.empty(0, np.int64)
         self._filter_spread = self._trained_spread = 1.0
 
@@ -70,9 +70,9 @@ class Residual:
             ConfigError: a training weight is negative.
         """
         progress.note(f"residual: the graph filter with weight {self.settings.weight:g}, fixed while the model trains")
-        self._filter.fit(store, seed=seed, progress=progress)
-        self._users = sample_users(self._filter.catalogue, seed)
-        self._filter_spread = spread(self._filter.score, self._users)
+        self.filter.fit(store, seed=seed, progress=progress)
+        self._users = sample_users(self.filter.catalogue, seed)
+        self._filter_spread = spread(self.filter.score, self._users)
 
     def measure(self, score: Callable[[np.ndarray], Tensor]) -> None:
         """Measure sigma_e of a fitted residual.
@@ -89,11 +89,11 @@ class Residual:
             scores: <e_u, e_i>, float32 (B, I) on the CPU; overwritten.
             users: int64 (B,), dense user indices.
         """
-        return self._added(scores, self._filter.score(users))
+        return self._added(scores, self.filter.score(users))
 
     def add_for_new(self, scores: Tensor, histories: sp.csr_matrix) -> Tensor:
         """Return s for users that training never saw, from the trained model's own scores (B, I) and histories (B, I)."""
-        return self._added(scores, self._filter._fold_in(histories))
+        return self._added(scores, self.filter._fold_in(histories))
 
     def _added(self, scores: Tensor, filtered: Tensor) -> Tensor:
         scores.div_(self._trained_spread)
@@ -102,7 +102,7 @@ class Residual:
     def state(self) -> dict[str, Tensor | np.ndarray]:
         """The filter and the two deviations, by names that begin with `residual.`."""
         spreads = np.array([self._trained_spread, self._filter_spread])
-        return {_PREFIX + name: array for name, array in {**self._filter._state(), "spreads": spreads}.items()}
+        return {_PREFIX + name: array for name, array in {**self.filter._state(), "spreads": spreads}.items()}
 
     def restore(self, state: dict[str, Tensor], catalogue: Catalogue) -> None:
         """Take over what `state` gave; other names are left alone.
@@ -115,9 +115,9 @@ class Residual:
             KeyError: a part is missing.
         """
         self._trained_spread, self._filter_spread = state[_PREFIX + "spreads"].tolist()
-        self._filter.catalogue = catalogue
+        self.filter.catalogue = catalogue
         own = {name.removeprefix(_PREFIX): array for name, array in state.items() if name.startswith(_PREFIX)}
-        self._filter._restore(own)
+        self.filter._restore(own)
 
 
 def sample_users(catalogue: Catalogue, seed: int) -> np.ndarray:

@@ -154,6 +154,12 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         if self._residual:
             self._residual.measure(self._own_scores)
 
+    def add_residual(self, residual: Residual) -> None:
+        """Score and rank a finished model with a fitted residual from now on, as if its settings had asked for it."""
+        residual.measure(self._own_scores)
+        self._residual = residual
+        self.settings = self.settings.model_copy(update={"residual": residual.settings.model_dump()})
+
     @torch.no_grad()
     def relation_weights(self) -> dict[str, float]:
         """How much each relation counts in a prepared model, by "<relation> to <node type>"; empty where there is but one."""

@@ -117,3 +117,20 @@ def test_a_model_without_its_residual_is_refused(pair, board, tmp_path):
     header.write_text(json.dumps(values))
     with pytest.raises(RunError, match="does not fit the model"):
         load_model(tmp_path / "model")
+
+
+def test_a_residual_added_later_scores_and_saves_like_one_of_the_settings(pair, board, tmp_path):
+    """The trained part does not depend on the residual, so it may come after training."""
+    plain, whole = pair
+    again = load_model(_saved(plain, tmp_path / "plain"))
+    residual = Residual(ResidualSettings(weight=0.7))
+    residual.fit(board, seed=0)
+    again.add_residual(residual)
+    torch.testing.assert_close(again.score(ALL_USERS), whole.score(ALL_USERS))
+    loaded = load_model(_saved(again, tmp_path / "sum"))
+    assert torch.equal(loaded.score(ALL_USERS), again.score(ALL_USERS))
+
+
+def _saved(model, folder):
+    model.save(folder)
+    return folder
