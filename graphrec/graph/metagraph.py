@@ -55,7 +55,7 @@ def plot_metagraph(info: GraphInfo, path: str | os.PathLike[str], title: str = "
     for ntype, (x, y) in places.items():
         axes.add_patch(_circle(x, y, node_color(ntype)))
         axes.text(x, y, f"{ntype}\n{info.nodes[ntype]:,}", color="white", ha="center", va="center", fontsize=12, weight="bold")
-    figure.suptitle(title or "Node types and edge types", fontsize=13, weight="bold", color=INK, y=0.985)
+    figure.suptitle(title or "Node types and edge types", fontsize=13, weight="bold", color=INK, y=0.985, parse_math=False)
     save_picture(figure, path)
 
 
@@ -141,7 +141,8 @@ def _arrow(axes: Any, points: Sequence[tuple[float, float]], lane: int, edges: i
 
 def _label(axes: Any, place: tuple[float, float], text: str, lane: int) -> None:
     box = {"boxstyle": "round,pad=0.18", "facecolor": "white", "edgecolor": "none"}
-    axes.text(*place, text, ha="center", va="center", fontsize=9.5, linespacing=1.15, color=INK, bbox=box, zorder=3 + lane)
+    axes.text(*place, text, ha="center", va="center", fontsize=9.5, linespacing=1.15, color=INK, bbox=box, zorder=3 + lane,
+              parse_math=False)  # fmt: skip
 
 
 def _rim(place: tuple[float, float], towards: tuple[float, float]) -> tuple[float, float]:
