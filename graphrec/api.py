@@ -79,6 +79,7 @@ def benchmark(
     metrics: str | Sequence[str] = ("recall", "ndcg"),
     validate: bool = False,
     device: str | None = None,
+    ablate: str | None = None,
     progress: Reporter = SILENT,
 ) -> Benchmark:
     """Measure models on data sets, every pair with every seed in a fresh process, and write tables with paired tests.
@@ -99,17 +100,19 @@ def benchmark(
         metrics: names of registered metrics.
         validate: measure on a validation part of the training items; the test items are then not looked at.
         device: where to train; None takes a run file's own, else the GPU where there is one.
+        ablate: "relations" adds, for each model that reads several edge types or features of one store, a row without each of
+            them; the paired tests are then those of these rows against their full models.
         progress: receives the cells.
 
     Raises:
-        ConfigError: a model, setting or metric is unknown, or a name comes twice.
+        ConfigError: a model, setting or metric is unknown, a name comes twice, or there is nothing to leave out.
         LogError: there is no such data folder.
         RunError: another process is at work in `folder`, or the disk is full.
     """
     from graphrec.benchmarking.contest import contest, contestants
 
     rows = contestants(models, _read_contender)
-    return contest(data, rows, folder, seeds, first_seed, k, metrics, validate, device, progress)
+    return contest(data, rows, folder, seeds, first_seed, k, metrics, validate, device, progress, ablate)
 
 
 def _read_contender(name: str) -> Contender:

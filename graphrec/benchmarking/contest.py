@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from graphrec.benchmarking.ablation import ablated_rows, losses
 from graphrec.benchmarking.data import labels
 from graphrec.benchmarking.grid import Cell, run_grid
 from graphrec.benchmarking.plan import Contender, Fusion, Protocol, Row, check_rows
-from graphrec.benchmarking.report import write_reports
+from graphrec.benchmarking.report import tests, write_reports
 from graphrec.benchmarking.summary import Benchmark, compare_rows, summarise
 from graphrec.errors import ConfigError, LogError
 from graphrec.evaluation.settings import EvaluateSettings
@@ -58,6 +59,7 @@ def contest(
     validate: bool,
     device: str | None,
     progress: Reporter = SILENT,
+    ablate: str | None = None,
 ) -> Benchmark:
     """Measure the rows and write the tables; arguments and errors as for `graphrec.api.benchmark`."""
     if seeds < 1 or first_seed < 0:
@@ -70,7 +72,10 @@ def contest(
             raise LogError(
                 f"no such data folder: {source}; give a graph store, or a folder with train.txt and test.txt"
             )
-    named, path = labels(folders), Path(folder)
+    named, path, origins = labels(folders), Path(folder), {}
+    if ablate is not None:
+        rows, origins = ablated_rows(rows, ablate, folders, progress)
+        check_rows(rows)
     cells: list[Cell] = []
     try:
         with progress.task("Benchmark", total=len(named) * len(rows) * seeds, unit="cells") as task:
@@ -80,6 +85,8 @@ def contest(
     except KeyboardInterrupt:
         progress.note("interrupted; finished cells are kept, the same command goes on")
         raise
-    summaries, comparisons = summarise(cells), compare_rows(cells, protocol, progress)
-    files = write_reports(path, protocol, cells, summaries, comparisons)
-    return Benchmark(path, protocol, cells, summaries, comparisons, files)
+    pairs = [(origin.full, label) for label, origin in origins.items()] or None
+    summaries, comparisons = summarise(cells), compare_rows(cells, protocol, progress, pairs)
+    tested = losses(comparisons, origins) if origins else tests(comparisons)
+    files = write_reports(path, protocol, cells, summaries, comparisons, tested)
+    return Benchmark(path, protocol, cells, summaries, comparisons, files, tested)

@@ -15,6 +15,7 @@ from graphrec.atomic import atomic_file
 from graphrec.errors import ConfigError, RunError
 from graphrec.graph import manifest
 from graphrec.graph.build import build
+from graphrec.graph.heterograph import reverse_name
 from graphrec.graph.store import GraphStore
 from graphrec.logs.read import read_split_folder
 from graphrec.logs.table import InteractionLog
@@ -123,9 +124,22 @@ def prepare_selection(data: Data, stores: Path, progress: Reporter) -> GraphStor
 
 
 def _fingerprint(store: GraphStore) -> str:
+    """Of the events, and of links and features where the store has any: whatever a model can learn from."""
     names = [*(f"splits/{side}.parquet" for side in ("train", "valid", "test")), "ids/user.parquet", "ids/item.parquet"]
     known = store.manifest.files
-    return hashlib.sha256("".join(known[name].sha256 for name in names if name in known).encode()).hexdigest()
+    digest = hashlib.sha256("".join(known[name].sha256 for name in names if name in known).encode())
+    behaviors = {name for behavior in store.behaviors for name in (behavior, reverse_name(behavior))}
+    links = [etype for etype in store.canonical_etypes if etype[1] not in behaviors]
+    graph = store.graph() if links else None
+    for etype in links:
+        digest.update(repr(etype).encode())
+        data = graph.edges[etype].data
+        for part in (*graph.edges(etype=etype), *(data[name] for name in sorted(data))):
+            digest.update(part.numpy().tobytes())
+    for ntype in store.node_types:
+        for name in store.features(ntype):
+            digest.update(f"{ntype}.{name}".encode() + store.feature(ntype, name)[0].tobytes())
+    return digest.hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -26,19 +26,30 @@ _COST = ("fit_seconds", "total_seconds", "peak_mb", "fit_peak_mb", "evaluate_pea
          "threads")  # fmt: skip
 
 
+Table = tuple[list[str], list[list[Any]]]  # head and lines
+
+
 def write_reports(
-    folder: Path, protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], comparisons: Sequence[Comparison]
+    folder: Path,
+    protocol: Protocol,
+    cells: Sequence[Cell],
+    rows: Sequence[Summary],
+    comparisons: Sequence[Comparison],
+    tested: Table | None = None,
 ) -> dict[str, Path]:
     """Write all files, each whole or not at all, and return their paths by the names in `FILES`.
+
+    `tested` is the table of the comparisons as people read it, with the data set first in each line; None takes that of `tests`.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
+    tested = tests(comparisons) if tested is None else tested
     texts = {
         "cells": cells_csv(cells),
         "comparisons": comparisons_csv(comparisons),
-        "markdown": markdown(protocol, rows, comparisons),
-        "html": html(protocol, cells, rows, comparisons),
+        "markdown": markdown(protocol, rows, tested),
+        "html": html(protocol, cells, rows, tested),
     }
     for name, text in texts.items():
         with atomic_file(folder / FILES[name], RunError) as temporary:
@@ -67,18 +78,18 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
     ))  # fmt: skip
 
 
-def markdown(protocol: Protocol, rows: Sequence[Summary], comparisons: Sequence[Comparison]) -> str:
+def markdown(protocol: Protocol, rows: Sequence[Summary], tested: Table) -> str:
     """The table, the failures and the paired tests as Markdown."""
     parts = [_method(protocol), _markdown_table(*table(rows))]
     errors = failures(rows)
     if errors:
         parts += ["Failed:", "\n".join(f"- {data}, `{row}`, seed {seed}: {error}" for data, row, seed, error in errors)]
-    if comparisons:
-        parts += [_tests(), _markdown_table(*tests(comparisons))]
+    if tested[1]:
+        parts += [_tests(), _markdown_table(*tested)]
     return "\n\n".join(parts) + "\n"
 
 
-def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], comparisons: Sequence[Comparison]) -> str:
+def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], tested: Table) -> str:
     """The same as one page without other files, with a picture per data set."""
     sections: list[str] = []
     for data in dict.fromkeys(row.data for row in rows):
@@ -89,11 +100,10 @@ def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], com
         errors = failures(own)
         if errors:
             sections += ["<h3>Failed</h3>", html_table(("model", "seed", "why"), [error[1:] for error in errors])]
-        pairs = [one for one in comparisons if one.data == data]
+        pairs = [line[1:] for line in tested[1] if line[0] == data]
         if pairs:
-            head, body = tests(pairs)
-            sections += ["<h3>Paired tests</h3>", html_table(head[1:], [line[1:] for line in body])]
-    if comparisons:
+            sections += ["<h3>Paired tests</h3>", html_table(tested[0][1:], pairs)]
+    if tested[1]:
         sections.append(html_note(_tests()))
     sections += ["<h2>How it was measured</h2>", html_note(_method(protocol)), html_note(_machine(cells))]
     title = "Benchmark of " + ", ".join(dict.fromkeys(row.row for row in rows))
@@ -101,7 +111,7 @@ def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], com
     return html_page(title, f"{done} of {len(cells)} cells are finished; {len(protocol.seeds)} seeds.", sections)
 
 
-def table(rows: Sequence[Summary]) -> tuple[list[str], list[list[Any]]]:
+def table(rows: Sequence[Summary]) -> Table:
     """Head and lines of the main table."""
     metrics = metric_names(row.mean for row in rows)
     lines = []
@@ -114,7 +124,7 @@ def table(rows: Sequence[Summary]) -> tuple[list[str], list[list[Any]]]:
     return ["data", "model", "seeds", *metrics, "fit s", "total s", "peak MB", "note"], lines
 
 
-def tests(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]]:
+def tests(comparisons: Sequence[Comparison]) -> Table:
     """Head and lines of the table of paired tests."""
     head = ["data", "A", "B", "metric", "B - A", "95% from", "to", "p", "p (Holm)", "p t-test", "better"]
     lines = []
@@ -155,7 +165,8 @@ def _method(protocol: Protocol) -> str:
 def _tests() -> str:
     return (
         "Paired over users, each user's metric averaged over seeds first: 95% bootstrap interval, two-sided sign-flip permutation "
-        "test, the same adjusted for all pairs of the data set by Holm's method, and the paired t-test. Better: adjusted p < 0.05."
+        "test, the same adjusted for all tested pairs of the data set by Holm's method, and the paired t-test. Better: adjusted p < 0.05. "
+        "In an ablation the loss is the full model less the one without the part, and each is tested against its full model."
     )
 
 

@@ -57,7 +57,7 @@ class Comparison:
         data, a, b: labels.
         users, seeds: how many went into it.
         difference: means, interval and p-values; see `graphrec.evaluation.compare.Difference`.
-        p_holm: `difference.p_permutation` adjusted for all pairs of the data set in this metric.
+        p_holm: `difference.p_permutation` adjusted for all tested pairs of the data set in this metric.
     """
 
     data: str
@@ -78,8 +78,9 @@ class Benchmark:
         protocol: how it was measured.
         cells: every cell, data set by data set.
         rows: the table.
-        comparisons: paired tests.
+        comparisons: paired tests; of an ablation each row against its full model.
         files: name to path of what was written: cells, comparisons, markdown, html.
+        tested: head and lines of the table of the comparisons; of an ablation that of the losses.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class Benchmark:
     rows: list[Summary]
     comparisons: list[Comparison]
     files: dict[str, Path]
+    tested: tuple[list[str], list[list[Any]]] = field(repr=False)
 
     @property
     def failures(self) -> list[Cell]:
@@ -114,8 +116,10 @@ def summarise(cells: Iterable[Cell]) -> list[Summary]:
     return [_summary(data, row, group) for (data, row), group in groups.items()]
 
 
-def compare_rows(cells: Sequence[Cell], protocol: Protocol, progress: Reporter) -> list[Comparison]:
-    """Test every pair of rows of each data set on the users that both were measured on."""
+def compare_rows(
+    cells: Sequence[Cell], protocol: Protocol, progress: Reporter, pairs: Sequence[tuple[str, str]] | None = None
+) -> list[Comparison]:
+    """Test every pair of rows of each data set, or those of `pairs`, on the users that both were measured on."""
     found: list[Comparison] = []
     for data in dict.fromkeys(cell.data for cell in cells):
         by_row: dict[str, dict[int, Cell]] = {}
@@ -123,7 +127,8 @@ def compare_rows(cells: Sequence[Cell], protocol: Protocol, progress: Reporter) 
             if cell.data == data and cell.result is not None:
                 by_row.setdefault(cell.row, {})[cell.seed] = cell
         of_data: list[Comparison] = []
-        for a, b in combinations(by_row, 2):
+        both = combinations(by_row, 2) if pairs is None else [pair for pair in pairs if set(pair) <= by_row.keys()]
+        for a, b in both:
             seeds = sorted(by_row[a].keys() & by_row[b].keys())
             if seeds:
                 progress.note(f"{data}: paired tests of {a} and {b}")

@@ -12,6 +12,7 @@ EXAMPLES = (
     "graphrec benchmark --data data/gowalla --models popularity,graph-filter,lightgcn --seeds 3 --out benchmarks/gowalla",
     "graphrec benchmark --data stores/a --data stores/b --models runs/tune/best.toml,graph-filter --validate",
     "graphrec benchmark --data data/gowalla --models sum:graph-filter+lightgcn --k 10,20 --metrics recall,ndcg",
+    "graphrec benchmark --data stores/music --models social-lightgcn --ablate relations --seeds 3",
 )
 
 
@@ -37,6 +38,10 @@ def benchmark(
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
         typer.Option("--device", help="Where to train: auto, cpu, cuda or cuda:N."),
     ] = None,
+    ablate: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--ablate", help="relations: also without each edge type and each feature, tested against the whole."),
+    ] = None,
     seed: Seed = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -48,7 +53,7 @@ def benchmark(
     """
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.api import benchmark as run_benchmark
-        from graphrec.benchmarking.report import table, tests
+        from graphrec.benchmarking.report import table
         from graphrec.errors import ConfigError
 
         try:
@@ -65,11 +70,12 @@ def benchmark(
             metrics=[name.strip() for name in metrics.split(",")],
             validate=validate,
             device=device,
+            ablate=ablate,
             progress=io.reporter,
         )
         io.table("Benchmark", *table(result.rows))
         if result.comparisons:
-            io.table("Per user, paired", *tests(result.comparisons))
+            io.table("Per user, paired" if ablate is None else "What leaving it out loses, per user, paired", *result.tested)
         io.line(f"written to {', '.join(str(path) for path in result.files.values())}")
         io.result(result.to_dict())
         if result.failures:

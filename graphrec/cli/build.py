@@ -19,6 +19,7 @@ EXAMPLES = (
     "graphrec build --config graphrec.toml",
     "graphrec build events.csv --out stores/shop --column user_id=userId --column item_id=sku",
     "graphrec build 'logs/*.jsonl.gz' --out stores/shop --split time --test 0.2 --k-core 5",
+    "graphrec build plays.csv --items artists.csv --social friends.csv --triples tags.csv --media cover=covers.npy",
 )
 
 
@@ -43,6 +44,17 @@ def build(
     ] = None,
     items: Annotated[str | None, typer.Option("--items", help="Table of item titles, texts and attributes.")] = None,
     users: Annotated[str | None, typer.Option("--users", help="Table of user attributes.")] = None,
+    social: Annotated[str | None, typer.Option("--social", help="Links between users: src, dst, weight.")] = None,
+    triples: Annotated[
+        str | None, typer.Option("--triples", help="Knowledge of items: head, relation, tail.")
+    ] = None,
+    item_relations: Annotated[
+        str | None, typer.Option("--item-relations", help="Links between items: src, relation, dst.")
+    ] = None,
+    media: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--media", metavar="NAME=FILE", help="Vectors of items, Parquet or .npy; may be repeated."),
+    ] = None,
     duplicates: Annotated[
         str | None, typer.Option("--duplicates", help="first, last, sum, max, mean or keep, for repeated events.")
     ] = None,
@@ -72,9 +84,10 @@ def build(
 
         run_file = load_config(config)
         path = log if log is None or len(log) > 1 else log[0]
-        flags = {"path": path, "format": format, "query": query, "items": items, "users": users}
-        columns = _columns(column or [])
-        log_settings = _override(run_file.log, {**flags, "duplicates": duplicates, "columns": columns}, "[log]")
+        flags = {"path": path, "format": format, "query": query, "duplicates": duplicates}
+        flags |= {"columns": _columns(column or []), "media": dict(_pairs(media or [], "--media", "image=covers.npy"))}
+        flags |= {"items": items, "users": users, "social": social, "triples": triples, "item_relations": item_relations}
+        log_settings = _override(run_file.log, flags, "[log]")
         parts = {"method": split, "valid": valid, "test": test, "seed": seed}
         chosen = {"split": parts, "k_core": k_core, "target_behavior": target, "min_weight": min_weight}
         settings = _override(run_file.build, chosen, "[build]")
@@ -94,11 +107,17 @@ def build(
 
 def _columns(given: list[str]) -> dict[str, str | int]:
     """Read `--column name=source`; a source of digits is a position, for files without header."""
+    pairs = _pairs(given, "--column", "user_id=userId")
+    return {name: int(source) if source.isdecimal() else source for name, source in pairs}
+
+
+def _pairs(given: list[str], option: str, example: str) -> list[tuple[str, str]]:
+    """Read the NAME=SOURCE of an option that may be repeated."""
     pairs = [text.partition("=") for text in given]
     for text, (name, _, source) in zip(given, pairs, strict=True):
         if not name or not source:
-            raise typer.BadParameter(f"{text!r} is not NAME=SOURCE, such as user_id=userId", param_hint="--column")
-    return {name: int(source) if source.isdecimal() else source for name, _, source in pairs}
+            raise typer.BadParameter(f"{text!r} is not NAME=SOURCE, such as {example}", param_hint=option)
+    return [(name, source) for name, _, source in pairs]
 
 
 def _override(settings: Settings, flags: dict[str, Any], where: str) -> Settings:
@@ -115,6 +134,8 @@ def _override(settings: Settings, flags: dict[str, Any], where: str) -> Settings
 
 
 def _show(io: Output, manifest: Manifest) -> None:
+    from graphrec.graph.sides import MENDS
+
     backwards = {f"rev_{behavior}" for behavior in manifest.behaviors}
     edges = [edge for edge in manifest.edges if edge.source == "user" or edge.relation not in backwards]
     io.table(
@@ -143,9 +164,18 @@ def _show(io: Output, manifest: Manifest) -> None:
     if manifest.users_kept_whole:
         io.line(f"{manifest.users_kept_whole:,} users have no held-out event; all of theirs are in training")
     dropped = [
-        *(("event", reason, count) for reason, count in manifest.left_out.items()),
-        *(("log row", reason, count) for reason, count in manifest.log_rejected.items()),
-        *(("side table row", reason, count) for reason, count in manifest.side_rejected.items()),
+        *(("event", reason, count, "") for reason, count in manifest.left_out.items()),
+        *(("log row", reason, count, "") for reason, count in manifest.log_rejected.items()),
+        *(
+            ("side table row", reason, count, MENDS.get(reason.partition(": ")[2], ""))
+            for reason, count in manifest.side_rejected.items()
+        ),
     ]
     if dropped:
-        io.table("Not used", ("what", "why", "count"), dropped)
+        io.table("Not used", ("what", "why", "count", "mend"), dropped)
+    for edge in edges:
+        if not edge.edges:
+            io.line(
+                f"the relation {edge.relation} ({edge.source} to {edge.target}) has no edges: no row of its table fits the "
+                "training graph; the rows and reasons are in rejected.parquet of the store"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from graphrec.atomic import atomic_file
-from graphrec.errors import StoreError, UnknownIdError, nearest
+from graphrec.errors import StoreError, UnknownIdError
 
 Ids = Sequence[Any] | np.ndarray | pl.Series
 
@@ -158,15 +159,23 @@ class IdMap:
         hint = self._nearest(distinct[0])
         return UnknownIdError(f"{noun} {named} {count} not among the {len(self):,} known {self.name}s{hint}")
 
-    def _nearest(self, value: Any) -> str:
+    def near(self, value: Any, count: int = 3) -> list[Any]:
+        """Return the known ids nearest to `value`, by distance for integers and by spelling for text; at most `count`."""
         if len(self) == 0:
-            return ""
+            return []
         wanted = self._cast(pl.Series([value]))
         centre = 0 if wanted[0] is None else int(self._ids.search_sorted(wanted)[0])
         if self.dtype == pl.Int64 and wanted[0] is not None:
-            around = self._ids.slice(max(centre - 1, 0), 2)
-            return f"; the nearest known id is {min(around, key=lambda known: abs(known - wanted[0]))}"
-        return nearest(value, self._ids.slice(max(centre - _NEAREST_WINDOW // 2, 0), _NEAREST_WINDOW))
+            around = self._ids.slice(max(centre - count, 0), 2 * count).to_list()
+            return sorted(around, key=lambda known: (abs(known - wanted[0]), known))[:count]
+        window = self._ids.slice(max(centre - _NEAREST_WINDOW // 2, 0), _NEAREST_WINDOW).cast(pl.String).to_list()
+        return difflib.get_close_matches(str(value), window, n=count)
+
+    def _nearest(self, value: Any) -> str:
+        near = self.near(value, 1)
+        if not near:
+            return ""
+        return f"; the nearest known id is {near[0]}" if isinstance(near[0], int) else f"; did you mean {near[0]!r}?"
 
 
 def distinct(keys: np.ndarray) -> np.ndarray:

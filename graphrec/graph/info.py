@@ -32,6 +32,11 @@ class RelationInfo:
         distinct: distinct (source, target) pairs.
         density: distinct / (source nodes × target nodes).
         sources, targets: nodes with at least one edge.
+        isolated_sources, isolated_targets: nodes of the type without any.
+        mean_source_degree, mean_target_degree: distinct / nodes of the type.
+        reciprocity: share of the distinct pairs (a, b), a ≠ b, whose (b, a) is one too; None between two node types, and where
+            there is no such pair.
+        loops: distinct pairs of a node with itself; 0 between two node types.
         source_degrees, target_degrees: quantile (as text, "0.5") to degree over all nodes of the type, of distinct pairs.
     """
 
@@ -43,6 +48,12 @@ class RelationInfo:
     density: float
     sources: int
     targets: int
+    isolated_sources: int
+    isolated_targets: int
+    mean_source_degree: float
+    mean_target_degree: float
+    reciprocity: float | None
+    loops: int
     source_degrees: dict[str, float]
     target_degrees: dict[str, float]
 
@@ -180,6 +191,8 @@ def _relation_info(
     sizes = store.manifest.nodes[source], store.manifest.nodes[target]
     pairs = distinct(rows.astype(np.int64) * sizes[1] + columns)
     degree = np.bincount(pairs // sizes[1], minlength=sizes[0]), np.bincount(pairs % sizes[1], minlength=sizes[1])
+    reached = [int((side > 0).sum()) for side in degree]
+    reciprocity, loops = _reciprocity(pairs, sizes[0]) if source == target else (None, 0)
     return RelationInfo(
         source=source,
         relation=relation,
@@ -187,11 +200,25 @@ def _relation_info(
         edges=len(rows),
         distinct=len(pairs),
         density=len(pairs) / (sizes[0] * sizes[1]) if len(pairs) else 0.0,
-        sources=int((degree[0] > 0).sum()),
-        targets=int((degree[1] > 0).sum()),
+        sources=reached[0],
+        targets=reached[1],
+        isolated_sources=sizes[0] - reached[0],
+        isolated_targets=sizes[1] - reached[1],
+        mean_source_degree=len(pairs) / sizes[0] if sizes[0] else 0.0,
+        mean_target_degree=len(pairs) / sizes[1] if sizes[1] else 0.0,
+        reciprocity=reciprocity,
+        loops=loops,
         source_degrees=_quantiles(degree[0]),
         target_degrees=_quantiles(degree[1]),
     )
+
+
+def _reciprocity(pairs: np.ndarray, size: int) -> tuple[float | None, int]:
+    """The share of pairs a * size + b (n,), ascending, that occur both ways, loops apart, and the number of loops."""
+    left, right = pairs // size, pairs % size
+    apart = left != right
+    both = np.isin(right[apart] * size + left[apart], pairs)
+    return (float(both.mean()) if len(both) else None), int((~apart).sum())
 
 
 def _quantiles(degree: np.ndarray) -> dict[str, float]:

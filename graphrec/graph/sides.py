@@ -16,6 +16,23 @@ NEW_ITEMS = "item-new"
 """Where a store keeps what the log says of items without a training event, as if it were a node type: they are no nodes of the
 graph, but with text or media they can be recommended (`graphrec.features`)."""
 
+MENDS = {
+    "user not in training": "give the user an event, lower k_core, or correct the id",
+    "item not in training": "give the item an event, lower k_core, or correct the id",
+    "user linked to itself": "remove the row; a link joins two users",
+    "item linked to itself": "remove the row; a link joins two items",
+    "triple from a node to itself": "remove the row; head and tail are two nodes",
+    "link listed before": "keep one row a link",
+    "triple listed before": "keep one row a triple",
+    "user listed before": "keep one row a user",
+    "item listed before": "keep one row an item",
+    "src or dst missing or no such kind of id": "fill in both ends, as the log writes its ids",
+    "no head or tail": "fill in both ends",
+    "no relation": "name the relation of the row",
+    "vector not finite": "replace NaN and infinite values",
+}
+"""Why a row of a side table was not used, and what to do about it."""
+
 
 @dataclass
 class SideTables:
@@ -102,7 +119,8 @@ def _new_rows(table: pl.DataFrame, ids: IdMap) -> pl.DataFrame:
 
 def _add_social(sides: SideTables, table: pl.DataFrame, users: IdMap) -> None:
     source, target = users.find(table["src"]), users.find(table["dst"])
-    bad = {"user not in training": (source < 0) | (target < 0), "user linked to itself": source == target}
+    bad = {"src or dst missing or no such kind of id": _empty(table["src"], table["dst"])}
+    bad |= {"user not in training": (source < 0) | (target < 0), "user linked to itself": source == target}
     bad["link listed before"] = _repeated(source, target)
     good = sides.reject("social", table, bad)
     weight = table["weight"].cast(pl.Float32).fill_null(1.0).to_numpy()[good]
@@ -112,7 +130,8 @@ def _add_social(sides: SideTables, table: pl.DataFrame, users: IdMap) -> None:
 def _add_item_relations(sides: SideTables, table: pl.DataFrame, items: IdMap) -> None:
     source, target = items.find(table["src"]), items.find(table["dst"])
     names, code = _relation_codes(table["relation"])
-    bad = {"item not in training": (source < 0) | (target < 0), "no relation": code < 0}
+    bad = {"src or dst missing or no such kind of id": _empty(table["src"], table["dst"]), "no relation": code < 0}
+    bad |= {"item not in training": (source < 0) | (target < 0), "item linked to itself": source == target}
     bad["link listed before"] = _repeated(source, code, target)
     good = sides.reject("item_relations", table, bad)
     for number, relation in enumerate(names):
@@ -128,8 +147,8 @@ def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, listed: l
     lost = [(index < 0) & np.any([ids.find(ends) >= 0 for ids in cold], axis=0)
             for ends, index in ((head, head_item), (tail, tail_item))]  # fmt: skip
     names, code = _relation_codes(table["relation"])
-    empty = (head.is_null() | tail.is_null()).to_numpy()
-    bad = {"no head or tail": empty, "no relation": code < 0, "item not in training": lost[0] | lost[1]}
+    bad = {"no head or tail": _empty(head, tail), "no relation": code < 0, "item not in training": lost[0] | lost[1]}
+    bad["triple from a node to itself"] = (head == tail).fill_null(False).to_numpy()
     bad["triple listed before"] = _repeated(*table)
     good = sides.reject("triples", table, bad)
     text = head.dtype != tail.dtype
@@ -179,6 +198,10 @@ def _relation_codes(relation: pl.Series) -> tuple[list[str], np.ndarray]:
     relation = relation.cast(pl.String)
     names = relation.drop_nulls().unique().sort()
     return names.to_list(), relation.cast(pl.Enum(names)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def _empty(left: pl.Series, right: pl.Series) -> np.ndarray:
+    return (left.is_null() | right.is_null()).to_numpy()
 
 
 def _repeated(*columns: np.ndarray | pl.Series) -> np.ndarray:

@@ -181,11 +181,10 @@ def _finish(kind: str, frame: pl.DataFrame, types: dict[str, pl.DataType], sourc
     if kind == "social":
         weight = pl.col("weight").cast(pl.Float32, strict=False) if "weight" in frame else pl.lit(1.0, pl.Float32)
         finished = finished.with_columns(weight=weight.fill_nan(None).fill_null(1.0))
+    if kind in EDGE_TABLES:  # what is missing or repeated is counted with its row when the graph is built
+        return finished.select(EDGE_TABLES[kind])
     finished = finished.drop_nulls(list(columns))
-    if kind in EDGE_TABLES:
-        finished = finished.select(EDGE_TABLES[kind]).unique(maintain_order=True)
-    else:
-        finished = _typed(finished.unique(list(columns), keep="first", maintain_order=True))
+    finished = _typed(finished.unique(list(columns), keep="first", maintain_order=True))
     if finished.height < frame.height:
         source.progress.note(
             f"{kind}: {frame.height - finished.height:,} of {frame.height:,} rows lack an id or repeat one"

@@ -18,7 +18,7 @@ from graphrec.features.nodes import note_unused_features
 from graphrec.models.base import Recommender
 from graphrec.models.new_items import NewItems
 from graphrec.models.objective import Objective
-from graphrec.models.parts import ROLES, parse_auxiliary, parse_parts
+from graphrec.models.parts import ROLES, Part, parse_auxiliary, parse_parts
 from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.starts import start_rows
 from graphrec.models.trained_settings import TrainedSettings
@@ -81,6 +81,12 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             residual_settings = parse(ResidualSettings, table, f"{where} residual")
             self._residual, resolved["residual"] = Residual(residual_settings), residual_settings.model_dump()
         self.settings = self.settings.model_copy(update=resolved)
+        self._without = getattr(self.settings, "without", [])
+        if self._without and not hasattr(self._parts["encoder"].part, "prepare"):
+            raise ConfigError(
+                f"{where}: without = {self._without} leaves relations out, and its encoder reads the target behaviour alone; take "
+                "that setting away"
+            )
         self.loss = self._parts["loss"].make()
         self._auxiliary_losses = [(part.name, part.weight, part.make()) for part in self._auxiliary]
         self._check_head()
@@ -114,7 +120,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         self.device = torch.device(device)
         encoder = self._parts["encoder"].make(dim, generator)
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
-            encoder.prepare(Relations.from_store(store).to(self.device), generator)
+            relations = Relations.from_store(store).without(self._without, f"model {self.name} without")
+            encoder.prepare(relations.to(self.device), generator)
         head = self._parts["head"].make(encoder.out_dim, generator)
         self.network = _Network(inputs, encoder, head).to(self.device)
         self._relation = self._make_relation(train).to(self.device)
@@ -179,6 +186,11 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         """
         _ = self.catalogue
         return {"user": self._vectors[0].numpy(), "item": self._vectors[1].numpy()}
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Inputs, encoder, head and loss with their settings, by role."""
+        return self._parts
 
     @property
     def relation(self) -> Relation:

@@ -37,6 +37,8 @@ class TrainedSettings(InputSettings):
     """What is minimised; see `graphrec.losses.LOSSES`."""
     auxiliary: list[dict[str, Any]] = Field(default=[])
     """What is minimised beside it, each `{name = ..., weight = ..., <its settings>}`; see `graphrec.losses.AUXILIARY`."""
+    without: list[str] = Field(default=[])
+    """Names of relations whose edges the encoder does not get, to see what they are worth; see `graphrec benchmark --ablate`."""
     residual: dict[str, Any] | None = None
     """`{weight = ...}` adds the graph filter's scores, not trained, when scoring and ranking; see `ResidualSettings`."""
 

@@ -47,14 +47,15 @@ class BehaviorEncoder(nn.Module):
             ConfigError: a behaviour is missing or has no training events, the last is not the target, or there is but one.
         """
         where, target = f"encoder {self.name}", relations.target[1]
-        self.names = list(dict.fromkeys(self.settings.behaviors or relations.behaviors))
+        named = dict.fromkeys(self.settings.behaviors or relations.behaviors)
+        self.names = [name for name in named if name not in relations.dropped]
         found = [relations.of_behavior(name, where) for name in self.names]
-        if self.names[-1] != target:
+        if self.names[-1:] != [target]:
             raise ConfigError(
                 f"{where}: the behaviours must end with the target {target!r}, got {', '.join(self.names)}; reorder them, or "
                 "build the store with [build] target_behavior set to the last of them"
             )
-        if len(found) < 2:
+        if len(found) < 2 and not relations.dropped:
             raise ConfigError(
                 f"{where} needs another behaviour beside the target {target!r}; the store has {relations.describe()}; "
                 "add events of one to the log, or use lightgcn"

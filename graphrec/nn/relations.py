@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,12 +67,14 @@ class Relations:
         target: the edge type of the behaviour that recommendations are for.
         times: int64 µs (E,) by edge type, in the order of the relation's `indices`, for those that have times; the latest of
             edges that occur more than once.
+        dropped: names of relations that are left out, as `without` says.
     """
 
     edges: Mapping[EdgeType, Relation]
     num_nodes: Mapping[str, int]
     target: EdgeType
     times: Mapping[EdgeType, Tensor] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
 
     @classmethod
     def from_store(cls, store: GraphStore) -> Relations:
@@ -94,12 +96,25 @@ class Relations:
     def to(self, device: torch.device) -> Relations:
         """Copy to a device."""
         edges, times = ({e: one.to(device) for e, one in parts.items()} for parts in (self.edges, self.times))
-        return Relations(edges, self.num_nodes, self.target, times)
+        return replace(self, edges=edges, times=times)
+
+    def without(self, names: Sequence[str], where: str) -> Relations:
+        """Leave relations out: none of the encoders' ways to ask for edges then gives theirs, and links between users are none.
+
+        Args:
+            names: as of `select`.
+            where: what asks, for messages.
+
+        Raises:
+            ConfigError: as `select`.
+        """
+        return replace(self, dropped=self.dropped | {etype[1] for etype in self.select(names, where)}) if names else self
 
     @property
     def behaviors(self) -> list[str]:
         """Names of the edge types from users to items, the target last, the others from the most edges to the fewest."""
         found = [etype for etype in self.edges if (etype[0], etype[2]) == ("user", "item") and etype != self.target]
+        found = [etype for etype in found if etype[1] not in self.dropped]
         return [etype[1] for etype in sorted(found, key=lambda e: (-self.edges[e].num_edges, e))] + [self.target[1]]
 
     def select(self, names: Sequence[str] | None, where: str) -> list[EdgeType]:
@@ -113,7 +128,7 @@ class Relations:
             ConfigError: the store has no relation of that name, or it has no edges; the message lists what there is.
         """
         if names is None:
-            return [etype for etype, relation in self.edges.items() if relation.num_edges]
+            return [e for e, relation in self.edges.items() if relation.num_edges and e[1] not in self.dropped]
         found = []
         for name in dict.fromkeys(names):
             matches = [etype for etype in self.edges if etype[1] == name]
@@ -131,7 +146,7 @@ class Relations:
                     f"{where}: the relation {name!r} ({' to '.join(empty[0][::2])}) has no edges in training; the store has "
                     f"{self.describe()}; rows that did not fit are in the store's rejected.parquet, with reasons"
                 )
-            found += [etype for etype in matches if etype not in empty]
+            found += [etype for etype in matches if etype not in empty and etype[1] not in self.dropped]
         return list(dict.fromkeys(found))
 
     def messages(
@@ -154,6 +169,8 @@ class Relations:
             if left != right or not is_symmetric(relation) or weight is not None:
                 other = None if weight is None else weight[relation.t_edges]
                 found.append(Message(etype, relation.transpose(), left, right, other))
+        if not found:
+            raise ConfigError(f"{where}: no relation is left once {', '.join(sorted(self.dropped))} is left out; leave out fewer")
         return found
 
     def _recency(self, half_life_days: float, where: str) -> dict[EdgeType, Tensor]:
@@ -171,11 +188,14 @@ class Relations:
         return found
 
     def social(self, name: str, where: str) -> Relation:
-        """The user to user relation of that name.
+        """The user to user relation of that name; one without edges where it is left out.
 
         Raises:
             ConfigError: as `select`, or the relation does not join users to users.
         """
+        if name in self.dropped:
+            users, none = self.num_nodes["user"], np.empty(0, dtype=np.int64)
+            return Relation.from_coo(none, none, users, users).to(self.edges[self.target].device)
         [etype, *_] = self.select([name], where)
         if (etype[0], etype[2]) != ("user", "user"):
             raise ConfigError(

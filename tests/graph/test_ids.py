@@ -90,3 +90,9 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_distinct_is_unique(values):
     keys = np.array(values, dtype=np.int64)
     assert distinct(keys).tolist() == np.unique(keys).tolist()
+
+
+def test_the_nearest_ids_by_distance_and_by_spelling():
+    assert IdMap.fit([1, 5, 9, 40]).near(8, 2) == [9, 5] and IdMap.fit([1, 5, 9]).near("x") == []
+    assert IdMap.fit(["anna", "bert", "hanna"]).near("anno")[0] == "anna"
+    assert IdMap.fit(pl.Series([], dtype=pl.String)).near("anna") == []

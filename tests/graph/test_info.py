@@ -6,6 +6,7 @@ import json
 
 import networkx as nx
 import numpy as np
+import polars as pl
 import pytest
 from matplotlib.image import imread
 from typer.testing import CliRunner
@@ -41,6 +42,17 @@ def test_components_of_everything_equal_networkx(shop):
     assert info.nodes == {"user": 12, "item": 12, "entity": 2}
     assert [part.relation for part in info.relations].count("buy") == 1
     assert json.loads(json.dumps(info.to_dict()))["first"].startswith("2024-01-01")
+
+
+def test_statistics_of_links_within_one_type(tmp_path):
+    links = pl.DataFrame({"src": ["u00", "u01", "u01", "u02"], "dst": ["u01", "u00", "u02", "u03"], "weight": [1.0] * 4})
+    log = make_log(ring(), social=links.with_columns(pl.col("weight").cast(pl.Float32)))
+    store = build(log, tmp_path / "store", split={"method": "random", "valid": 0, "test": 0})
+    taken, follows = graph_info(store).relations
+    assert (follows.reciprocity, follows.loops, taken.reciprocity) == (0.5, 0, None)
+    assert (follows.isolated_sources, follows.isolated_targets) == (9, 8)
+    assert follows.mean_source_degree == follows.mean_target_degree == 4 / 12
+    assert (taken.mean_source_degree, taken.isolated_sources, taken.isolated_targets) == (5, 0, 0)
 
 
 def test_repeated_events_count_once_in_degrees(tmp_path):

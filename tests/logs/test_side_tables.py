@@ -77,7 +77,8 @@ def test_links_by_usual_names_or_position(put, tmp_path: Path) -> None:
         triples=put("kg.csv", "h,r,t\n10,genre,drama\n"),
         item_relations=put("also.csv", "target,source\n20,10\n"),
     )
-    assert log.social.rows() == [(1, 2, 1.0), (2, 1, 1.0)] and log.social.schema["weight"] == pl.Float32
+    assert log.social.rows() == [(1, 2, 1.0), (2, 1, 1.0), (1, 2, 1.0)]  # the graph counts what is repeated
+    assert log.social.schema["weight"] == pl.Float32
     assert log.triples.rows() == [("10", "genre", "drama")]
     assert log.item_relations.rows() == [(10, "related", 20)]
     (tmp_path / "w.csv.gz").write_bytes(gzip.compress(b"userID,friendID,weight\n1,2,0.5\n2,1,\n"))
