@@ -32,6 +32,7 @@ AUXILIARY: dict[str, str] = {
     "kl": "graphrec.losses.autoencoder:KL",
     "edge-reconstruction": "graphrec.losses.autoencoder:EdgeReconstruction",
     "hierarchical-mi": "graphrec.losses.mutual:HierarchicalMutualInformation",
+    "transr": "graphrec.losses.triples:TransR",
 }
 
 LIST_LOSSES: dict[str, str] = {

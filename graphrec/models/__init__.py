@@ -36,6 +36,7 @@ MODELS: dict[str, str] = {
     "mhcn": "graphrec.models.social:MHCN",
     "mb-cgcn": "graphrec.models.behaviors:MBCGCN",
     "mbgcn": "graphrec.models.behaviors:MBGCN",
+    "kgat": "graphrec.models.knowledge:KGAT",
     "composed": "graphrec.models.composed:Composed",
 }
 

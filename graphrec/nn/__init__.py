@@ -51,6 +51,7 @@ ENCODERS: dict[str, str] = {
     "cascade": "graphrec.nn.behaviors:CascadeEncoder",
     "mbgcn": "graphrec.nn.behaviors:MBGCNEncoder",
     "mhcn": "graphrec.nn.hypergraph:HypergraphEncoder",
+    "kgat": "graphrec.nn.knowledge:KGATEncoder",
 }
 
 HEADS: dict[str, str] = {
