@@ -33,6 +33,7 @@ AUXILIARY: dict[str, str] = {
     "edge-reconstruction": "graphrec.losses.autoencoder:EdgeReconstruction",
     "hierarchical-mi": "graphrec.losses.mutual:HierarchicalMutualInformation",
     "transr": "graphrec.losses.triples:TransR",
+    "modality-bpr": "graphrec.losses.modality:ModalityBPR",
 }
 
 LIST_LOSSES: dict[str, str] = {

@@ -37,6 +37,9 @@ MODELS: dict[str, str] = {
     "mb-cgcn": "graphrec.models.behaviors:MBCGCN",
     "mbgcn": "graphrec.models.behaviors:MBGCN",
     "kgat": "graphrec.models.knowledge:KGAT",
+    "vbpr": "graphrec.models.multimodal:VBPR",
+    "freedom": "graphrec.models.multimodal:Freedom",
+    "bm3": "graphrec.models.multimodal:BM3",
     "composed": "graphrec.models.composed:Composed",
 }
 
