@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from graphrec.atomic import atomic_folder
 from graphrec.errors import StoreError
+from graphrec.graph.attribute_triples import with_attribute_triples
 from graphrec.graph.events import Events, choose_target, encode
 from graphrec.graph.ids import IdMap, distinct
 from graphrec.graph.kcore import k_core
@@ -46,6 +47,10 @@ class BuildSettings(Settings):
     """The bound for items where it differs from `k_core`."""
     min_weight: float | None = None
     """Events of a smaller weight are left out before the split, for example ratings below 4."""
+    attribute_triples: list[str] = Field(default=[])
+    """Columns of the item table that become triples (item, column, "column=value"), for models of knowledge graphs."""
+    attribute_separators: str = Field(default="|,;", max_length=8)
+    """Characters that part several values in a text column of these."""
     half_life_days: float | None = Field(None, gt=0)
     """Training weights are multiplied by 0.5^(age / half-life); age counts back from the last training event."""
 
@@ -79,6 +84,8 @@ def build(
     """
     chosen = {} if settings is None else settings.model_dump(exclude_unset=True)
     settings = parse(BuildSettings, {**chosen, **overrides}, "build")
+    if settings.attribute_triples:
+        log = with_attribute_triples(log, settings.attribute_triples, settings.attribute_separators)
     with (
         atomic_folder(folder, StoreError, overwrite=overwrite, marker=FILE_NAME) as temporary,
         progress.task("Building the graph", total=len(STEPS), unit="steps") as task,

@@ -32,6 +32,8 @@ AUXILIARY: dict[str, str] = {
     "kl": "graphrec.losses.autoencoder:KL",
     "edge-reconstruction": "graphrec.losses.autoencoder:EdgeReconstruction",
     "hierarchical-mi": "graphrec.losses.mutual:HierarchicalMutualInformation",
+    "transr": "graphrec.losses.triples:TransR",
+    "modality-bpr": "graphrec.losses.modality:ModalityBPR",
 }
 
 LIST_LOSSES: dict[str, str] = {

@@ -36,6 +36,10 @@ MODELS: dict[str, str] = {
     "mhcn": "graphrec.models.social:MHCN",
     "mb-cgcn": "graphrec.models.behaviors:MBCGCN",
     "mbgcn": "graphrec.models.behaviors:MBGCN",
+    "kgat": "graphrec.models.knowledge:KGAT",
+    "vbpr": "graphrec.models.multimodal:VBPR",
+    "freedom": "graphrec.models.multimodal:Freedom",
+    "bm3": "graphrec.models.multimodal:BM3",
     "composed": "graphrec.models.composed:Composed",
 }
 

@@ -64,6 +64,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
     """
 
     Settings = TrainedSettings
+    reads_features = False  # whether a part beside the inputs does
 
     def __init__(self, settings: Settings | Mapping[str, Any] | None = None, **overrides: Any) -> None:
         super().__init__(settings, **overrides)
@@ -115,10 +116,12 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         self._origins = getattr(inputs, "origins", origins)
         if self._new_items:
             self._new_items.prepare(store, inputs)
-        else:
+        elif not self.reads_features:
             note_unused_features(store, progress)
         self.device = torch.device(device)
         encoder = self._parts["encoder"].make(dim, generator)
+        if hasattr(encoder, "read"):  # it wants features of items
+            encoder.read(store, generator)
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
             relations = Relations.from_store(store).without(self._without, f"model {self.name} without")
             encoder.prepare(relations.to(self.device), generator)

@@ -13,6 +13,7 @@ An encoder that keeps the rules in `graphrec.ops.relation.Relation` says with `h
 and is then trained on sampled neighbourhoods too (`train.batching = "sampled"`); one without `hops` only on the whole graph.
 An encoder that finds neighbours of its own has `observe(relation)`, called once with the training graph, and
 `neighbourhoods()`, which makes those of a batch (`graphrec.nn.pinsage`).
+One that reads features of items has `read(store, generator)`, called once before them (`graphrec.nn.multimodal`).
 With a method `layer` it computes the vectors of all nodes in bounded memory (`graphrec.nn.layerwise`).
 Inputs have `inputs()`, all rows, and `inputs.rows(users, items)`, the same rows of some nodes, with sparse gradients of tables.
 `out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for. One that reads more than the target
@@ -30,6 +31,7 @@ INPUTS: dict[str, str] = {
     "id": "graphrec.nn.inputs:IdEmbeddings",
     "features": "graphrec.nn.inputs_features:FeatureInputs",
     "id+features": "graphrec.nn.inputs_features:IdFeatureInputs",
+    "vbpr": "graphrec.nn.multimodal:VBPRInputs",
 }
 
 ENCODERS: dict[str, str] = {
@@ -51,6 +53,8 @@ ENCODERS: dict[str, str] = {
     "cascade": "graphrec.nn.behaviors:CascadeEncoder",
     "mbgcn": "graphrec.nn.behaviors:MBGCNEncoder",
     "mhcn": "graphrec.nn.hypergraph:HypergraphEncoder",
+    "kgat": "graphrec.nn.knowledge:KGATEncoder",
+    "freedom": "graphrec.nn.multimodal:FreedomEncoder",
 }
 
 HEADS: dict[str, str] = {

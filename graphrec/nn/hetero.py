@@ -64,13 +64,17 @@ class HeteroEncoder(nn.Module, ABC):
         """
         self._target = relations.target
         own = self.settings
-        self.messages = relations.messages(own.relations, f"encoder {self.name}", own.half_life_days)
+        self.messages = relations.messages(self.chosen(relations), f"encoder {self.name}", own.half_life_days)
         types = dict.fromkeys(ntype for message in self.messages for ntype in (message.source, message.target))
         own = {ntype: relations.num_nodes[ntype] for ntype in types if ntype not in ("user", "item")}
         self.nodes = nn.ParameterDict(
             {ntype: nn.Parameter(torch.randn(n, self.dim, generator=generator) * _OWN_SCALE) for ntype, n in own.items()}
         )
         self.make(generator)
+
+    def chosen(self, relations: Relations) -> list[str] | None:
+        """Names of the relations to read, None for all; those of the settings by default."""
+        return self.settings.relations
 
     def make(self, generator: torch.Generator) -> None:
         """Make parameters that depend on `self.messages`; none by default."""

@@ -204,6 +204,32 @@ class Relations:
             )
         return self.edges[etype]
 
+    def knowledge(self, names: Sequence[str] | None, where: str) -> list[str]:
+        """The names of the relations of the knowledge graph: those that join items and entities among themselves.
+
+        Args:
+            names: of those wanted; None for all that have edges.
+            where: as `select`.
+
+        Raises:
+            ConfigError: as `select`, a relation joins other nodes, or there is none.
+        """
+        found = self.select(names, where)
+        inside = [etype for etype in found if "user" not in (etype[0], etype[2])]
+        if names is not None and len(inside) < len(found):
+            other = next(etype for etype in found if etype not in inside)
+            raise ConfigError(
+                f"{where}: relations must join items and entities, and {other[1]!r} joins {other[0]} to {other[2]}; the store "
+                f"has {self.describe()}"
+            )
+        if not inside:
+            raise ConfigError(
+                f"{where} needs triples, and the store has none, but {self.describe()}; add a table of head, relation and tail "
+                "to the log ([log] triples), or make them from columns of the item table ([build] attribute_triples = "
+                '["genre"]), and build the store again'
+            )
+        return list(dict.fromkeys(etype[1] for etype in inside))
+
     def of_behavior(self, name: str, where: str) -> Relation:
         """The user to item relation of a behaviour.
 

@@ -11,14 +11,14 @@ import pytest
 
 from graphrec.graph.build import build
 from graphrec.graph.store import GraphStore
-from graphrec.logs.table import InteractionLog
+from graphrec.logs.table import InteractionLog, Media
 from graphrec.models import create
 from graphrec.models.base import Recommender
 from graphrec.registry import resolve
 
 NUM_USERS, NUM_ITEMS, HELD_OUT = 40, 30, 4
 WITH_RESIDUAL = "lightgcn+residual"  # not a registered name: a trained model that adds the graph filter's scores
-RATES = {"pinsage": 0.01}  # dense layers with ReLU die at the rate that suits tables
+RATES = {"pinsage": 0.01, "kgat": 0.01}  # dense layers with ReLU die at the rate that suits tables
 TRAINING = {"epochs": 60, "batch_size": 64, "learning_rate": 0.05, "weight_decay": 0.1}
 
 
@@ -31,8 +31,10 @@ def make_store(
     weights: list[float] | None = None,
     views: list[tuple] = (),
     links: list[tuple] = (),
+    triples: list[tuple] = (),
+    media: dict[str, Media] | None = None,
 ) -> GraphStore:
-    """Build a real store from (user id, item id) pairs, with views beside the interactions and links between users."""
+    """Build a real store from (user id, item id) pairs; beside them views, links between users, triples and item vectors."""
     rows = train + test
     events = pl.DataFrame(
         {
@@ -50,9 +52,10 @@ def make_store(
         events = pl.concat([events, viewed], how="diagonal").with_columns(pl.col("weight").fill_null(1.0))
     social = pl.DataFrame(links, schema=["src", "dst"], orient="row") if links else None
     social = None if social is None else social.with_columns(weight=pl.lit(1.0, pl.Float32))
+    known = pl.DataFrame(triples, schema=["head", "relation", "tail"], orient="row") if triples else None
     ids = sorted({item for _, item in rows})
     items = pl.DataFrame({"item_id": ids, "title": [f"Title of {item}" for item in ids]}) if titles else None
-    log = InteractionLog(events.lazy(), items=items, social=social)
+    log = InteractionLog(events.lazy(), items=items, social=social, triples=known, media=media or {})
     return build(log, folder, split="given", target_behavior="interaction")
 
 
@@ -73,6 +76,24 @@ def neighbours() -> list[tuple[int, int]]:
     return [(user, (user + step) % NUM_USERS) for user in range(NUM_USERS) for step in (-2, 2)]
 
 
+def colour_triples() -> list[tuple[int, str, str]]:
+    """Every item has its colour, and one of three shapes that say nothing of it."""
+    colours = [(1000 + 7 * item, "colour", ("white", "black")[item % 2]) for item in range(NUM_ITEMS)]
+    return colours + [(1000 + 7 * item, "shape", f"shape {item // 2 % 3}") for item in range(NUM_ITEMS)]
+
+
+def colour_media() -> dict[str, Media]:
+    """Two vectors of an item that show its colour through noise; each is missing for some items, and two items have none."""
+    rng = np.random.default_rng(5)
+    items, found = np.arange(NUM_ITEMS), {}
+    for name, width, missing in (("image", 8, [3, 4, 10, 11]), ("audio", 5, [4, 8, 11, 20])):
+        vectors = rng.standard_normal((NUM_ITEMS, width)) * 0.3 + 1
+        vectors[:, 0] += np.where(items % 2, 2.0, -2.0)
+        kept = np.setdiff1d(items, missing)
+        found[name] = Media(pl.Series(1000 + 7 * kept), vectors[kept].astype(np.float32))
+    return found
+
+
 def named(pairs: list[tuple[int, int]]) -> list[tuple[str, int]]:
     """User ids as text, item ids as integers with gaps."""
     return [(f"u{user:03d}", 1000 + 7 * item) for user, item in pairs]
@@ -82,12 +103,14 @@ def named(pairs: list[tuple[int, int]]) -> list[tuple[str, int]]:
 def board(tmp_path_factory: pytest.TempPathFactory) -> GraphStore:
     """The checkerboard with titles: user index = number of the user, item index = number of the item.
 
-    Users follow the two nearest of their colour, and have viewed what they took, so that models of several relations learn.
+    Users follow the two nearest of their colour, and have viewed what they took, so that models of several relations learn;
+    items have triples and vectors that tell their colours.
     """
     train, test = checkerboard()
     links = [(f"u{left:03d}", f"u{right:03d}") for left, right in neighbours()]
     folder = tmp_path_factory.mktemp("stores") / "board"
-    return make_store(folder, named(train), named(test), titles=True, views=named(train), links=links)
+    return make_store(folder, named(train), named(test), titles=True, views=named(train), links=links,
+                      triples=colour_triples(), media=colour_media())  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,143 @@
+"""Measure what a knowledge graph, or the pictures and sounds of items, add to LightGCN, on all items and on rare ones.
+
+    python examples/benchmarks/knowledge.py --data DIR [--seeds 3] [--models A,B] [--epochs N] [--json]
+
+DIR is a folder of atomic files with a `.kg` (ml-100k-kg), a folder with `ratings_final.npy` and `kg_final.txt.gz` (book-crossing as
+RippleNet has it; one row in ten is held out to validate and two to test), or one with `train`, `valid` and `test.txt.gz` of
+`user item` and `*_feat.npy` (TikTok as DiffMM has it). All items are ranked. Recall@20 and NDCG@20 as the README defines them; "rare" counts the
+held-out items with at most 5 training interactions alone, still among all items. Each model is fitted once with seed 0 for
+each line of its grid below, the validation's NDCG@20 chooses the line, and that line is fitted with every seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import graphrec
+from graphrec.evaluation.ranking import rank_users
+from graphrec.evaluation.split_data import read_split
+from graphrec.graph.store import GraphStore
+from graphrec.logs.table import InteractionLog, Media
+from graphrec.models import create
+
+K, RARE = 20, 5
+TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu"}
+GRID: dict[str, list[dict[str, Any]]] = {
+    "lightgcn": [{"num_layers": 2}, {"num_layers": 3}],
+    "kgat": [{"dropout": 0.1}],
+    "vbpr": [{"train": {"weight_decay": 1e-3}}, {"train": {"weight_decay": 1e-2}}],
+    "freedom": [{"prune": 0.8}, {"prune": 0.0}],
+    "bm3": [{"dropout": 0.3}, {"dropout": 0.5}],
+}
+MODELS = {"knowledge": ["lightgcn", "kgat"], "media": ["lightgcn", "vbpr", "freedom", "bm3"]}
+
+
+def main() -> None:
+    """Parse the command line, build the store, measure every model, print a table or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path, help="a folder as described above")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
+    parser.add_argument("--models", default=None, help=f"some of {', '.join(GRID)}, separated by commas")
+    parser.add_argument("--epochs", type=int, default=100, help="at most; the validation may stop earlier (default 100)")
+    parser.add_argument("--batch-size", type=int, default=TRAIN["batch_size"])
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args()
+    TRAIN.update(epochs=options.epochs, batch_size=options.batch_size)
+    with tempfile.TemporaryDirectory(prefix="graphrec-knowledge-") as scratch:
+        folder = Path(scratch)
+        kind, store = build(options.data, folder / "store")
+        names = options.models.split(",") if options.models else MODELS[kind]
+        if options.seeds < 1 or not set(names) <= set(GRID):
+            parser.error(f"give at least one seed and models among {', '.join(GRID)}")
+        print(f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds")
+        rows = {}
+        for name in names:
+            rows[name] = measure(store, name, options.seeds, folder)
+            print(line(name, rows[name]), flush=True)
+    if options.json:
+        print(json.dumps({"data": options.data.name, "seeds": options.seeds, "train": TRAIN, "models": rows}))
+
+
+def build(data: Path, folder: Path) -> tuple[str, GraphStore]:
+    """Read one of the three kinds of folder and build a store."""
+    halves = {"method": "random", "valid": 0.1, "test": 0.2}
+    if (data / "ratings_final.npy").exists():
+        user, item, label = np.load(data / "ratings_final.npy", allow_pickle=False).T
+        triples = pl.read_csv(data / "kg_final.txt.gz", separator="\t", has_header=False, new_columns=["head", "relation", "tail"])
+        triples = triples.with_columns(pl.col("relation").cast(pl.String))
+        log = InteractionLog(events(user[label == 1], item[label == 1]).lazy(), triples=triples)
+        return "knowledge", graphrec.build(log, folder, split=halves)
+    if list(data.glob("*.inter*")):
+        return "knowledge", graphrec.build(graphrec.read_log(data, format="atomic"), folder, split=halves, min_weight=4)
+    parts = []
+    for side in ("train", "valid", "test"):
+        pairs = np.loadtxt(data / f"{side}.txt.gz", dtype=np.int64)
+        parts.append(events(*pairs.T).with_columns(split=pl.lit(side)))
+    media = {}
+    for path in sorted(data.glob("*_feat.npy")):
+        vectors = np.load(path, allow_pickle=False).astype(np.float32)
+        media[path.name.removesuffix("_feat.npy")] = Media(pl.Series(np.arange(len(vectors))), vectors)
+    return "media", graphrec.build(InteractionLog(pl.concat(parts).lazy(), media=media), folder, split="given")
+
+
+def events(user: np.ndarray, item: np.ndarray) -> pl.DataFrame:
+    """Pairs as the events of a log."""
+    frame = pl.DataFrame({"user_id": user.astype(np.int64), "item_id": item.astype(np.int64)}).unique(maintain_order=True)
+    time_of = pl.lit(None, pl.Datetime("us", "UTC"))
+    return frame.with_columns(behavior=pl.lit("interaction"), timestamp=time_of, weight=pl.lit(1.0, pl.Float32))
+
+
+def measure(store: GraphStore, name: str, seeds: int, folder: Path) -> dict[str, Any]:
+    """Choose a line of the grid by validation, fit it with every seed, and measure these on the test split."""
+    fits = {number: fit(store, name, number, 0, folder) for number in range(len(GRID[name]))}
+    best = max(fits, key=lambda number: fits[number][0].summary()["valid"][f"ndcg@{K}"])
+    chosen = [fits[best], *(fit(store, name, best, seed, folder) for seed in range(1, seeds))]
+    found = [test(store, run.model) | {"seconds": seconds} for run, seconds in chosen]
+    row: dict[str, Any] = {"chosen": GRID[name][best]}
+    for key in found[0]:
+        values = [one[key] for one in found]
+        row[key], row[f"{key}_sd"] = statistics.fmean(values), statistics.stdev(values) if seeds > 1 else 0.0
+    return row
+
+
+def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> tuple[Any, float]:
+    """Train one model; returns the run and its seconds."""
+    own = dict(GRID[name][number])
+    train = {**TRAIN, **own.pop("train", {}), "seed": seed}
+    started = time.perf_counter()
+    run = graphrec.train(store, create(name, own), folder / f"{name}-{number}-{seed}", train)
+    return run, time.perf_counter() - started
+
+
+def test(store: GraphStore, model: Any) -> dict[str, float]:
+    """Recall and NDCG over all held-out items, and recall over the rare ones."""
+    overall = graphrec.evaluate(model, store, k=[K], metrics=["recall", "ndcg"]).metrics
+    data = read_split(store, "test", True)
+    top = rank_users(model, data.users, K, data.seen)
+    rare = model.catalogue.item_counts <= RARE
+    recalls = []
+    for row in range(len(data.users)):
+        truth = data.truth.indices[data.truth.indptr[row] : data.truth.indptr[row + 1]]
+        wanted = truth[rare[truth]]
+        if len(wanted):
+            recalls.append(np.isin(wanted, top[row]).mean())
+    return {"recall": overall[f"recall@{K}"], "ndcg": overall[f"ndcg@{K}"], "rare": float(np.mean(recalls))}
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """One row of the table."""
+    cells = [f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f})" for key in ("recall", "ndcg", "rare")]
+    return f"{name:10}" + "  ".join(cells) + f"  {row['seconds']:6.1f} s  {row['chosen']}"
+
+
+if __name__ == "__main__":
+    main()
