@@ -166,7 +166,8 @@ def _tests() -> str:
     return (
         "Paired over users, each user's metric averaged over seeds first: 95% bootstrap interval, two-sided sign-flip permutation "
         "test, the same adjusted for all tested pairs of the data set by Holm's method, and the paired t-test. Better: adjusted p < 0.05. "
-        "In an ablation the loss is the full model less the one without the part, and each is tested against its full model."
+        "In an ablation the loss is the full model less the one without the part, and each is tested against its full model. What "
+        "the tests tell apart are users; with one seed they do not know how much another start of the training would change."
     )
 
 

@@ -76,6 +76,8 @@ def benchmark(
         io.table("Benchmark", *table(result.rows))
         if result.comparisons:
             io.table("Per user, paired" if ablate is None else "What leaving it out loses, per user, paired", *result.tested)
+        if ablate is not None and seeds == 1:
+            io.note("one seed: the tests know how users differ, not what another start of the training gives; --seeds 3 does")
         io.line(f"written to {', '.join(str(path) for path in result.files.values())}")
         io.result(result.to_dict())
         if result.failures:
