@@ -16,6 +16,8 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +49,16 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="a folder as described above")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
     parser.add_argument("--models", default=None, help=f"some of {', '.join(GRID)}, separated by commas")
+    parser.add_argument("--learning-rate", type=float, default=TRAIN["learning_rate"])
     parser.add_argument("--epochs", type=int, default=100, help="at most; the validation may stop earlier (default 100)")
+    parser.add_argument("--attributes", default="", help="with atomic files: columns of the item table in the place of the .kg")
     parser.add_argument("--batch-size", type=int, default=TRAIN["batch_size"])
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    TRAIN.update(epochs=options.epochs, batch_size=options.batch_size)
+    TRAIN.update(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate)
     with tempfile.TemporaryDirectory(prefix="graphrec-knowledge-") as scratch:
         folder = Path(scratch)
-        kind, store = build(options.data, folder / "store")
+        kind, store = build(options.data, folder / "store", [name for name in options.attributes.split(",") if name])
         names = options.models.split(",") if options.models else MODELS[kind]
         if options.seeds < 1 or not set(names) <= set(GRID):
             parser.error(f"give at least one seed and models among {', '.join(GRID)}")
@@ -67,7 +71,7 @@ def main() -> None:
         print(json.dumps({"data": options.data.name, "seeds": options.seeds, "train": TRAIN, "models": rows}))
 
 
-def build(data: Path, folder: Path) -> tuple[str, GraphStore]:
+def build(data: Path, folder: Path, attributes: Sequence[str] = ()) -> tuple[str, GraphStore]:
     """Read one of the three kinds of folder and build a store."""
     halves = {"method": "random", "valid": 0.1, "test": 0.2}
     if (data / "ratings_final.npy").exists():
@@ -77,7 +81,10 @@ def build(data: Path, folder: Path) -> tuple[str, GraphStore]:
         log = InteractionLog(events(user[label == 1], item[label == 1]).lazy(), triples=triples)
         return "knowledge", graphrec.build(log, folder, split=halves)
     if list(data.glob("*.inter*")):
-        return "knowledge", graphrec.build(graphrec.read_log(data, format="atomic"), folder, split=halves, min_weight=4)
+        log = graphrec.read_log(data, format="atomic")
+        log = replace(log, triples=None) if attributes else log
+        made = {"attribute_triples": list(attributes), "attribute_separators": " "}
+        return "knowledge", graphrec.build(log, folder, split=halves, min_weight=4, **made)
     parts = []
     for side in ("train", "valid", "test"):
         pairs = np.loadtxt(data / f"{side}.txt.gz", dtype=np.int64)

@@ -15,6 +15,8 @@ FOLLOWS: EdgeType = ("user", "follows", "user")
 NEW_ITEMS = "item-new"
 """Where a store keeps what the log says of items without a training event, as if it were a node type: they are no nodes of the
 graph, but with text or media they can be recommended (`graphrec.features`)."""
+NEW_LINKS = "item-new-links"
+"""Where a store keeps the triples between items without a training event and entities of the graph."""
 
 MENDS = {
     "user not in training": "give the user an event, lower k_core, or correct the id",
@@ -157,6 +159,9 @@ def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, listed: l
     sides.entities = IdMap.fit(
         pl.concat([end.filter(mask) for end, mask in zip(ends, is_entity, strict=True)]), "entity"
     )
+    links = _new_links(table, lost, [sides.entities.find(end) for end in ends], code)
+    if len(links):
+        sides.tables[NEW_LINKS] = links
     source = np.where(head_item < 0, sides.entities.find(ends[0]), head_item)
     target = np.where(tail_item < 0, sides.entities.find(ends[1]), tail_item)
     kind = code * 4 + (head_item < 0) * 2 + (tail_item < 0)  # relation, head type, tail type
@@ -170,6 +175,23 @@ def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, listed: l
             once = ~_repeated(*rows)
             rows = rows[0][once], rows[1][once]
         sides.edges[etype] = _sorted_edges(*rows)
+
+
+def _new_links(table: pl.DataFrame, lost: list[np.ndarray], entity: list[np.ndarray], code: np.ndarray) -> pl.DataFrame:
+    """Triples whose one end is an item that training lacks and whose other end is an entity of the graph.
+
+    Columns: item_id as in the triples, relation, entity (its index), item_is_head; each row once, by ascending item.
+    """
+    parts = []
+    for end, other in ((0, 1), (1, 0)):
+        rows = np.flatnonzero(lost[end] & ~lost[other] & (entity[other] >= 0) & (code >= 0))
+        ids = table[rows, ("head", "tail")[end]]
+        columns = {"item_id": ids, "relation": table[rows, "relation"].cast(pl.String), "entity": entity[other][rows]}
+        parts.append(pl.DataFrame(columns).with_columns(item_is_head=pl.lit(end == 0)))
+    parts = [part for part in parts if len(part)] or parts[:1]
+    if len({part.schema["item_id"] for part in parts}) > 1:
+        parts = [part.with_columns(pl.col("item_id").cast(pl.String)) for part in parts]
+    return pl.concat(parts).unique().sort("item_id", "relation", "entity", "item_is_head")
 
 
 def _add_media(sides: SideTables, name: str, media: Media, items: IdMap) -> None:

@@ -18,7 +18,7 @@ from graphrec.graph.catalogue import Catalogue
 from graphrec.graph.heterograph import EdgeType, load_graph
 from graphrec.graph.ids import IdMap
 from graphrec.graph.manifest import Manifest
-from graphrec.graph.sides import NEW_ITEMS
+from graphrec.graph.sides import NEW_ITEMS, NEW_LINKS
 from graphrec.graph.split import NO_TIME, SIDES
 
 
@@ -52,6 +52,7 @@ class GraphStore:
         ids/<ntype>.parquet           original id and index
         tables/<ntype>.parquet        attributes as read, row = index
         tables/item-new.parquet       attributes of items without a training event: no nodes, but they can be recommended
+        tables/item-new-links.parquet   triples between such items and entities of the graph
         features/<ntype>.<name>.safetensors   arrays with provenance; may be added after the build
         rejected.parquet              side-table rows that do not fit the graph
 
@@ -192,6 +193,15 @@ class GraphStore:
         """Return ids and attributes, row by row, of the listed items without a training event; None where there are none."""
         table = self.table(NEW_ITEMS)
         return None if table is None else (IdMap(table[:, 0], "new item"), table)
+
+    def new_links(self) -> tuple[IdMap, pl.DataFrame] | None:
+        """Return the items without a training event that triples tie to entities of the graph, and these triples: `item`
+        (position among those ids), `relation`, `entity` (node index), `item_is_head`; None where there are none."""
+        table = self.table(NEW_LINKS)
+        if table is None:
+            return None
+        ids = IdMap.fit(table["item_id"], "new item")
+        return ids, table.select("relation", "entity", "item_is_head", item=pl.Series(ids.find(table["item_id"])))
 
     def titles(self, ntype: str = "item") -> list[str] | None:
         """Return a title per item from the column `title`, else `name`, of the item table; None where it has neither.

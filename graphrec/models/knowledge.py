@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
+import torch
 from pydantic import Field
+from torch import Tensor
 
+from graphrec.errors import UnsupportedError
+from graphrec.graph.sides import NEW_ITEMS
+from graphrec.models.ridge import fit_ridge
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
+from graphrec.progress import SILENT, Reporter
+
+if TYPE_CHECKING:
+    import os
+
+    from graphrec.graph.store import GraphStore
 
 
 class KGATSettings(TrainedSettings):
@@ -31,6 +43,9 @@ class KGATSettings(TrainedSettings):
 class KGAT(TrainedRecommender):
     """Attention over the interactions and the triples of a knowledge graph, as one graph, with the BPR loss and TransR.
 
+    Items without a training event that triples tie to entities of the graph get vectors too (`graphrec.with_new_items`): a ridge
+    regression, fitted on the trained items, from what an item's entities say to its vector.
+
     Source: Wang et al. 2019, arXiv:1905.07854; see `graphrec.nn.knowledge` and `graphrec.losses.triples` for what differs.
     """
 
@@ -41,3 +56,73 @@ class KGAT(TrainedRecommender):
         own = self.settings
         names = "relations", "layer_sizes", "relation_dim", "dropout"
         return {**super()._specs(), "encoder": {"name": "kgat", **{name: getattr(own, name) for name in names}}}
+
+    def prepare(
+        self, store: GraphStore, *, seed: int = 0, device: str | torch.device = "cpu", progress: Reporter = SILENT
+    ) -> None:
+        """Make the parameters and the graph, and find the triples of new items, ready for the first step.
+
+        Raises:
+            ConfigError: the store has no triples, or not of a relation that the settings name.
+        """
+        super().prepare(store, seed=seed, device=device, progress=progress)
+        self._new_vectors, self._links = None, None
+        found, known = store.new_links(), self.network.encoder.entity_links()
+        if found is None or not known:
+            return
+        ids, table = found
+        links = []
+        for (relation, is_head), rows in table.group_by("relation", "item_is_head", maintain_order=True):
+            if (relation, is_head) in known:
+                ends = (torch.from_numpy(rows[side].to_numpy(writable=True)).to(self.device) for side in ("item", "entity"))
+                links.append((known[relation, is_head][0], *ends))
+        self._links = (list(known.values()), links, len(ids)) if links else None
+
+    @torch.inference_mode()
+    def finish(self, block: int | None = None, scratch: str | os.PathLike[str] | None = None) -> None:
+        """Compute the vectors that rank, and those of new items."""
+        super().finish(block, scratch)
+        if self._links is None:
+            return
+        trained, new, count = self._links
+        parts = self._relation, *self.network.inputs()
+        base, wanted = (
+            self.network.encoder.by_entities(*parts, links, rows).float().cpu().numpy()
+            for links, rows in ((trained, len(self._vectors[1])), (new, count))
+        )
+        known = base.any(axis=1)
+        made = fit_ridge(base[known], self._vectors[1].numpy()[known]).predict(wanted)
+        made[~wanted.any(axis=1)] = np.nan
+        self._new_vectors = torch.from_numpy(made)
+
+    def add_linked_items(self, store: GraphStore) -> int:
+        """Add the items of the store without a training event that triples tie to entities of the graph.
+
+        Returns:
+            How many were added.
+
+        Raises:
+            UnsupportedError: the store had none when the model was trained.
+            ConfigError: they are in the catalogue already, or the store is another one.
+        """
+        found = store.new_links()
+        if self._new_vectors is None or found is None or len(found[0]) != len(self._new_vectors):
+            raise UnsupportedError(
+                f"this kgat model has vectors of {0 if self._new_vectors is None else len(self._new_vectors)} new items, and the "
+                f"triples of the store {store.folder} tie {0 if found is None else len(found[0])} to entities; give the store "
+                "that it was trained on, or list the items and their triples in the log, build and train again"
+            )
+        ids, listed = found[0].series, store.new_items()
+        titles = None if listed is None else store.titles(NEW_ITEMS)
+        if titles is not None:
+            place = listed[0].find(ids)
+            titles = [titles[row] if row >= 0 else "" for row in place.tolist()]
+        return self._add_vectors(ids, self._new_vectors.numpy(), titles)
+
+    def _state(self) -> dict[str, Tensor]:
+        new = getattr(self, "_new_vectors", None)
+        return super()._state() | ({} if new is None else {"linked": new})
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        super()._restore(state)
+        self._new_vectors = state["linked"].clone() if "linked" in state else None

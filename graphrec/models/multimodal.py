@@ -50,7 +50,7 @@ class VBPRSettings(MultimodalSettings):
 class VBPR(Multimodal):
     """Matrix factorisation with a part of its own for what items look, sound or read like, with the BPR loss.
 
-    Source: He and McAuley 2016, arXiv:1510.01784; see `graphrec.nn.multimodal.VBPRInputs` for what differs.
+    Source: He and McAuley 2016, arXiv:1510.01784; see `graphrec.nn.vbpr.VBPRInputs` for what differs.
     """
 
     name = "vbpr"

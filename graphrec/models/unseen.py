@@ -100,11 +100,14 @@ class Unseen:
             UnsupportedError: the model uses no item features, or has a residual, which knows only the items of its graph.
             ConfigError: an id is in the catalogue already or comes twice, or a feature does not fit.
         """
+        return self._add_vectors(ids, self.item_vectors(features), titles)
+
+    def _add_vectors(self, ids: pl.Series, made: np.ndarray, titles: list[str] | None) -> int:
+        """Add items by their vectors (n, D), those that are NaN left out; the rest as `add_items`."""
         if self._residual is not None:
             raise UnsupportedError(
                 "a model with a residual cannot take new items: the graph filter has no score for them"
             )
-        made = self.item_vectors(features)
         known = np.isfinite(made).all(axis=1)
         dtype, asked = self.catalogue.items.dtype, ids
         ids = ids.cast(dtype, strict=False)

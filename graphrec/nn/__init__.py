@@ -31,7 +31,7 @@ INPUTS: dict[str, str] = {
     "id": "graphrec.nn.inputs:IdEmbeddings",
     "features": "graphrec.nn.inputs_features:FeatureInputs",
     "id+features": "graphrec.nn.inputs_features:IdFeatureInputs",
-    "vbpr": "graphrec.nn.multimodal:VBPRInputs",
+    "vbpr": "graphrec.nn.vbpr:VBPRInputs",
 }
 
 ENCODERS: dict[str, str] = {

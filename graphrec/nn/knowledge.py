@@ -158,6 +158,44 @@ class KGATEncoder(HeteroEncoder):
         return (head - ends[:, 1]).square().sum(1), (head - ends[:, 2]).square().sum(1)
 
     @torch.no_grad()
+    def by_entities(
+        self, relation: Relation, user_x: Tensor, item_x: Tensor, links: list[tuple[int, Tensor, Tensor]], count: int
+    ) -> Tensor:
+        """What their entities say of items whose own vectors are left out: the mean of these by attention.
+
+        b_i = sum over the triples of softmax((W_r e_t) . tanh(e_r)) times the encoded vector of t: attention with e_h = 0.
+
+        Args:
+            relation, user_x, item_x: as of `forward`.
+            links: (number of the message into items, rows (n,), entities (n,)), as `entity_links` makes them.
+            count: I', rows of items.
+
+        Returns:
+            (I', D), zeros for an item without links.
+        """
+        inputs = self._inputs(user_x, item_x)
+        encoded, x = self.encode(inputs, self.messages_with(relation))["entity"], inputs["entity"]
+        scores = [
+            (x[entity] @ self.projections[r].to(x.dtype)) @ torch.tanh(self.relation_vectors[r].to(x.dtype))
+            for r, _, entity in links
+        ]
+        score, row, entity = torch.cat(scores), torch.cat([one[1] for one in links]), torch.cat([one[2] for one in links])
+        largest = score.new_full((count,), torch.finfo(score.dtype).min).scatter_reduce_(0, row, score, "amax")
+        weight = torch.exp(score - largest[row])
+        total = weight.new_zeros(count).index_add_(0, row, weight)
+        share = (weight / total[row].clamp(min=torch.finfo(score.dtype).tiny))[:, None]
+        return encoded.new_zeros(count, encoded.shape[1]).index_add_(0, row, share * encoded[entity])
+
+    def entity_links(self) -> dict[tuple[str, bool], tuple[int, Tensor, Tensor]]:
+        """By (relation, whether the item is the head), the message from entities to items and its ends, items and entities."""
+        found = {}
+        for number, message in enumerate(self.messages):
+            if (message.source, message.target) == ("entity", "item"):
+                ends = message.relation.rows, message.relation.indices.long()
+                found[message.etype[1], message.etype[0] == "item"] = (number, *ends)
+        return found
+
+    @torch.no_grad()
     def relation_weights(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> dict[str, float]:
         """The share of each relation in the attention of all nodes of a type."""
         inputs = self._inputs(user_x, item_x)

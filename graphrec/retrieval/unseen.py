@@ -31,7 +31,7 @@ def with_new_items(
     store: GraphStore | None = None,
     progress: Reporter = SILENT,
 ) -> tuple[Recommender, int]:
-    """Return a run's model with items added that have no training event, from their features alone.
+    """Return a run's model with items added that have no training event, from their features (or, with `kgat`, triples) alone.
 
     Args:
         source: a run, a model, or the folder of either. A model that is given itself is changed.
@@ -52,6 +52,8 @@ def with_new_items(
 
     model = open_model(source)
     names = getattr(model, "item_features", ())
+    if not names and table is None and hasattr(model, "add_linked_items"):  # known by their triples
+        return model, model.add_linked_items(store or open_store(source))
     if not names:
         raise UnsupportedError(
             f"this {model.name} model learned nothing from item features, so it cannot recommend new items; train one with "

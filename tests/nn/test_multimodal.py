@@ -14,11 +14,10 @@ from graphrec.nn.multimodal import (
     BM3EncoderSettings,
     FreedomEncoder,
     FreedomSettings,
-    VBPRInputs,
-    VBPRSettings,
     item_graph,
     prune,
 )
+from graphrec.nn.vbpr import VBPRInputs, VBPRSettings
 from graphrec.ops import Relation
 from tests.models.conftest import checkerboard, colour_media, make_store, named
 
