@@ -103,9 +103,9 @@ class FusedEncoder(HeteroEncoder):
                 "encoder fused: half_life_days does not reach the inner encoders, which know no edge weights; leave it out, or use "
                 "joint-lightgcn or rgcn"
             )
-        if hasattr(part, "prepare"):
+        if hasattr(part, "prepare") or hasattr(part, "read"):
             raise ConfigError(
-                f"encoder fused: the inner encoder must read one relation, and {self.settings.encoder['name']!r} reads all; "
+                f"encoder fused: the inner encoder must read one relation, and {self.settings.encoder['name']!r} reads more; "
                 "choose one such as lightgcn"
             )
         etypes = list(self._by_etype(self.messages))

@@ -17,7 +17,7 @@ D = 8
 
 def reads_one_relation(name: str) -> bool:
     """Whether the encoder needs nothing but the relation of each call; the others have tests of their own."""
-    return not {"observe", "prepare"} & set(dir(resolve("encoder", ENCODERS, name)))
+    return not {"observe", "prepare", "read"} & set(dir(resolve("encoder", ENCODERS, name)))
 
 
 NAMES = sorted(filter(reads_one_relation, ENCODERS))

@@ -138,5 +138,5 @@ def test_a_fused_encoder_runs_its_inner_one_on_each_relation(relations):  # noqa
 def test_settings_that_cannot_be_are_refused(relations):  # noqa: F811
     with pytest.raises(ConfigError, match=r"num_bases must divide embedding_dim = 5 for blocks, got 4"):
         RGCNEncoder(RGCNSettings(decomposition="block"), 5).prepare(relations, torch.Generator())
-    with pytest.raises(ConfigError, match=r"must read one relation, and 'rgcn' reads all"):
+    with pytest.raises(ConfigError, match=r"must read one relation, and 'rgcn' reads more"):
         FusedEncoder(FusedSettings(encoder="rgcn"), 5).prepare(relations, torch.Generator())
