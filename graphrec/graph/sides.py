@@ -150,11 +150,11 @@ def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, listed: l
             for ends, index in ((head, head_item), (tail, tail_item))]  # fmt: skip
     names, code = _relation_codes(table["relation"])
     bad = {"no head or tail": _empty(head, tail), "no relation": code < 0, "item not in training": lost[0] | lost[1]}
-    bad["triple from a node to itself"] = (head == tail).fill_null(False).to_numpy()
-    bad["triple listed before"] = _repeated(*table)
-    good = sides.reject("triples", table, bad)
     text = head.dtype != tail.dtype
     ends = [end.cast(pl.String) if text else end for end in (head, tail)]
+    bad["triple from a node to itself"] = (ends[0] == ends[1]).fill_null(False).to_numpy()
+    bad["triple listed before"] = _repeated(*table)
+    good = sides.reject("triples", table, bad)
     is_entity = [pl.Series(good & (index < 0)) for index in (head_item, tail_item)]
     sides.entities = IdMap.fit(
         pl.concat([end.filter(mask) for end, mask in zip(ends, is_entity, strict=True)]), "entity"
