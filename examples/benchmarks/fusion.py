@@ -1,6 +1,6 @@
 """Measure a trained model, the graph filter, and their sum, with one training and one fit for each seed.
 
-    python examples/benchmarks/fusion.py --data DIR [--model lightgcn-prior] [--weight 1.0] [--seeds 3] [--validate] [--json]
+    python examples/benchmarks/fusion.py --data DIR [--model lightgcn-prior] [--weight 0.25] [--seeds 3] [--validate] [--json]
 
 DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz; the protocol is that of `quality.py`. The sum is the
 residual of `graphrec.models.residual`: each model's scores divided by their standard deviation, the filter's times --weight.
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.txt and test.txt, plain or .gz")
     parser.add_argument("--model", default="lightgcn-prior", help="a recipe of a trained model (default lightgcn-prior)")
-    parser.add_argument("--weight", type=float, default=1.0, help="of the filter, in standard deviations (default 1)")
+    parser.add_argument("--weight", type=float, default=0.25, help="of the filter, in standard deviations (default 0.25)")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, 0, 1, ... (default 1)")
     parser.add_argument("--validate", action="store_true", help="measure on held-out training items, with several weights")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
