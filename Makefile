@@ -22,8 +22,9 @@ DGL2 := .venv-dgl2
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
+# One process for each core, each with one thread: threads of several processes would wait for each other.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 test-dgl2: $(VENV)/.installed-test $(DGL2)/.installed
 	GRAPHREC_DGL2=$(CURDIR)/$(DGL2) $(BIN)/python -m pytest tests/graph/test_dgl_two.py $(PYTEST_ARGS)
