@@ -8,7 +8,7 @@ import torch
 from graphrec.errors import ConfigError
 from graphrec.nn.behaviors import BehaviorSettings, CascadeEncoder, CascadeSettings, MBGCNEncoder, MBGCNSettings
 from graphrec.nn.relations import Relations
-from tests.nn.test_hetero import BUY, NODES, VIEW, dense, inputs, relations, same_values_and_gradients  # noqa: F401
+from tests.nn.test_relation_encoders import BUY, NODES, VIEW, dense, inputs, relations, same_values_and_gradients  # noqa: F401
 
 USERS, ITEMS = torch.tensor([3, 8, 0]), torch.tensor([6, 1])
 

@@ -11,7 +11,7 @@ from graphrec.nn.fusion import FusedEncoder, FusedSettings, Fusion
 from graphrec.nn.hetero import propagate
 from graphrec.nn.relations import Message
 from graphrec.nn.rgcn import RelationalConv, RGCNEncoder, RGCNSettings
-from tests.nn.test_hetero import BUY, NODES, dense, inputs, relations, same_values_and_gradients  # noqa: F401
+from tests.nn.test_relation_encoders import BUY, NODES, dense, inputs, relations, same_values_and_gradients  # noqa: F401
 
 DIM = 6
 
