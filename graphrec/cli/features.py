@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Output, Quiet, command
+from graphrec.cli.output import Config, Debug, Json, Output, Quiet, command
 
 EXAMPLES = (
     "graphrec features stores/demo --set features.item.text.encoder=wordllama",
@@ -20,10 +20,7 @@ def features(
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
         typer.Argument(help="A graph store. Default: \\[paths] store of the run file."),
     ] = None,
-    config: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--config", "-c", help="Run file. Default: graphrec.toml, if it is there."),
-    ] = None,
+    config: Config = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the run file. May be repeated."),

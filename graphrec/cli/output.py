@@ -38,7 +38,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -48,6 +48,10 @@ from graphrec.progress import SILENT, ConsoleReporter, Reporter
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars and no notes.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
+Config = Annotated[
+    Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
+    typer.Option("--config", "-c", help="Run file. Default: graphrec.toml, if it is there."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness; same seed, same result.")]
 
 EXIT_FAILURE = 1

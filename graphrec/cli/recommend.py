@@ -76,7 +76,8 @@ def recommend(
             source, added = with_new_items(run, table, progress=io.reporter)
             io.note(f"{added:,} items without a training event were added")
         if is_new:
-            from graphrec.retrieval.unseen import open_store, recommend_new_user
+            from graphrec.retrieval.source import open_store
+            from graphrec.retrieval.unseen import recommend_new_user
 
             known = {"history": _ids(history), "friends": _ids(like), "text": text or "", "fallback": fallback}
             frame = recommend_new_user(source, k, **known, store=open_store(run) if text else None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
+from graphrec.cli.output import Config, Debug, Json, Output, Quiet, Seed, command
 
 if TYPE_CHECKING:
     from graphrec.training.run import Run
@@ -29,10 +29,7 @@ def train(
         Optional[str],  # noqa: UP045
         typer.Option("--out", "-o", help="The run folder. Default: \\[paths] run of the run file."),
     ] = None,
-    config: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--config", "-c", help="Run file. Default: graphrec.toml, if it is there."),
-    ] = None,
+    config: Config = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, as train.epochs=20. May be repeated."),

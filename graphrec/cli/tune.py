@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Quiet, Seed, command
+from graphrec.cli.output import Config, Debug, Json, Quiet, Seed, command
 
 EXAMPLES = (
     "graphrec tune stores/demo --model lightgcn --trials 40 --out runs/tune",
@@ -33,10 +33,7 @@ def tune(
         Optional[float],  # noqa: UP045
         typer.Option("--minutes", help="Stop after so long; the same command goes on."),
     ] = None,
-    config: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--config", "-c", help="Run file. Default: graphrec.toml, if it is there."),
-    ] = None,
+    config: Config = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(

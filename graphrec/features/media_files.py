@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import wave
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -42,7 +43,7 @@ class FileEncoderSettings(Settings):
     """Whether a name that is not on this machine may be downloaded."""
 
 
-class FileEncoder:
+class FileEncoder(ABC):
     """v(file) = pool(last hidden states of the model), scaled to length one; float32 throughout.
 
     Raises:
@@ -84,8 +85,9 @@ class FileEncoder:
                 vectors.append(torch.nn.functional.normalize(pooled, dim=1).cpu().numpy())
         return np.concatenate(vectors)
 
+    @abstractmethod
     def _prepare(self, paths: Sequence[Path]) -> Any:
-        raise NotImplementedError
+        """Read files into what the model takes in."""
 
 
 class ImageEncoder(FileEncoder):

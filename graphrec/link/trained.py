@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any, Literal
 
 import numpy as np
@@ -178,9 +179,9 @@ class TrainedLinkModel(LinkModel):
         """The parts between inputs and decoder, by name; `_encode` and `_loss` use them."""
         return {}
 
+    @abstractmethod
     def _encode(self, relation: Relation, x: Tensor) -> Tensor:
         """Vectors (N, D) of all nodes."""
-        raise NotImplementedError
 
     def _loss(self, step: int) -> Tensor:
         """The loss of one step, a scalar."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
 
+from graphrec.nn.masking import keep_edges
 from graphrec.ops import Relation
 
 
@@ -31,17 +30,3 @@ def drop_nodes(relation: Relation, share: float, generator: torch.Generator) -> 
     sides = ((relation.num_dst, relation.rows), (relation.num_src, relation.indices.long()))
     users, items = ((torch.rand(size, generator=generator) >= share).to(relation.device)[ends] for size, ends in sides)
     return keep_edges(relation, users & items)
-
-
-def keep_edges(relation: Relation, kept: Tensor) -> Relation:
-    """The relation with only the edges of a mask, bool (E,) in the order of `relation.indices`; nodes stay."""
-    kept_t = kept[relation.t_edges]
-    return Relation(
-        *(_indptr(relation.indptr, kept), relation.indices[kept]),
-        *(_indptr(relation.t_indptr, kept_t), relation.t_indices[kept_t]),
-        *(relation.num_dst, relation.num_src),
-    )
-
-
-def _indptr(indptr: Tensor, kept: Tensor) -> Tensor:
-    return pad(kept.cumsum(0), (1, 0))[indptr]

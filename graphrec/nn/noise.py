@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from graphrec.nn.layer import at_rows
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.ops import Relation, spmm
 from graphrec.settings import Settings
@@ -66,7 +67,7 @@ class NoisyLightGCNEncoder(nn.Module):
         """Propagate; noisy only in training mode and with `contrast_layer`. Arguments and results as in `LightGCNEncoder`."""
         hops, layer = self.settings.num_layers, self.settings.contrast_layer
         light = self._light(relation, user_x, item_x, users, items)
-        inputs = _rows(user_x, users), _rows(item_x, items)
+        inputs = at_rows(user_x, users), at_rows(item_x, items)
         clean = tuple(((hops + 1) * mean - x) / hops for mean, x in zip(light, inputs, strict=True))
         self.crossed = None
         if layer is None or not self.training:
@@ -90,7 +91,7 @@ class NoisyLightGCNEncoder(nn.Module):
         for layer in range(1, hops + 1):
             last = (users, items) if layer == hops else (None, None)
             user_h, item_h = (self._disturbed(side) for side in _hop(relation, user_h, item_h, 1, *last))
-            rows = (user_h, item_h) if layer == hops else (_rows(user_h, users), _rows(item_h, items))
+            rows = (user_h, item_h) if layer == hops else (at_rows(user_h, users), at_rows(item_h, items))
             total = rows if total is None else tuple(sum_ + one for sum_, one in zip(total, rows, strict=True))
             kept = rows if layer == wanted else kept
         return tuple(side / hops for side in total), kept
@@ -114,7 +115,3 @@ def _hop(
 
 def _with_gradient_of(clean: tuple[Tensor, Tensor], values: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return tuple(side + (value - side).detach() for side, value in zip(clean, values, strict=True))
-
-
-def _rows(x: Tensor, rows: Tensor | None) -> Tensor:
-    return x if rows is None else x.index_select(0, rows)

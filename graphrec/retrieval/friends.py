@@ -11,7 +11,7 @@ from graphrec.graph.store import GraphStore
 from graphrec.models.base import Recommender
 from graphrec.models.friends import friends_frame, known_links, rank_friends
 from graphrec.retrieval.answer import given_ids
-from graphrec.retrieval.source import Source, open_model
+from graphrec.retrieval.source import Source, open_model, open_store
 
 
 def recommend_friends(
@@ -50,9 +50,6 @@ def recommend_friends(
 
 
 def _store_of(source: Source) -> GraphStore:
-    from graphrec.training.run import Run
-
     if isinstance(source, Recommender):
         raise RunError("a model alone does not know who is linked; give store, or set exclude_known to False")
-    run = source if isinstance(source, Run) else Run.load(source)
-    return GraphStore.open(run.store_path, verify=False)
+    return open_store(source, verify=False)

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from graphrec.errors import RunError
+from graphrec.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
     from graphrec.training.run import Run
 
@@ -33,3 +34,25 @@ def open_model(source: Source) -> Recommender:
     from graphrec.training.run import Run
 
     return Run.load(folder).model
+
+
+def open_store(source: Source, verify: bool = True) -> GraphStore:
+    """Return the store that a run was trained on.
+
+    Args:
+        source: a run or its folder.
+        verify: compare the store's files with their checksums.
+
+    Raises:
+        ConfigError: `source` is a model alone, which does not know its store.
+        StoreError: the store is missing or damaged.
+    """
+    from graphrec.graph.store import GraphStore
+    from graphrec.training.run import Run
+
+    if not isinstance(source, Run):
+        if isinstance(source, (str, os.PathLike)) and not (Path(source) / "model.json").is_file():
+            source = Run.load(source)
+        else:
+            raise ConfigError("a model alone does not know its graph store; give the run folder, or the store")
+    return GraphStore.open(source.store_path, verify)

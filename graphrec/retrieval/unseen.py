@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
 from graphrec.models.listing import ranked_frame
 from graphrec.progress import SILENT, Reporter
-from graphrec.retrieval.source import Source, open_model
+from graphrec.retrieval.source import Source, open_model, open_store
 
 if TYPE_CHECKING:
     from graphrec.models.base import Recommender
@@ -145,23 +144,6 @@ def recommend_new_user(
     nobody = IdMap(pl.Series([0]), "user")
     frame = ranked_frame("user_id", nobody, np.zeros(1, np.int64), "item_id", items.numpy(), values.numpy(), catalogue)
     return frame.drop("user_id").with_columns(by=pl.lit(by))
-
-
-def open_store(source: Source) -> GraphStore:
-    """Return the store that a run was trained on.
-
-    Raises:
-        ConfigError: `source` is a model alone, which does not know its store.
-        StoreError: the store is missing or damaged.
-    """
-    from graphrec.training.run import Run
-
-    if not isinstance(source, Run):
-        if isinstance(source, (str, Path)) and not (Path(source) / "model.json").is_file():
-            source = Run.load(source)
-        else:
-            raise ConfigError("a model alone does not know its graph store; give the run folder, or the store")
-    return GraphStore.open(source.store_path)
 
 
 def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.Tensor:

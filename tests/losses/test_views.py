@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphrec.losses.views import drop_edges, drop_nodes, keep_edges
+from graphrec.losses.views import drop_edges, drop_nodes
+from graphrec.nn.masking import keep_edges
 from graphrec.ops import Relation
 
 WHOLE = Relation.from_coo(*(torch.arange(3000) // 60, torch.arange(3000) % 60), 50, 60)  # every pair
