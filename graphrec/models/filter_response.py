@@ -16,21 +16,19 @@ from graphrec.progress import Reporter
 CUTOFFS = (0.01, 0.03, 0.1)
 SMOOTH_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 1.0)
 GAIN_EXPONENTS = (0.3, 0.5)
-LINEAR_EXPONENTS = (0.4, 0.3, 0.5)  # the first is kept while the others are chosen
 _HELD_OUT = 0.2  # of each user's training items: the usual share of a test split; less favours the linear part too much
 _USERS = 2000  # judged at the most; their standard error is common to all candidates, so differences are sharper
 _LIST_LENGTH = 20
-_DEFAULT = (0.0, 0.2, 0.5, 0.5)  # for a log too small to hold anything out
+_DEFAULT = (0.0, 0.2, 0.5)  # for a log too small to hold anything out
 
 
 @dataclass(frozen=True)
 class Response:
-    """How the graph filter treats the spectrum; see `GraphFilterSettings` for the four. None: to be chosen."""
+    """How the graph filter treats the spectrum; see `GraphFilterSettings` for the three. None: to be chosen."""
 
     cutoff: float | None
     smooth_share: float | None
     gain_exponent: float | None
-    linear_exponent: float | None
 
     def flat(self, values: torch.Tensor) -> torch.Tensor:
         """The flat low-pass at each direction: l^2 / (l^2 + t^2) for l = s^2 / s_1^2, (r,); 0 for empty directions."""
@@ -89,8 +87,7 @@ class LinearLowPass:
 def choose_responses(
     train: sp.csr_matrix,
     given: Response,
-    user_exponent: float,
-    item_exponent: float,
+    exponents: tuple[float, float, float],
     rank: int,
     seed: int,
     progress: Reporter,
@@ -98,15 +95,15 @@ def choose_responses(
     """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
     A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked
-    by every candidate. One decomposition serves them all. The exponent of the linear low-pass is varied last, at the
-    gain exponent that was best until then. The best candidates often lie closer together than chance, so all those are
-    returned that fall behind the best, over the same users, by no more than one standard error of the difference and share
-    its two exponents: the filter is their mean, and does not hang on which of them came out first.
+    by every candidate. One decomposition serves them all. The best candidates often lie closer together than chance, so
+    all those are returned that fall behind the best, over the same users, by no more than one standard error of the
+    difference and share its gain exponent: the filter is their mean, and does not hang on which of them came out first.
 
     Args:
         train: R, float32 (U, I).
         given: None fields are to be chosen; without any it is returned as it is.
-        user_exponent, item_exponent, rank: of the filter.
+        exponents: of users, of items in the flat and of items in the linear low-pass.
+        rank: of the filter.
         seed: of the held-out part, the users and the decomposition.
         progress: receives the candidates.
 
@@ -126,44 +123,37 @@ def choose_responses(
         chosen = {key: value for key, value in vars(given).items() if value is not None}
         return [replace(Response(*_DEFAULT), **chosen)], None
     users = np.sort(rng.permutation(users)[:_USERS])
+    user_exponent, item_exponent, linear_exponent = exponents
     interactions = NormalisedInteractions(kept, user_exponent, item_exponent)
     generator = torch.Generator().manual_seed(seed)
     _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
-    judge = _Judge(kept, hidden, users, user_exponent)
-    gains = GAIN_EXPONENTS if given.gain_exponent is None else (given.gain_exponent,)
-    first, *others = LINEAR_EXPONENTS if given.linear_exponent is None else (given.linear_exponent,)
-    candidates = list(_candidates(given, gains, (first,)))
-    quality: list[np.ndarray] = []
-    num_candidates = len(candidates) * (1 + len(others) / len(gains))
-    with progress.task("choosing the filter", total=int(num_candidates), unit="filters") as task:
-
-        def judge_all(judged: list[Response]) -> None:
-            for candidate in judged:
-                quality.append(judge.quality(candidate, values, directions))
-                task.advance()
-
-        judge_all(candidates)
-        best = candidates[int(np.argmax(np.mean(quality, axis=1)))]
-        further = list(_candidates(given, (best.gain_exponent,), others))
-        judge_all(further)
-        candidates += further
+    judge = _Judge(kept, hidden, users, LinearLowPass(kept, user_exponent, linear_exponent))
+    candidates = list(_candidates(given))
+    with progress.task("choosing the filter", total=len(candidates), unit="filters") as task:
+        quality = []
+        for candidate in candidates:
+            quality.append(judge.quality(candidate, values, directions))
+            task.advance()
     chosen = nearly_best(candidates, np.stack(quality))
     shapes = "; ".join(f"cutoff {one.cutoff:g}, smooth share {one.smooth_share:g}" for one in chosen)
     progress.note(
-        f"graph filter: gain exponent {chosen[0].gain_exponent:g}, linear exponent {chosen[0].linear_exponent:g}, mean of "
-        f"{len(chosen)} of {len(candidates)} shapes, judged on {len(users):,} users' held-out training items: {shapes}"
+        f"graph filter: gain exponent {chosen[0].gain_exponent:g}, mean of {len(chosen)} of {len(candidates)} shapes, "
+        f"judged on {len(users):,} users' held-out training items: {shapes}"
     )
     return chosen, directions
 
 
 def nearly_best(candidates: list[Response], quality: np.ndarray) -> list[Response]:
-    """The best by quality (candidates, users), and those of its exponents within one standard error of it."""
+    """The best by quality (candidates, users), and those of its gain exponent within one standard error of it."""
     best = int(np.argmax(quality.mean(axis=1)))
     behind = quality[best] - quality  # of each candidate for each user
     error = behind.std(axis=1, ddof=1) / quality.shape[1] ** 0.5 if quality.shape[1] > 1 else np.zeros(len(quality))
     near = behind.mean(axis=1) <= error
-    exponents = [(candidate.gain_exponent, candidate.linear_exponent) for candidate in candidates]
-    return [candidates[index] for index in np.flatnonzero(near) if exponents[index] == exponents[best]]
+    return [
+        candidate
+        for candidate, is_near in zip(candidates, near, strict=True)
+        if is_near and candidate.gain_exponent == candidates[best].gain_exponent
+    ]
 
 
 def hide(matrix: sp.csr_matrix, share: float, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -182,21 +172,20 @@ def hide(matrix: sp.csr_matrix, share: float, rng: np.random.Generator) -> tuple
     return part(~is_hidden), part(is_hidden)
 
 
-def _candidates(given: Response, gains: Sequence[float], linear: Sequence[float]) -> Iterator[Response]:
-    for exponent in linear:
-        for gain in gains:
-            for cutoff in CUTOFFS if given.cutoff is None else (given.cutoff,):
-                for share in SMOOTH_SHARES if given.smooth_share is None else (given.smooth_share,):
-                    yield Response(cutoff, share, gain, exponent)
+def _candidates(given: Response) -> Iterator[Response]:
+    for gain in GAIN_EXPONENTS if given.gain_exponent is None else (given.gain_exponent,):
+        for cutoff in CUTOFFS if given.cutoff is None else (given.cutoff,):
+            for share in SMOOTH_SHARES if given.smooth_share is None else (given.smooth_share,):
+                yield Response(cutoff, share, gain)
 
 
 class _Judge:
-    """Ranks a fixed sample of users by any response; what successive responses have in common is computed once."""
+    """Ranks a fixed sample of users by any response; what the responses have in common is computed once."""
 
-    def __init__(self, kept: sp.csr_matrix, hidden: sp.csr_matrix, users: np.ndarray, user_exponent: float) -> None:
-        self._kept, self._rows, self._truth, self._user_exponent = kept, kept[users], hidden[users], user_exponent
+    def __init__(self, kept: sp.csr_matrix, hidden: sp.csr_matrix, users: np.ndarray, low_pass: LinearLowPass) -> None:
+        self._kept, self._rows, self._truth = kept, kept[users], hidden[users]
+        self._linear = low_pass(torch.from_numpy(self._rows.T.toarray())).T.contiguous()
         self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
-        self._linear: tuple[float, torch.Tensor] | None = None
 
     def quality(self, response: Response, values: torch.Tensor, directions: torch.Tensor) -> np.ndarray:
         """Recall@20 + NDCG@20 of each user, float64 (B,)."""
@@ -204,11 +193,7 @@ class _Judge:
         if self._flat is None or self._flat[0] != key:  # the grid varies the share fastest
             analysis, synthesis = factors([replace(response, smooth_share=1.0)], self._kept, values, directions)
             self._flat = key, torch.from_numpy(self._rows @ analysis) @ synthesis.T
-        if self._linear is None or self._linear[0] != response.linear_exponent:
-            low_pass = LinearLowPass(self._kept, self._user_exponent, response.linear_exponent)
-            signal = torch.from_numpy(self._rows.T.toarray())  # (I, B)
-            self._linear = response.linear_exponent, low_pass(signal).T.contiguous()
-        scores = torch.lerp(self._linear[1], self._flat[1], response.smooth_share)
+        scores = torch.lerp(self._linear, self._flat[1], response.smooth_share)
         return list_quality(scores, self._rows, self._truth)
 
 

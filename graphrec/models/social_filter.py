@@ -68,7 +68,7 @@ class SocialGraphFilter(GraphFilter):
         interactions = NormalisedInteractions(kept, self.settings.user_exponent, self.settings.item_exponent)
         generator = torch.Generator().manual_seed(seed)
         _, values, directions = truncated_svd(interactions, len(self._values), generator, progress)
-        linear = LinearLowPass(kept, self.settings.user_exponent, self.responses[0].linear_exponent)
+        linear = LinearLowPass(kept, self.settings.user_exponent, self.settings.linear_exponent)
         probe._take(kept, linear, values, directions, self.responses)
         quality = []
         for share in SHARES:

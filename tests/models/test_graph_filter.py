@@ -6,14 +6,14 @@ import scipy.sparse as sp
 
 from graphrec.errors import ConfigError
 from graphrec.models import create
-from graphrec.models.filter_response import GAIN_EXPONENTS, LINEAR_EXPONENTS, SMOOTH_SHARES, Response, hide, nearly_best
+from graphrec.models.filter_response import GAIN_EXPONENTS, SMOOTH_SHARES, Response, hide, nearly_best
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, make_store
 from tests.models.test_spectral import dense_normalised
 
 ALL_USERS = np.arange(NUM_USERS)
 
 
-SHAPED = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.2, "linear_exponent": 0.3}  # nothing left to choose
+SHAPED = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.2}  # nothing left to choose
 
 
 def dense_filter(
@@ -49,7 +49,7 @@ def test_weights_count(tmp_path):
     store = make_store(tmp_path / "store", pairs[1:], pairs[:1], weights=weights[1:])
     model = create("graph-filter", SHAPED, rank=3).fit(store)
     train = store.train_matrix()
-    expected = train.toarray() @ dense_filter(train, 0.3, 0.5, 3, *SHAPED.values())
+    expected = train.toarray() @ dense_filter(train, 0.3, 0.5, 3, *SHAPED.values(), 0.4)
     np.testing.assert_allclose(model.score(np.arange(12)), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -69,7 +69,7 @@ def test_embeddings_of_the_flat_part_alone_take_half_the_columns(board):
 
 def test_similar_items_answer_a_history_of_one_item(board):
     model = create("graph-filter", SHAPED, rank=6).fit(board)
-    filter_matrix = dense_filter(board.train_matrix(), 0.3, 0.5, 6, *SHAPED.values())
+    filter_matrix = dense_filter(board.train_matrix(), 0.3, 0.5, 6, *SHAPED.values(), 0.4)
     np.fill_diagonal(filter_matrix, -np.inf)
     items = model.catalogue.items.ids_of(np.arange(NUM_ITEMS))
     listed = model.similar(items, 1)
@@ -81,21 +81,20 @@ def test_what_is_given_is_not_chosen(board):
     assert model.responses and {response.cutoff for response in model.responses} == {0.02}
     assert all(response.smooth_share in SMOOTH_SHARES for response in model.responses)
     assert len({response.gain_exponent for response in model.responses} & set(GAIN_EXPONENTS)) == 1
-    assert len({response.linear_exponent for response in model.responses} & set(LINEAR_EXPONENTS)) == 1
     fixed = create("graph-filter", SHAPED, rank=6).fit(board)
     assert [vars(response) for response in fixed.responses] == [SHAPED]
 
 
 def test_a_log_with_nothing_to_hold_out_takes_the_defaults(tmp_path):
     store = make_store(tmp_path / "store", [(user, user % 4) for user in range(8)], [(0, 1)])
-    assert create("graph-filter", rank=2).fit(store).responses == [Response(0.0, 0.2, 0.5, 0.5)]
+    assert create("graph-filter", rank=2).fit(store).responses == [Response(0.0, 0.2, 0.5)]
 
 
 def test_shapes_that_chance_could_part_from_the_best_are_averaged(board):
-    shapes = [Response(0.1, share, 0.5, 0.5) for share in (0.2, 0.3, 0.45)]
-    shapes += [Response(0.1, 0.2, 0.3, 0.5), Response(0.1, 0.2, 0.5, 0.4)]  # of other exponents
-    quality = np.tile(np.random.default_rng(0).random(400), (5, 1))
-    quality[[1, 3, 4]] += -0.001 + 0.1 * (-1.0) ** np.arange(400)  # behind by a fifth of the standard error, 0.1 / sqrt(400)
+    shapes = [Response(0.1, share, 0.5) for share in (0.2, 0.3, 0.45)]
+    shapes.append(Response(0.1, 0.2, 0.3))  # of another gain exponent
+    quality = np.tile(np.random.default_rng(0).random(400), (4, 1))
+    quality[[1, 3]] += -0.001 + 0.1 * (-1.0) ** np.arange(400)  # behind by a fifth of the standard error, 0.1 / sqrt(400)
     quality[2] += -0.02 + 0.1 * (-1.0) ** np.arange(400)  # behind by four
     assert nearly_best(shapes, quality) == shapes[:2]
     assert nearly_best(shapes, quality[:, :1]) == [shapes[1]]
@@ -103,7 +102,7 @@ def test_shapes_that_chance_could_part_from_the_best_are_averaged(board):
     model = create("graph-filter", rank=4).fit(board)
     means = []
     for shape in model.responses:
-        means.append(dense_filter(train, 0.3, 0.5, 4, *vars(shape).values()))
+        means.append(dense_filter(train, 0.3, 0.5, 4, *vars(shape).values(), 0.4))
     expected = train.toarray() @ np.mean(means, axis=0)
     np.testing.assert_allclose(model.score(ALL_USERS), expected, rtol=1e-3, atol=1e-4)
 
