@@ -16,7 +16,7 @@ class Settings(BaseModel):
     """An immutable configuration model that refuses unknown keys.
 
     `search` names the fields that `graphrec tune` varies, and how: `{"low": ..., "high": ..., "log": ...}` or a list of choices,
-    as in `graphrec.tuning.space.Entry`.
+    as in `graphrec.tuning.entries.Entry`. An auxiliary loss may name its `weight` too, which stands beside its settings.
     """
 
     search: ClassVar[Mapping[str, Any]] = {}

@@ -8,9 +8,9 @@ modules as encoders of a recommender.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -181,6 +181,12 @@ class VGAE(GAE):
 
 class GAESettings(Settings):
     """Settings of the `gae` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_layers": {"low": 1, "high": 3},
+        "activation": ["relu", "none"],
+        "dropout": [0.0, 0.1, 0.3, 0.5],
+    }
 
     num_layers: int = Field(default=2, ge=1, le=8)
     """Convolutions; 2 is the choice of Kipf and Welling 2016, 1 makes the linear autoencoder of Salha et al. 2020."""

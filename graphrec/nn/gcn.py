@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -52,6 +54,8 @@ class GCNLayer(RelationLayer):
 
 class GCNSettings(Settings):
     """Settings of the `gcn` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 4}, "dropout": [0.0, 0.1, 0.3, 0.5]}
 
     num_layers: int = Field(default=2, ge=1, le=16)
     """L, hops; 2 is the paper's choice."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -15,6 +18,11 @@ from graphrec.settings import Settings
 
 class NoisyLightGCNSettings(Settings):
     """Settings of the `lightgcn-noise` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_layers": {"low": 1, "high": 4},
+        "noise": {"low": 0.01, "high": 1.0, "log": True},
+    }
 
     num_layers: int = Field(default=3, ge=1, le=16)
     """L, hops of propagation; 3 is the choice of Yu et al. 2022."""
