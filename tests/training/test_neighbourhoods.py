@@ -50,9 +50,10 @@ def test_with_every_edge_drawn_loss_and_gradients_are_those_of_the_whole_graph(n
         {"name": "sage", "num_layers": 2},
         {"name": "ngcf", "num_layers": 2},
         {"name": "gcn", "num_layers": 2, "self_loops": False},
+        {"name": "gcn", "num_layers": 2, "self_loops": True},
         {"name": "gat", "num_layers": 2, "self_loops": False},
     ],
-    ids=lambda encoder: encoder["name"],
+    ids=lambda encoder: encoder["name"] + ("-loops" if encoder.get("self_loops") else ""),
 )
 def test_layered_encoders_give_the_same_with_every_edge_drawn(encoder, board):
     model = prepared(board, {"encoder": encoder}, "composed")
@@ -69,8 +70,8 @@ def test_layered_encoders_give_the_same_with_every_edge_drawn(encoder, board):
 
 
 def test_self_loops_beside_samples_are_refused(board, tmp_path):
-    settings = {"encoder": {"name": "gcn", "self_loops": True}}
-    with pytest.raises(ConfigError, match="GCNEncoder.* needs the whole graph in every step"):
+    settings = {"encoder": {"name": "gat", "self_loops": True}}
+    with pytest.raises(ConfigError, match="GATEncoder.* needs the whole graph in every step"):
         train(board, "composed", tmp_path / "run", {"batching": "sampled"}, model_settings=settings)
 
 
