@@ -43,6 +43,24 @@ def parse(model: type[SettingsT], values: Mapping[str, Any], where: str) -> Sett
     raise ConfigError("\n".join(f"{where} {problem}" for problem in problems))
 
 
+def resolved(
+    model: type[SettingsT], settings: Settings | Mapping[str, Any] | None, overrides: Mapping[str, Any], where: str
+) -> SettingsT:
+    """Make the settings of a component from what its maker was given.
+
+    Args:
+        model: the component's own `Settings`.
+        settings: an instance of it, a mapping of values, or None for the defaults.
+        overrides: single settings that win over `settings`.
+        where: as for `parse`.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+    values = settings.model_dump() if isinstance(settings, Settings) else dict(settings or {})
+    return parse(model, {**values, **overrides}, where)
+
+
 def _describe(model: type[BaseModel], problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "(whole section)"
     if problem["type"] == "extra_forbidden":
