@@ -9,7 +9,9 @@ import torch
 
 from graphrec.errors import ConfigError
 from graphrec.models import create
+from graphrec.progress import SILENT
 from graphrec.settings import parse
+from graphrec.training.loop import Loop
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import make_sampler, train
 from tests.training.conftest import NUM_USERS
@@ -67,6 +69,43 @@ def test_layered_encoders_give_the_same_with_every_edge_drawn(encoder, board):
             model.network.train = lambda mode=True: model.network  # dropout would differ between the two
             seeds.append(model.batch_loss(batch)[0])
         torch.testing.assert_close(*seeds, rtol=1e-10, atol=1e-10)
+
+
+def loops(board, folder, num_layers, **settings):
+    """One loop over the whole graph and one over samples that draw every edge, from the same start."""
+    common = {"batch_size": 16, "learning_rate": 0.05, "weight_decay": 0.3, "device": "cpu", **settings}
+    found = []
+    for name, own in (("full", {}), ("sampled", {"batching": "sampled", "fanouts": [NUM_USERS] * num_layers})):
+        model = prepared(board, {"num_layers": num_layers})
+        chosen = parse(TrainSettings, {**common, **own}, "train")
+        found.append(Loop(model, make_sampler(model, chosen), chosen, folder / name, None, SILENT))
+    return found
+
+
+def tables_of(loop):
+    return [table.detach().clone() for table in loop.model.network.parameters()]
+
+
+def test_with_every_edge_drawn_the_first_update_is_adams_on_every_row(board, tmp_path):
+    """Rows without a gradient have no moments yet, so that leaving them alone is what Adam does too."""
+    full, sampled = loops(board, tmp_path, 1, batch_size=3)
+    batches = [next(iter(loop.sampler.batches(0))) for loop in (full, sampled)]
+    assert len(batches[1].neighbourhood.users) < NUM_USERS  # there are rows without a gradient
+    losses = [loop.step(batch) for loop, batch in zip((full, sampled), batches, strict=True)]
+    torch.testing.assert_close(*losses, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(tables_of(sampled), tables_of(full), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_with_every_edge_drawn_and_every_row_in_every_batch_all_updates_are_adams(board, tmp_path):
+    full, sampled = loops(board, tmp_path, 3, batch_size=64)
+    for _ in range(3):
+        for ours, theirs in zip(sampled.sampler.batches(0), full.sampler.batches(0), strict=True):
+            if len(ours.neighbourhood.users) == NUM_USERS and len(ours.neighbourhood.items) == len(tables_of(full)[1]):
+                torch.testing.assert_close(sampled.step(ours), full.step(theirs), rtol=1e-8, atol=1e-8)
+    assert sampled.position.steps == full.position.steps >= 6
+    for ours, theirs in zip(tables_of(sampled), tables_of(full), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-8)
 
 
 def test_self_loops_beside_samples_are_refused(board, tmp_path):
