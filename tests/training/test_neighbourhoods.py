@@ -76,7 +76,7 @@ def loops(board, folder, num_layers, **settings):
     common = {"batch_size": 16, "learning_rate": 0.05, "weight_decay": 0.3, "device": "cpu", **settings}
     found = []
     for name, own in (("full", {}), ("sampled", {"batching": "sampled", "fanouts": [NUM_USERS] * num_layers})):
-        model = prepared(board, {"num_layers": num_layers})
+        model = prepared(board, {"num_layers": num_layers}) if num_layers else prepared(board, {}, "bpr-mf")
         chosen = parse(TrainSettings, {**common, **own}, "train")
         found.append(Loop(model, make_sampler(model, chosen), chosen, folder / name, None, SILENT))
     return found
@@ -86,26 +86,20 @@ def tables_of(loop):
     return [table.detach().clone() for table in loop.model.network.parameters()]
 
 
-def test_with_every_edge_drawn_the_first_update_is_adams_on_every_row(board, tmp_path):
-    """Rows without a gradient have no moments yet, so that leaving them alone is what Adam does too."""
-    full, sampled = loops(board, tmp_path, 1, batch_size=3)
-    batches = [next(iter(loop.sampler.batches(0))) for loop in (full, sampled)]
-    assert len(batches[1].neighbourhood.users) < NUM_USERS  # there are rows without a gradient
-    losses = [loop.step(batch) for loop, batch in zip((full, sampled), batches, strict=True)]
-    torch.testing.assert_close(*losses, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("num_layers", [0, 1, 3])
+def test_with_every_edge_drawn_all_losses_and_updates_are_those_of_the_whole_graph(num_layers, board, tmp_path):
+    """Also of the rows that a batch does not reach, which Adam goes on moving by their moments."""
+    full, sampled = loops(board, tmp_path, num_layers, batch_size=3)
+    fewest = NUM_USERS
+    for epoch in range(2):
+        for ours, theirs in zip(sampled.sampler.batches(epoch), full.sampler.batches(epoch), strict=True):
+            fewest = min(fewest, len(ours.neighbourhood.users))
+            torch.testing.assert_close(sampled.step(ours), full.step(theirs), rtol=1e-5, atol=1e-6)
+    assert full.position.steps > 100 and (fewest < NUM_USERS or num_layers == 3)
+    assert num_layers or not torch.allclose(*(tables_of(loop)[0] for loop in (sampled, full)), rtol=1e-3, atol=1e-4)
+    sampled.finish()
     for ours, theirs in zip(tables_of(sampled), tables_of(full), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
-
-
-def test_with_every_edge_drawn_and_every_row_in_every_batch_all_updates_are_adams(board, tmp_path):
-    full, sampled = loops(board, tmp_path, 3, batch_size=64)
-    for _ in range(3):
-        for ours, theirs in zip(sampled.sampler.batches(0), full.sampler.batches(0), strict=True):
-            if len(ours.neighbourhood.users) == NUM_USERS and len(ours.neighbourhood.items) == len(tables_of(full)[1]):
-                torch.testing.assert_close(sampled.step(ours), full.step(theirs), rtol=1e-8, atol=1e-8)
-    assert sampled.position.steps == full.position.steps >= 6
-    for ours, theirs in zip(tables_of(sampled), tables_of(full), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-8)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_self_loops_beside_samples_are_refused(board, tmp_path):
