@@ -37,7 +37,9 @@ def check_predictor_folder(folder: str | os.PathLike[str], overwrite: bool = Fal
         RunError: it names a Parquet file, or is there while `overwrite` is false, or is no folder of a predictor.
     """
     if str(folder).endswith(".parquet"):
-        raise RunError(f"a predictor is saved as a folder, got {folder}; --vectors writes node vectors to a Parquet file")
+        raise RunError(
+            f"a predictor is saved as a folder, got {folder}; --vectors writes node vectors to a Parquet file"
+        )
     check_free(Path(folder), RunError, overwrite, HEADER)
 
 
@@ -68,7 +70,9 @@ class LinkModel(ABC):
             RunError: the model has not been fitted or loaded yet.
         """
         if self._known is None:
-            raise RunError(f"this {self.name} predictor has not learned anything yet; fit it on a graph or load a saved one")
+            raise RunError(
+                f"this {self.name} predictor has not learned anything yet; fit it on a graph or load a saved one"
+            )
         return self._known
 
     def fit(self, graph: LinkGraph, *, seed: int = 0, progress: Reporter = SILENT) -> Self:

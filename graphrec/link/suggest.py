@@ -77,6 +77,9 @@ def write_vectors(model: LinkModel, path: str | os.PathLike[str]) -> int:
     if vectors is None:
         raise UnsupportedError(f"{model.name} has no node vectors to write; use mf, gae, vgae or masked-gae")
     with atomic_file(path, RunError) as temporary:
-        columns = {"node_id": model.known.ids, "vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))}
+        columns = {
+            "node_id": model.known.ids,
+            "vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])),
+        }
         pl.DataFrame(columns).with_columns(pl.col("vector").arr.to_list()).write_parquet(temporary)
     return len(vectors)

@@ -76,7 +76,9 @@ def write(
     Raises:
         RunError: the folder exists and `overwrite` is false, or it cannot be written.
     """
-    write_parts(folder, HEADER, name, settings, state, lambda folder: catalogue.save(folder / CATALOGUE), overwrite=overwrite)
+    write_parts(
+        folder, HEADER, name, settings, state, lambda folder: catalogue.save(folder / CATALOGUE), overwrite=overwrite
+    )
 
 
 def write_parts(
@@ -123,7 +125,9 @@ def read(folder: Path) -> tuple[Header, dict[str, torch.Tensor], Catalogue]:
     return read_parts(folder, HEADER, lambda folder: Catalogue.load(folder / CATALOGUE))
 
 
-def read_parts(folder: Path, header_file: str, beside: Callable[[Path], T]) -> tuple[Header, dict[str, torch.Tensor], T]:
+def read_parts(
+    folder: Path, header_file: str, beside: Callable[[Path], T]
+) -> tuple[Header, dict[str, torch.Tensor], T]:
     """Read and verify what `write_parts` wrote.
 
     Args:

@@ -214,7 +214,9 @@ class Relation:
         """(degree_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
         return self._scale("src", self.degree_src + loops, exponent, dtype, loops)
 
-    def _scale(self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype, loops: int = 0) -> torch.Tensor:
+    def _scale(
+        self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype, loops: int = 0
+    ) -> torch.Tensor:
         key = (side, exponent, dtype, loops)
         if key not in self._kept:
             power = degree.to(torch.float64).pow(exponent)

@@ -73,7 +73,18 @@ def test_the_mlp_decoder_and_a_directed_graph_come_back(tmp_path):
         (HEADER, lambda path: _edit(path, name="no-such"), "unknown link model 'no-such'"),
         (HEADER, lambda path: _edit(path, settings={"out_dim": 3}), "does not fit the predictor gae"),
     ],
-    ids=["truncated", "edited", "no-weights", "edges-truncated", "no-ids", "header-truncated", "no-header", "newer", "name", "size"],
+    ids=[
+        "truncated",
+        "edited",
+        "no-weights",
+        "edges-truncated",
+        "no-ids",
+        "header-truncated",
+        "no-header",
+        "newer",
+        "name",
+        "size",
+    ],
 )
 def test_a_damaged_folder_is_named(file, damage, words, fitted, tmp_path):
     fitted["gae"].save(tmp_path / "one")

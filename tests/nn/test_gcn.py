@@ -32,7 +32,10 @@ def test_own_features_beside_the_edges_are_self_loops_in_the_graph(rows):
         looped.load_state_dict(plain.state_dict())
         expected, got = plain(relation.with_self_loops(), x, rows=rows), looped(relation, x, rows=rows)
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-        gradients = [torch.autograd.grad(y.tanh().sum(), [x, layer.weight.weight]) for y, layer in ((got, looped), (expected, plain))]
+        gradients = [
+            torch.autograd.grad(y.tanh().sum(), [x, layer.weight.weight])
+            for y, layer in ((got, looped), (expected, plain))
+        ]
         for left, right in zip(*gradients, strict=True):
             torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
     theirs = import_dgl().add_self_loop(import_dgl().graph(([1, 0, 2, 1, 0, 3], [0, 1, 1, 2, 3, 0]), num_nodes=5))
@@ -50,7 +53,9 @@ def test_a_sample_scales_the_drawn_neighbours_and_not_the_node_itself():
     items = torch.ones(len(hood.items), 2, dtype=torch.float64)
     user = torch.full((1, 2), 7.0, dtype=torch.float64)
     got = layer(hood.relation, items, user)[0]
-    torch.testing.assert_close(got, torch.full((2,), 4 * 10**-0.5 + 7 / 5, dtype=torch.float64))  # degrees 4 + 1 and 1 + 1
+    torch.testing.assert_close(
+        got, torch.full((2,), 4 * 10**-0.5 + 7 / 5, dtype=torch.float64)
+    )  # degrees 4 + 1 and 1 + 1
 
 
 def test_encoder_is_the_paper_on_the_dense_matrix():

@@ -40,7 +40,9 @@ def test_settled_rows_are_those_of_adam_on_the_whole_table():
     optimizer.settle()
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
     for name in ("exp_avg", "exp_avg_sq"):
-        torch.testing.assert_close(optimizer.state[ours][name], adam_state(theirs, STEPS, rates)[name], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            optimizer.state[ours][name], adam_state(theirs, STEPS, rates)[name], rtol=1e-9, atol=1e-12
+        )
     before = ours.detach().clone()
     optimizer.settle()  # a second time there is nothing to make up for
     assert torch.equal(ours, before)
