@@ -16,7 +16,7 @@ class Settings(BaseModel):
     """An immutable configuration model that refuses unknown keys.
 
     `search` names the fields that `graphrec tune` varies, and how: `{"low": ..., "high": ..., "log": ...}` or a list of choices,
-    as in `graphrec.tuning.space.Entry`.
+    as in `graphrec.tuning.entries.Entry`. An auxiliary loss may name its `weight` too, which stands beside its settings.
     """
 
     search: ClassVar[Mapping[str, Any]] = {}
@@ -41,6 +41,24 @@ def parse(model: type[SettingsT], values: Mapping[str, Any], where: str) -> Sett
     except ValidationError as error:
         problems = [_describe(model, problem) for problem in error.errors()]
     raise ConfigError("\n".join(f"{where} {problem}" for problem in problems))
+
+
+def resolved(
+    model: type[SettingsT], settings: Settings | Mapping[str, Any] | None, overrides: Mapping[str, Any], where: str
+) -> SettingsT:
+    """Make the settings of a component from what its maker was given.
+
+    Args:
+        model: the component's own `Settings`.
+        settings: an instance of it, a mapping of values, or None for the defaults.
+        overrides: single settings that win over `settings`.
+        where: as for `parse`.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+    values = settings.model_dump() if isinstance(settings, Settings) else dict(settings or {})
+    return parse(model, {**values, **overrides}, where)
 
 
 def _describe(model: type[BaseModel], problem: Any) -> str:

@@ -36,32 +36,31 @@ import torch
 from torch import Tensor, nn
 
 from graphrec._dgl import import_dgl
-from graphrec.ops import Relation, backend, gat, gatv2
+from graphrec.nn.gat import GATLayer, GATv2Layer
+from graphrec.ops import Relation, backend, gat
 
 WHAT = ("layer", "operator", "gatv2")
 Step = Callable[[], list[Tensor]]
 
 
-class AttentionLayer(nn.Module):
-    """The layer of GATConv on our operator, with a GATConv's or GATv2Conv's own parameters."""
+OURS = {  # DGL's name of a parameter: ours
+    "attn_l": "src_attention",
+    "attn_r": "dst_attention",
+    "attn": "attention",
+    "bias": "bias",
+    "fc_src.weight": "src_weight.weight",
+    "fc_dst.weight": "dst_weight.weight",
+}
 
-    def __init__(self, conv: nn.Module, kind: str) -> None:
-        super().__init__()
-        self.conv, self.kind = conv, kind
 
-    def forward(self, relation: Relation, item_x: Tensor, user_x: Tensor) -> Tensor:
-        """Return (U, H, F)."""
-        conv = self.conv
-        heads, features = conv._num_heads, conv._out_feats
-        src_x = conv.fc_src(item_x).view(-1, heads, features)
-        if self.kind == "gatv2":
-            return gatv2(relation, conv.fc_dst(user_x).view(-1, heads, features), src_x, conv.attn[0])
-        # <a_h, W_h x> = <W_h^T a_h, x>: scores need no projected features of the users.
-        src_score, dst_score = (
-            x @ torch.einsum("hf,hfd->dh", vectors[0], linear.weight.view(heads, features, -1))
-            for x, vectors, linear in ((item_x, conv.attn_l, conv.fc_src), (user_x, conv.attn_r, conv.fc_dst))
-        )
-        return gat(relation, dst_score, src_score, src_x) + conv.bias.view(heads, features)
+def layer_of(conv: nn.Module, width: int) -> GATLayer:
+    """Our layer with the values of a GATConv, or of a GATv2Conv without bias, from `width` columns to as many."""
+    values = {OURS[name]: value for name, value in conv.named_parameters()}
+    kind = GATv2Layer if "attention" in values else GATLayer
+    layer = kind(width, conv._out_feats, conv._num_heads, dst_dim=width, bias="bias" in values)
+    shapes = {name: own.shape for name, own in layer.named_parameters()}
+    layer.load_state_dict({name: value.detach().view(shapes[name]) for name, value in values.items()})
+    return layer
 
 
 def dgl_operator(graph: Any, dst_score: Tensor, src_score: Tensor, src_x: Tensor) -> Tensor:
@@ -89,6 +88,7 @@ def make_steps(what: str, dst: Tensor, src: Tensor, shape: tuple[int, int], head
     gradient = draw(shape[0], heads, features)
     if what == "operator":
         inputs = [draw(shape[0], heads), draw(shape[1], heads), draw(shape[1], heads, features)]
+        wanted = {"ours": inputs, "dgl": inputs}
         run = {"ours": lambda: gat(relation, *inputs), "dgl": lambda: dgl_operator(graph.local_var(), *inputs)}
     else:
         torch.manual_seed(0)
@@ -96,12 +96,16 @@ def make_steps(what: str, dst: Tensor, src: Tensor, shape: tuple[int, int], head
         options = {} if what == "layer" else {"bias": False}
         width = heads * features
         conv = make((width, width), features, heads, allow_zero_in_degree=True, **options)
-        layer, item_x, user_x = AttentionLayer(conv, what), draw(shape[1], width), draw(shape[0], width)
-        inputs = [item_x, user_x, *conv.parameters()]
-        run = {"ours": lambda: layer(relation, item_x, user_x), "dgl": lambda: conv(graph, (item_x, user_x))}
-    for x in inputs:
+        layer, item_x, user_x = layer_of(conv, width), draw(shape[1], width), draw(shape[0], width)
+        own, names = dict(layer.named_parameters()), [name for name, _ in conv.named_parameters()]
+        wanted = {"ours": [item_x, user_x, *(own[OURS[name]] for name in names)], "dgl": [item_x, user_x, *conv.parameters()]}
+        run = {
+            "ours": lambda: layer(relation, item_x, user_x).view(gradient.shape),
+            "dgl": lambda: conv(graph, (item_x, user_x)),
+        }
+    for x in (*wanted["ours"], *wanted["dgl"]):
         x.requires_grad_()
-    return {side: partial(step, forward, inputs, gradient) for side, forward in run.items()}
+    return {side: partial(step, forward, wanted[side], gradient) for side, forward in run.items()}
 
 
 def step(forward: Callable[[], Tensor], inputs: list[Tensor], gradient: Tensor) -> list[Tensor]:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Quiet, Seed, command
+from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
 from graphrec.link import LINK_MODELS
+
+if TYPE_CHECKING:
+    from graphrec.link.base import LinkModel
 
 EXAMPLES = (
     "graphrec link trust.txt.gz --model adamic-adar --model gae --model vgae",
     "graphrec link dataset/ogbl_collab --model masked-gae --set masked-gae.decoder=dot --metrics hits@50,auc --json",
-    "graphrec link stores/demo --model vgae --for u00017 --k 5 --out vectors.parquet",
+    "graphrec link stores/demo --model vgae --for u00017 --k 5 --out links/vgae --vectors vectors.parquet",
+    "graphrec link links/vgae --for u00042",
 )
 
 
 def link(
     source: Annotated[
-        str, typer.Argument(help="An edge list, a graph store with social links, or an ogbl folder (with its own split).")
+        str,
+        typer.Argument(
+            help="An edge list, a graph store with social links, an ogbl folder (with its own split), or a saved predictor."
+        ),
     ],
     model: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer evaluates it on Python 3.10
@@ -40,27 +47,36 @@ def link(
         typer.Option("--for", help="List new links of this node, by original id. May be repeated."),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", help="New links for each --for.")] = 10,
-    out: Annotated[Optional[str], typer.Option("--out", "-o", help="Also write node vectors to this Parquet file.")] = None,  # noqa: UP045
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
+    out: Annotated[Optional[str], typer.Option("--out", "-o", help="Save the predictor to this folder.")] = None,  # noqa: UP045
+    vectors: Annotated[Optional[str], typer.Option("--vectors", help="Write node vectors to this Parquet file.")] = None,  # noqa: UP045
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what --out and --vectors name.")] = False,
     seed: Seed = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Predict links between nodes of one type: train, and measure on held-out links."""
+    """Predict links between nodes of one type: train, and measure on held-out links. A saved predictor only answers."""
     names = list(dict.fromkeys(model or ["gae"]))
-    if (out or nodes) and len(names) > 1:
-        raise typer.BadParameter("--for and --out go with a single --model", param_hint="--model")
+    if (out or vectors or nodes) and len(names) > 1:
+        raise typer.BadParameter("--for, --out and --vectors go with a single --model", param_hint="--model")
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.config import assign
         from graphrec.graph.links import open_link_graph
+        from graphrec.link.base import check_predictor_folder, is_predictor
         from graphrec.link.evaluate import DEFAULT_METRICS, create_all, predict_links
-        from graphrec.link.suggest import check_vectors_file, suggest, write_vectors
+        from graphrec.link.suggest import check_vectors_file
 
+        if is_predictor(source):
+            if model or assignments or metrics or out:
+                raise typer.BadParameter("a saved predictor is not trained again; leave --model, --set, --metrics and --out out")
+            io.result(_answer(io, source, nodes, k, vectors, overwrite))
+            return
         wanted = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",")]
         models = create_all(names, assign({}, assignments or ()))  # wrong settings show before the source is read
         if out is not None:
-            check_vectors_file(out, overwrite)
+            check_predictor_folder(out, overwrite)
+        if vectors is not None:
+            check_vectors_file(vectors, overwrite)
         shares = {"directed": directed, "valid_share": valid_share, "test_share": test_share, "seed": seed or 0}
         graph = open_link_graph(source, **shares, progress=io.reporter)
         results = {
@@ -72,11 +88,36 @@ def link(
         payload = {"source": source, "num_nodes": graph.num_nodes, "num_edges": len(graph.train), "models": answer,
                    "directed": graph.directed, "dropped": graph.dropped, "seed": seed or 0}  # fmt: skip
         fitted = results[names[-1]].model
-        if nodes:
-            found = suggest(fitted, graph, nodes, k)
-            io.table("New links", found.columns, found.rows())
-            payload["links"] = found.to_dicts()
         if out is not None:
-            io.line(f"{write_vectors(fitted, graph, out):,} vectors written to {out}")
-            payload["vectors"] = out
-        io.result(payload)
+            fitted.save(out, overwrite=overwrite)
+            io.line(f"{fitted.name} saved to {out}")
+            payload["predictor"] = out
+        io.result(payload | _asked(io, fitted, nodes, k, vectors))
+
+
+def _answer(io: Output, folder: str, nodes: list[str] | None, k: int, vectors: str | None, overwrite: bool) -> dict[str, Any]:
+    """What a saved predictor says."""
+    from graphrec.link.base import LinkModel
+    from graphrec.link.suggest import check_vectors_file
+
+    if vectors is not None:
+        check_vectors_file(vectors, overwrite)
+    fitted = LinkModel.load(folder)
+    sizes = {"num_nodes": fitted.known.num_nodes, "num_edges": len(fitted.known.train)}
+    io.line(f"{fitted.name} of {fitted.known.source}: {sizes['num_nodes']:,} nodes, {sizes['num_edges']:,} training edges")
+    return {"source": folder, "model": fitted.name, **sizes, **_asked(io, fitted, nodes, k, vectors)}
+
+
+def _asked(io: Output, fitted: LinkModel, nodes: list[str] | None, k: int, vectors: str | None) -> dict[str, Any]:
+    """New links and vectors, as far as they were asked for."""
+    from graphrec.link.suggest import suggest, write_vectors
+
+    payload: dict[str, Any] = {}
+    if nodes:
+        found = suggest(fitted, nodes, k)
+        io.table("New links", found.columns, found.rows())
+        payload["links"] = found.to_dicts()
+    if vectors is not None:
+        io.line(f"{write_vectors(fitted, vectors):,} vectors written to {vectors}")
+        payload["vectors"] = vectors
+    return payload

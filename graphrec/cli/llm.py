@@ -21,7 +21,7 @@ Endpoint = Annotated[
 ]
 Cache = Annotated[str, typer.Option("--cache", help="The file that keeps answers, so that none is asked twice.")]
 KeyVariable = Annotated[str, typer.Option("--key-variable", help="The environment variable with the endpoint's key.")]
-_CACHE = "llm-answers.sqlite"
+_CACHE, _KEY_VARIABLE = "llm-answers.sqlite", "OPENAI_API_KEY"
 
 
 @app.command(
@@ -38,7 +38,7 @@ def rerank(
     k: Annotated[int, typer.Option("--k", "-k", help="Items per user.")] = 10,
     candidates: Annotated[int, typer.Option("--candidates", min=1, help="Items per user that are ordered.")] = 20,
     cache: Cache = _CACHE,
-    key_variable: KeyVariable = "OPENAI_API_KEY",
+    key_variable: KeyVariable = _KEY_VARIABLE,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -69,7 +69,7 @@ def why(
     endpoint: Endpoint = None,
     k: Annotated[int, typer.Option("--k", "-k", help="Items.")] = 5,
     cache: Cache = _CACHE,
-    key_variable: KeyVariable = "OPENAI_API_KEY",
+    key_variable: KeyVariable = _KEY_VARIABLE,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -107,7 +107,7 @@ def profiles(
     out: Annotated[str, typer.Option("--out", "-o", help="The Parquet file to write.")] = "profiles.parquet",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
     cache: Cache = _CACHE,
-    key_variable: KeyVariable = "OPENAI_API_KEY",
+    key_variable: KeyVariable = _KEY_VARIABLE,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -1,7 +1,7 @@
 """Link prediction on one homogeneous graph: one line per model, and per layer that their encoders can be made of.
 
-A model is a `graphrec.link.base.LinkModel` over a `graphrec.logs.link_graph.LinkGraph`. A layer is made as
-`Layer(in_dim, out_dim, generator=...)` and called as `layer(relation, x_src, x_dst)`.
+A model is a `graphrec.link.base.LinkModel` over a `graphrec.logs.link_graph.LinkGraph`. A layer is a
+`graphrec.nn.layer.RelationLayer`, made as `Layer(in_dim, out_dim, generator=...)`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LINK_MODELS: dict[str, str] = {
 }
 
 LAYERS: dict[str, str] = {
-    "gcn": "graphrec.nn.autoencoder:GraphConvolution",
+    "gcn": "graphrec.nn.autoencoder:convolution",
     "sage": "graphrec.nn.sage:SAGELayer",
     "gat": "graphrec.nn.gat:GATLayer",
     "gatv2": "graphrec.nn.gat:GATv2Layer",

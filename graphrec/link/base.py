@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from typing_extensions import Self
 
+from graphrec.atomic import check_free
+from graphrec.errors import ConfigError, RunError
+from graphrec.link import LINK_MODELS
+from graphrec.link.known import KnownGraph
 from graphrec.logs.link_graph import LinkGraph
+from graphrec.models import saved
 from graphrec.progress import SILENT, Reporter
-from graphrec.settings import Settings, parse
+from graphrec.registry import resolve
+from graphrec.settings import Settings, resolved
+
+HEADER = "link.json"
+
+
+def is_predictor(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a saved predictor, whole or damaged."""
+    return (Path(folder) / HEADER).is_file()
+
+
+def check_predictor_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Ask before the training whether a predictor may be saved to `folder`.
+
+    Raises:
+        RunError: it names a Parquet file, or is there while `overwrite` is false, or is no folder of a predictor.
+    """
+    if str(folder).endswith(".parquet"):
+        raise RunError(
+            f"a predictor is saved as a folder, got {folder}; --vectors writes node vectors to a Parquet file"
+        )
+    check_free(Path(folder), RunError, overwrite, HEADER)
 
 
 class LinkModel(ABC):
@@ -29,10 +58,23 @@ class LinkModel(ABC):
     Settings: ClassVar[type[Settings]] = Settings
 
     def __init__(self, settings: Settings | Mapping[str, Any] | None = None, **overrides: Any) -> None:
-        values = settings.model_dump() if isinstance(settings, Settings) else dict(settings or {})
-        self.settings = parse(self.Settings, {**values, **overrides}, f"link model {self.name}")
+        self.settings = resolved(self.Settings, settings, overrides, f"link model {self.name}")
 
-    @abstractmethod
+        self._known: KnownGraph | None = None
+
+    @property
+    def known(self) -> KnownGraph:
+        """The nodes and training edges that the model was fitted on.
+
+        Raises:
+            RunError: the model has not been fitted or loaded yet.
+        """
+        if self._known is None:
+            raise RunError(
+                f"this {self.name} predictor has not learned anything yet; fit it on a graph or load a saved one"
+            )
+        return self._known
+
     def fit(self, graph: LinkGraph, *, seed: int = 0, progress: Reporter = SILENT) -> Self:
         """Learn from the training edges of `graph`; its validation links choose when to stop. Returns the model itself.
 
@@ -40,7 +82,15 @@ class LinkModel(ABC):
             graph: see `LinkGraph`.
             seed: of all randomness; the same seed gives the same weights bit for bit on CPU.
             progress: receives the long steps.
+
+        Raises:
+            ConfigError: the inputs ask for features that are not there.
+            RunError: the loss is not finite.
         """
+        self._known = None  # a failed fit leaves no half-new model behind
+        self._fit(graph, seed, progress)
+        self._known = KnownGraph.of(graph)
+        return self
 
     @abstractmethod
     def score(self, pairs: np.ndarray) -> np.ndarray:
@@ -49,3 +99,48 @@ class LinkModel(ABC):
     def embeddings(self) -> np.ndarray | None:
         """Return float32 (N, D), a vector a node, or None where the model has none."""
         return None
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the predictor as `link.json`, `model.safetensors` and `nodes/`; the folder appears whole or not at all.
+
+        Raises:
+            RunError: nothing has been learned yet, the folder exists and `overwrite` is false, or the disk is full.
+        """
+        known = self.known  # refuses before anything is written where nothing has been learned
+        saved.write_parts(folder, HEADER, self.name, self.settings, self._state(), known.save, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a saved predictor, which scores as it did; called on `LinkModel` itself, it finds the class by the saved name.
+
+        Raises:
+            RunError: the folder holds no predictor, another one, a truncated or edited one, or one from a newer graphrec.
+        """
+        folder = Path(folder)
+        header, state, known = saved.read_parts(folder, HEADER, KnownGraph.load)
+        own_name = getattr(cls, "name", header.name)
+        if own_name != header.name:
+            raise RunError(f"{folder} holds a {header.name} predictor, not {own_name}; use LinkModel.load(folder)")
+        try:
+            kind = cls if hasattr(cls, "name") else resolve("link model", LINK_MODELS, header.name)
+            model = kind(header.settings)
+        except ConfigError as problem:
+            raise RunError(f"{folder / HEADER}: {problem}; the predictor was saved by another graphrec") from problem
+        model._known = known
+        try:
+            model._restore(state)
+        except (KeyError, ValueError, RuntimeError) as problem:
+            raise RunError(f"{folder / saved.WEIGHTS} does not fit the predictor {header.name}: {problem}") from problem
+        return model
+
+    @abstractmethod
+    def _fit(self, graph: LinkGraph, seed: int, progress: Reporter) -> None:
+        """Learn from the training edges."""
+
+    def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
+        """The learned arrays, by name; `_restore` gets them back as tensors."""
+        return {}
+
+    @abstractmethod
+    def _restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over the arrays of `_state`; `self.known` is already set."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from typing_extensions import Self
+from torch import Tensor
 
 from graphrec.link.base import LinkModel
+from graphrec.link.known import KnownGraph
 from graphrec.logs.link_graph import LinkGraph
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import Reporter
 from graphrec.settings import Settings
 
 _PAIRS_AT_ONCE = 1 << 17
@@ -27,12 +28,17 @@ class CommonNeighbours(LinkModel):
     name = "common-neighbours"
     Settings = HeuristicSettings
 
-    def fit(self, graph: LinkGraph, *, seed: int = 0, progress: Reporter = SILENT) -> Self:
+    def _fit(self, graph: LinkGraph, seed: int, progress: Reporter) -> None:
         """Keep the training adjacency; nothing is learned."""
+        self._keep(graph)
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        self._keep(self.known)
+
+    def _keep(self, graph: LinkGraph | KnownGraph) -> None:
         self._adjacency = symmetric_adjacency(graph)
         degree = np.diff(self._adjacency.indptr).astype(np.float64)
         self._scaled = (self._adjacency @ sp.diags_array(self._weight(degree))).tocsr()
-        return self
 
     def score(self, pairs: np.ndarray) -> np.ndarray:
         """Score pairs int64 (n, 2); returns float32 (n,)."""
@@ -72,7 +78,7 @@ class ResourceAllocation(CommonNeighbours):
         return 1 / np.maximum(degree, 1)
 
 
-def symmetric_adjacency(graph: LinkGraph) -> sp.csr_array:
+def symmetric_adjacency(graph: LinkGraph | KnownGraph) -> sp.csr_array:
     """The training edges in both directions, ones, without repetition: float64 (N, N)."""
     both = np.concatenate([graph.train, graph.train[:, ::-1]])
     matrix = sp.coo_array((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(graph.num_nodes, graph.num_nodes)).tocsr()

@@ -12,14 +12,13 @@ import torch
 from graphrec.atomic import atomic_file
 from graphrec.errors import ConfigError, RunError, UnsupportedError
 from graphrec.link.base import LinkModel
-from graphrec.logs.link_graph import LinkGraph
 
 
-def suggest(model: LinkModel, graph: LinkGraph, nodes: Sequence[str], k: int = 10) -> pl.DataFrame:
+def suggest(model: LinkModel, nodes: Sequence[str], k: int = 10) -> pl.DataFrame:
     """List the `k` best new neighbours of each node: not itself, and not one that the training edges already give it.
 
     Args:
-        model: fitted on `graph`.
+        model: fitted or loaded.
         nodes: original ids as text.
         k: list length, 1..N-1.
 
@@ -29,10 +28,12 @@ def suggest(model: LinkModel, graph: LinkGraph, nodes: Sequence[str], k: int = 1
     Raises:
         LogError: an id is not in the graph.
         ConfigError: `k` is out of range.
+        RunError: the model has not been fitted or loaded.
     """
+    graph = model.known
     if not 1 <= k < graph.num_nodes:
         raise ConfigError(f"k must lie in 1..{graph.num_nodes - 1}, the number of other nodes, got {k}")
-    every, known = np.arange(graph.num_nodes), _ids(graph)
+    every = np.arange(graph.num_nodes)
     frames = []
     for node in graph.nodes_of(list(nodes)):
         scores = model.score(np.stack([np.full_like(every, node), every], axis=1))
@@ -43,9 +44,9 @@ def suggest(model: LinkModel, graph: LinkGraph, nodes: Sequence[str], k: int = 1
         frames.append(
             pl.DataFrame(
                 {
-                    "node_id": known.gather(np.full_like(best, node)),
+                    "node_id": graph.ids.gather(np.full_like(best, node)),
                     "rank": np.arange(1, len(best) + 1),
-                    "neighbour_id": known.gather(best),
+                    "neighbour_id": graph.ids.gather(best),
                     "score": scores[best],
                 }
             )
@@ -65,7 +66,7 @@ def check_vectors_file(path: str | os.PathLike[str], overwrite: bool = False) ->
         raise RunError(f"{path} already exists; choose another file or ask to overwrite it")
 
 
-def write_vectors(model: LinkModel, graph: LinkGraph, path: str | os.PathLike[str]) -> int:
+def write_vectors(model: LinkModel, path: str | os.PathLike[str]) -> int:
     """Write `node_id` and `vector` (list of float32) of every node to a Parquet file; return the number of rows.
 
     Raises:
@@ -76,10 +77,9 @@ def write_vectors(model: LinkModel, graph: LinkGraph, path: str | os.PathLike[st
     if vectors is None:
         raise UnsupportedError(f"{model.name} has no node vectors to write; use mf, gae, vgae or masked-gae")
     with atomic_file(path, RunError) as temporary:
-        columns = {"node_id": _ids(graph), "vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))}
+        columns = {
+            "node_id": model.known.ids,
+            "vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])),
+        }
         pl.DataFrame(columns).with_columns(pl.col("vector").arr.to_list()).write_parquet(temporary)
     return len(vectors)
-
-
-def _ids(graph: LinkGraph) -> pl.Series:
-    return pl.Series(np.arange(graph.num_nodes)) if graph.ids is None else graph.ids

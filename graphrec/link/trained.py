@@ -11,7 +11,6 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from typing_extensions import Self
 
 from graphrec.errors import ConfigError, RunError, nearest
 from graphrec.link import LAYERS
@@ -21,10 +20,11 @@ from graphrec.link.metrics import check_metric
 from graphrec.logs.link_graph import LinkGraph
 from graphrec.nn.masking import undirected_edges
 from graphrec.ops import Relation
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import Reporter
 from graphrec.settings import Settings
 
 _PAIRS_AT_ONCE = 1 << 18
+_DECODER = "decoder."  # before the names of the decoder's parameters in a saved predictor
 
 
 class TrainedLinkSettings(Settings):
@@ -141,13 +141,7 @@ class TrainedLinkModel(LinkModel):
 
     Settings = TrainedLinkSettings
 
-    def fit(self, graph: LinkGraph, *, seed: int = 0, progress: Reporter = SILENT) -> Self:
-        """Train; arguments as for `LinkModel.fit`.
-
-        Raises:
-            ConfigError: the inputs ask for features that are not there.
-            RunError: the loss is not finite.
-        """
+    def _fit(self, graph: LinkGraph, seed: int, progress: Reporter) -> None:
         at, generator = self.settings, torch.Generator().manual_seed(seed)
         device = torch.device(at.device)
         both = np.concatenate([graph.train, graph.train[:, ::-1]])
@@ -163,13 +157,12 @@ class TrainedLinkModel(LinkModel):
         gpus = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(gpus), progress.task(f"Training {self.name}", total=at.epochs, unit="epochs") as task:
             self._train(graph, seed, task)
-        return self
 
     @torch.inference_mode()
     def score(self, pairs: np.ndarray) -> np.ndarray:
         """Score pairs int64 (n, 2) with the finished vectors; returns float32 (n,)."""
         blocks = torch.from_numpy(np.ascontiguousarray(pairs)).to(self._z.device).split(_PAIRS_AT_ONCE)
-        return torch.cat([self.network["decoder"](self._z, block) for block in blocks]).float().cpu().numpy()
+        return torch.cat([self._decoder(self._z, block) for block in blocks]).float().cpu().numpy()
 
     def embeddings(self) -> np.ndarray:
         """Return float32 (N, D), what the decoder scores."""
@@ -241,3 +234,17 @@ class TrainedLinkModel(LinkModel):
     def _finish(self) -> None:
         self.network.eval()
         self._z = self._encode(self._relation, self.network["inputs"]()).clone()
+        self._decoder = self.network["decoder"]
+
+    def _state(self) -> dict[str, Tensor]:
+        return {"z": self._z, **{_DECODER + name: value for name, value in self._decoder.state_dict().items()}}
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        # Copied, for tensors of a file lie at odd addresses, and there sums may be rounded otherwise than after training.
+        self._z = state["z"].clone()
+        if self._z.shape != (self.known.num_nodes, self.settings.out_dim):
+            raise ValueError(f"z has shape {tuple(self._z.shape)}, not ({self.known.num_nodes}, {self.settings.out_dim})")
+        self._decoder = Decoder(self.settings.decoder, self.settings.out_dim, torch.Generator())
+        own = {k.removeprefix(_DECODER): v.clone() for k, v in state.items() if k.startswith(_DECODER)}
+        self._decoder.load_state_dict(own)
+        self._decoder.eval()

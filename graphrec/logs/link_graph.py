@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from graphrec.errors import LogError, UnsupportedError, nearest
+from graphrec.errors import LogError, UnsupportedError
 
 SIDES = ("valid", "test")
 
@@ -100,19 +100,6 @@ class LinkGraph:
         kind = "directed" if self.directed else "undirected"
         held = ", ".join(f"{len(getattr(self, name).positives):,} {name}" for name in SIDES)
         return f"LinkGraph({self.source!r}, {kind}, {self.num_nodes:,} nodes, {len(self.train):,} train, {held} edges)"
-
-    def nodes_of(self, ids: list[str]) -> np.ndarray:
-        """Return the int64 (n,) node index of each original id, given as text.
-
-        Raises:
-            LogError: an id is not in the graph.
-        """
-        known = pl.Series(np.arange(self.num_nodes)) if self.ids is None else self.ids
-        index = {str(value): position for position, value in enumerate(known.to_list())}
-        for one in ids:
-            if one not in index:
-                raise LogError(f"{self.source}: no node has the id {one!r}{nearest(one, list(index)[:2000])}")
-        return np.array([index[one] for one in ids], dtype=np.int64)
 
     def _check_pairs(self, name: str, pairs: np.ndarray) -> None:
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype != np.int64:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -17,6 +18,8 @@ _NEWTON = 12  # Halley steps for W; it converges cubically, slowest at the branc
 
 class AdaptiveSoftmaxSettings(SampledSoftmaxSettings):
     """Settings of the softmax with adaptive temperature; `temperature` is t_0, that of a user with the mean loss."""
+
+    search: ClassVar[Mapping[str, Any]] = {**SampledSoftmaxSettings.search, "adaptivity": {"low": 0.0, "high": 1.0}}
 
     adaptivity: float = Field(default=0.5, ge=0)
     """beta, how strongly a user's loss moves its temperature; 0 is the sampled softmax itself."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,6 +19,8 @@ _SHARPNESS = 2.0  # t of the Gaussian potential in Wang and Isola 2020, which Di
 
 class DirectAUSettings(Settings):
     """Settings of the alignment and uniformity loss."""
+
+    search: ClassVar[Mapping[str, Any]] = {"uniformity_weight": {"low": 0.2, "high": 10.0, "log": True}}
 
     uniformity_weight: float = Field(default=1.0, gt=0)
     """gamma, weight of the uniformity against the alignment; the paper chooses it by data set between 0.2 and 10."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -21,6 +24,8 @@ def annealed(number: int, steps: int) -> float:
 
 class KLSettings(Settings):
     """Settings of the KL term."""
+
+    search: ClassVar[Mapping[str, Any]] = {"weight": {"low": 1e-4, "high": 1.0, "log": True}}
 
     anneal_steps: int = Field(default=2000, ge=0)
     """Steps over which its weight rises linearly from 0 to `weight`; 0 gives the full weight at once. Without a rise the
@@ -63,6 +68,8 @@ class KL:
 
 class EdgeReconstructionSettings(Settings):
     """Settings of the edge reconstruction."""
+
+    search: ClassVar[Mapping[str, Any]] = {"weight": {"low": 0.01, "high": 1.0, "log": True}}
 
     max_users: int = Field(default=256, ge=1)
     """Users of the batch, drawn anew in each step, whose edges are reconstructed; bounds the block's memory."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,6 +21,11 @@ _ROWS = 1024  # rows of the co-occurrence matrix at a time
 
 class UltraGCNSettings(Settings):
     """Settings of the user-item constraint loss."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_negatives": {"low": 1, "high": 64, "log": True},
+        "negative_weight": {"low": 1.0, "high": 300.0, "log": True},
+    }
 
     num_negatives: int = Field(default=4, ge=1)
     """Negatives drawn for each positive; 1,500 is the public setting for Gowalla, and 4 suits a small log."""
@@ -72,6 +78,11 @@ class UltraGCN:
 
 class ItemGraphSettings(Settings):
     """Settings of the item-item constraint loss."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "weight": {"low": 1e-4, "high": 10.0, "log": True},
+        "num_neighbours": [5, 10, 20],
+    }
 
     num_neighbours: int = Field(default=10, ge=1)
     """K, the most similar items of each; 10 is the paper's choice."""

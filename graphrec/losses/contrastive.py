@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -44,6 +45,12 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
 class SGLSettings(Settings):
     """Settings of SGL's contrastive loss."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "weight": {"low": 0.005, "high": 1.0, "log": True},
+        "temperature": {"low": 0.1, "high": 1.0, "log": True},
+        "share": {"low": 0.05, "high": 0.5},
+    }
 
     temperature: float = Field(default=0.2, gt=0)
     """t; 0.2 is the paper's choice for all data sets."""
@@ -103,6 +110,11 @@ class SGL:
 
 class NoiseContrastSettings(Settings):
     """Settings of the contrastive losses on noise."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "weight": {"low": 0.005, "high": 1.0, "log": True},
+        "temperature": {"low": 0.1, "high": 1.0, "log": True},
+    }
 
     temperature: float = Field(default=0.2, gt=0)
     """t; 0.2 is the choice of both papers."""

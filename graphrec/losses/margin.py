@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -13,6 +14,8 @@ from graphrec.settings import Settings
 
 class MaxMarginSettings(Settings):
     """Settings of the max-margin loss."""
+
+    search: ClassVar[Mapping[str, Any]] = {"margin": {"low": 0.05, "high": 1.0, "log": True}}
 
     margin: float = Field(default=0.3, gt=0)
     """By how much a positive should score above a negative, in units of the score."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -17,6 +18,8 @@ from graphrec.settings import Settings
 
 class ModalityBPRSettings(Settings):
     """The loss on modalities has nothing to set but its weight."""
+
+    search: ClassVar[Mapping[str, Any]] = {"weight": {"low": 1e-5, "high": 0.1, "log": True}}
 
 
 class ModalityBPR:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -13,6 +16,8 @@ from graphrec.settings import Settings
 
 class HierarchicalMutualInformationSettings(Settings):
     """The hierarchical mutual information has nothing to set."""
+
+    search: ClassVar[Mapping[str, Any]] = {"weight": {"low": 1e-4, "high": 0.1, "log": True}}
 
 
 class HierarchicalMutualInformation:

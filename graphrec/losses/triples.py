@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -13,6 +16,8 @@ from graphrec.settings import Settings
 
 class TransRSettings(Settings):
     """Settings of the loss on triples."""
+
+    search: ClassVar[Mapping[str, Any]] = {"weight": {"low": 0.01, "high": 1.0, "log": True}}
 
     num_triples: int = Field(default=1024, ge=1)
     """Edges drawn in a step, of all relations and the interactions; the paper's batch has 1,024 or 2,048."""

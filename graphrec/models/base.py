@@ -25,7 +25,7 @@ from graphrec.models import saved
 from graphrec.models.listing import ranked_frame
 from graphrec.progress import SILENT, Reporter
 from graphrec.registry import resolve
-from graphrec.settings import Settings, parse
+from graphrec.settings import Settings, resolved
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,8 +51,7 @@ class Recommender(ABC):
     Settings: ClassVar[type[Settings]] = Settings
 
     def __init__(self, settings: Settings | Mapping[str, Any] | None = None, **overrides: Any) -> None:
-        values = settings.model_dump() if isinstance(settings, Settings) else dict(settings or {})
-        self.settings = parse(self.Settings, {**values, **overrides}, f"model {self.name}")
+        self.settings = resolved(self.Settings, settings, overrides, f"model {self.name}")
         self._catalogue: Catalogue | None = None
 
     @property

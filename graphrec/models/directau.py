@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -12,6 +13,8 @@ from graphrec.models.trained_settings import TrainedSettings
 
 class DirectAUSettings(TrainedSettings):
     """Settings of DirectAU."""
+
+    search: ClassVar[Mapping[str, Any]] = {**TrainedSettings.search, "num_layers": {"low": 0, "high": 3}}
 
     num_layers: int = Field(default=2, ge=0, le=16)
     """L, hops of propagation; 0 is matrix factorisation, the paper's simplest encoder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 class GCMCSettings(InputSettings, GCMCEncoderSettings, LevelCrossEntropySettings):
     """Settings of GC-MC; encoder, head and loss belong together and cannot be exchanged."""
+
+    search: ClassVar[Mapping[str, Any]] = {**InputSettings.search, **GCMCEncoderSettings.search}
 
     num_bases: int = Field(default=2, ge=1, le=32)
     """S, matrices that the levels' decoders share; 2 is the paper's choice for MovieLens."""

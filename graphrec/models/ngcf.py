@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
@@ -11,6 +12,8 @@ from graphrec.nn.ngcf import NGCFSettings
 
 class NGCFModelSettings(TrainedSettings, NGCFSettings):
     """Settings of NGCF: those of its encoder and of the other parts; inputs, head and loss can be exchanged."""
+
+    search: ClassVar[Mapping[str, Any]] = {**TrainedSettings.search, **NGCFSettings.search}
 
 
 class NGCF(TrainedRecommender):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,6 +27,8 @@ from graphrec.settings import Settings
 
 if TYPE_CHECKING:
     from graphrec.graph.catalogue import Catalogue
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 HEADER = "model.json"
@@ -73,14 +76,39 @@ def write(
     Raises:
         RunError: the folder exists and `overwrite` is false, or it cannot be written.
     """
-    with atomic_folder(folder, RunError, overwrite=overwrite, marker=HEADER) as temporary:
+    write_parts(
+        folder, HEADER, name, settings, state, lambda folder: catalogue.save(folder / CATALOGUE), overwrite=overwrite
+    )
+
+
+def write_parts(
+    folder: str | os.PathLike[str],
+    header_file: str,
+    name: str,
+    settings: Settings,
+    state: Mapping[str, torch.Tensor | np.ndarray],
+    beside: Callable[[Path], None],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a header and arrays, whole or not at all, as `write` does.
+
+    Args:
+        folder, name, settings, state, overwrite: as for `write`.
+        header_file: name of the header, which tells kinds of models apart.
+        beside: writes what else belongs to the model into the folder it is given.
+
+    Raises:
+        RunError: the folder exists and `overwrite` is false, or it cannot be written.
+    """
+    with atomic_folder(folder, RunError, overwrite=overwrite, marker=header_file) as temporary:
         save_file({key: _as_tensor(array) for key, array in state.items()}, temporary / WEIGHTS)
-        catalogue.save(temporary / CATALOGUE)
+        beside(temporary)
         files = {str(path.relative_to(temporary)): _check_of(path) for path in _files(temporary)}
         header = Header(
             schema_version=SCHEMA_VERSION, name=name, settings=settings.model_dump(mode="json"), files=files
         )
-        (temporary / HEADER).write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (temporary / header_file).write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> tuple[Header, dict[str, torch.Tensor], Catalogue]:
@@ -94,26 +122,43 @@ def read(folder: Path) -> tuple[Header, dict[str, torch.Tensor], Catalogue]:
     """
     from graphrec.graph.catalogue import Catalogue
 
-    header = read_header(folder)
+    return read_parts(folder, HEADER, lambda folder: Catalogue.load(folder / CATALOGUE))
+
+
+def read_parts(
+    folder: Path, header_file: str, beside: Callable[[Path], T]
+) -> tuple[Header, dict[str, torch.Tensor], T]:
+    """Read and verify what `write_parts` wrote.
+
+    Args:
+        folder: the folder.
+        header_file: name of the header.
+        beside: reads what else belongs to the model.
+
+    Returns:
+        The header, the arrays as CPU tensors, and what `beside` gives.
+
+    Raises:
+        RunError: a file is missing, truncated or edited, or the folder was written by a newer graphrec.
+    """
+    header = read_header(folder, header_file)
     for relative, expected in header.files.items():
         _verify(folder / relative, expected)
     try:
-        state = load_file(folder / WEIGHTS)
-        catalogue = Catalogue.load(folder / CATALOGUE)
+        return header, load_file(folder / WEIGHTS), beside(folder)
     except (OSError, SafetensorError, GraphrecError) as problem:
         raise RunError(f"{folder} cannot be read as a model: {problem}; train and save it again") from problem
-    return header, state, catalogue
 
 
-def read_header(folder: Path) -> Header:
-    """Read and check `model.json` alone.
+def read_header(folder: Path, header_file: str = HEADER) -> Header:
+    """Read and check the header alone.
 
     Raises:
         RunError: the folder holds no model, its header is damaged, or it was written by a newer graphrec.
     """
-    path = folder / HEADER
+    path = folder / header_file
     if not path.is_file():
-        raise RunError(f"{folder} holds no model ({HEADER} is missing); give a folder written by save or train")
+        raise RunError(f"{folder} holds no model ({header_file} is missing); give a folder written by save or train")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = int(values["schema_version"])

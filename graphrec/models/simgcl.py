@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -12,6 +13,12 @@ from graphrec.models.trained_settings import TrainedSettings
 
 class SimGCLSettings(TrainedSettings):
     """Settings of SimGCL."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        **TrainedSettings.search,
+        "num_layers": {"low": 1, "high": 4},
+        "noise": {"low": 0.01, "high": 1.0, "log": True},
+    }
 
     num_layers: int = Field(default=3, ge=1, le=16)
     """L, hops of propagation; the paper uses 2 and 3."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from graphrec.nn.component import as_table
+from graphrec.nn.component import as_table, as_tables
 from graphrec.settings import Settings
 
 
@@ -45,4 +45,4 @@ class TrainedSettings(InputSettings):
     @field_validator("auxiliary", mode="before")
     @classmethod
     def _as_tables(cls, value: Any) -> Any:
-        return [as_table(one, "") for one in ([value] if isinstance(value, str | Mapping) else value)]
+        return as_tables(value)

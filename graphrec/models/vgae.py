@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +17,13 @@ from graphrec.ops import Relation
 
 class VGAESettings(TrainedSettings):
     """Settings of VGAE; inputs, head, loss and auxiliary losses can be exchanged."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        **TrainedSettings.search,
+        "num_layers": {"low": 1, "high": 3},
+        "activation": ["relu", "none"],
+        "mask_batch_edges": [False, True],
+    }
 
     num_layers: int = Field(default=2, ge=1, le=8)
     """Convolutions; 2 is the choice of Kipf and Welling 2016, 1 makes the encoder linear."""

@@ -3,7 +3,8 @@
 Every part is a `torch.nn.Module` made from its own settings. Inputs give the first embeddings of users and items, the
 encoder mixes them over the graph, and the head turns a user's and an item's vector into a score.
 
-Inputs are called without arguments and give (U, D) and (I, D); `rows(users, items)` gives the rows that a penalty is taken on.
+Inputs are called without arguments and give (U, D) and (I, D); `rows(users, items)` gives some of these rows, with sparse
+gradients of tables: for a penalty, and all that a sampled neighbourhood reads.
 Those that are made of features are made by `from_store(store, D, settings, generator, progress)`, which reads them.
 
 An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and the source of its random start, and says with
@@ -15,9 +16,8 @@ An encoder that finds neighbours of its own has `observe(relation)`, called once
 `neighbourhoods()`, which makes those of a batch (`graphrec.nn.pinsage`).
 One that reads features of items has `read(store, generator)`, called once before them (`graphrec.nn.multimodal`).
 With a method `layer` it computes the vectors of all nodes in bounded memory (`graphrec.nn.layerwise`).
-Inputs have `inputs()`, all rows, and `inputs.rows(users, items)`, the same rows of some nodes, with sparse gradients of tables.
-`out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for. One that reads more than the target
-behaviour has `prepare(relations, generator)` and `relation_weights` too: see `graphrec.nn.hetero`.
+An encoder that reads more than the target behaviour has `prepare(relations, generator)` and `relation_weights` too: see
+`graphrec.nn.hetero`.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
 

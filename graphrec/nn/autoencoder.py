@@ -8,63 +8,29 @@ modules as encoders of a recommender.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphrec.ops import Relation, spmm
+from graphrec.nn.gcn import GCNLayer
+from graphrec.nn.layer import RelationLayer
+from graphrec.ops import Relation
 from graphrec.settings import Settings
 
 Tables = tuple[Tensor, ...]
 Rows = tuple[Tensor | None, ...]
-MakeLayer = Callable[..., nn.Module]
+MakeLayer = Callable[..., RelationLayer]
 
 _LARGEST_LOG_STD = 10.0  # exp(20), the variance, still fits float32 with room for a sum
 
 
-class GraphConvolution(nn.Module):
-    """Y = D~^-1/2 (A + I) D~^-1/2 X W + b with D~ = degree + 1; two tables share W.
-
-    Neighbours are summed before the product, so that a row restriction also restricts the product.
-
-    Args:
-        in_dim, out_dim: D before and after.
-        generator: source of the random start (Glorot uniform; b starts at 0).
-
-    Source: Kipf and Welling 2017, arXiv:1609.02907, eq. 2 and 8; on a bipartite graph the same formula over users and items
-    together.
-    """
-
-    def __init__(self, in_dim: int, out_dim: int, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(in_dim, out_dim))
-        self.bias = nn.Parameter(torch.zeros(out_dim))
-        nn.init.xavier_uniform_(self.weight, generator=generator)
-
-    def forward(self, relation: Relation, x_src: Tensor, x_dst: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
-        """Convolve.
-
-        Args:
-            relation: destinations as rows.
-            x_src: (I, in_dim), the columns' features.
-            x_dst: (U, in_dim), the rows' own; None where both sides are the same nodes.
-            rows: int64 (B,), distinct: the rows wanted; None for all.
-
-        Returns:
-            (U, out_dim), or (B, out_dim) with `rows`.
-        """
-        x_dst = x_src if x_dst is None else x_dst
-        if x_src.dtype == torch.bfloat16:  # under autocast; message passing stays float32
-            x_src, x_dst = x_src.float(), x_dst.float()
-        left = (relation.degree_dst + 1).to(x_src.dtype).rsqrt()
-        right = (relation.degree_src + 1).to(x_src.dtype).rsqrt()
-        own = x_dst * left.square().unsqueeze(1)
-        own = own if rows is None else own.index_select(0, rows)
-        return spmm(relation, x_src, left, right, z=own, rows=rows) @ self.weight + self.bias
+def convolution(in_dim: int, out_dim: int, generator: torch.Generator | None = None) -> GCNLayer:
+    """The layer of Kipf and Welling 2017 with self-loops, arXiv:1609.02907, eq. 2 and 8; two tables share its weights."""
+    return GCNLayer(in_dim, out_dim, self_loops=True, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -98,8 +64,7 @@ class GAE(nn.Module):
         generator: source of the random start.
         activation: between layers; "none" makes the encoder linear (Salha et al. 2020, arXiv:2001.07614).
         dropout: share of the values in front of each layer that training sets to zero.
-        make_layer: `make_layer(in_dim, out_dim, generator=...)`; its layers are called `layer(relation, x_src, x_dst)`, and with
-            `rows` where rows are asked for.
+        make_layer: `make_layer(in_dim, out_dim, generator=...)`.
 
     Source: Kipf and Welling 2016, Variational graph auto-encoders, arXiv:1611.07308, section 2 (non-probabilistic).
     """
@@ -110,7 +75,7 @@ class GAE(nn.Module):
         generator: torch.Generator | None = None,
         activation: Literal["relu", "none"] = "relu",
         dropout: float = 0.0,
-        make_layer: MakeLayer = GraphConvolution,
+        make_layer: MakeLayer = convolution,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(make_layer(*pair, generator=generator) for pair in itertools.pairwise(dims))
@@ -133,13 +98,13 @@ class GAE(nn.Module):
                 tables = tuple(table.relu() for table in tables)
         return self._hop(self.layers[-1], relation, tables, rows)
 
-    def _hop(self, layer: nn.Module, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+    def _hop(self, layer: RelationLayer, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
         tables = tuple(self.dropout(table) for table in tables)
-        wanted = [{} if row is None else {"rows": row} for row in rows or (None,) * len(tables)]
+        rows = rows or (None,) * len(tables)
         if len(tables) == 1:
-            return (layer(relation, tables[0], tables[0], **wanted[0]),)
+            return (layer.propagate(relation, tables[0], tables[0], rows[0]),)
         user, item = tables
-        return layer(relation, item, user, **wanted[0]), layer(relation.transpose(), user, item, **wanted[1])
+        return layer.propagate(relation, item, user, rows[0]), layer.propagate(relation.transpose(), user, item, rows[1])
 
 
 class VGAE(GAE):
@@ -161,7 +126,7 @@ class VGAE(GAE):
         generator: torch.Generator | None = None,
         activation: Literal["relu", "none"] = "relu",
         dropout: float = 0.0,
-        make_layer: MakeLayer = GraphConvolution,
+        make_layer: MakeLayer = convolution,
         start_log_std: float = 0.0,
     ) -> None:
         super().__init__([*dims[:-1], 2 * dims[-1]], generator, activation, dropout, make_layer)
@@ -181,6 +146,12 @@ class VGAE(GAE):
 
 class GAESettings(Settings):
     """Settings of the `gae` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_layers": {"low": 1, "high": 3},
+        "activation": ["relu", "none"],
+        "dropout": [0.0, 0.1, 0.3, 0.5],
+    }
 
     num_layers: int = Field(default=2, ge=1, le=8)
     """Convolutions; 2 is the choice of Kipf and Welling 2016, 1 makes the linear autoencoder of Salha et al. 2020."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -73,6 +76,8 @@ class BehaviorEncoder(nn.Module):
 class CascadeSettings(BehaviorSettings):
     """Settings of the `cascade` encoder."""
 
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 4}, "transform": [False, True]}
+
     transform: bool = True
     """Whether a learned matrix, which starts at one, stands between two behaviours."""
 
@@ -128,6 +133,8 @@ class CascadeEncoder(BehaviorEncoder):
 
 class MBGCNSettings(BehaviorSettings):
     """Settings of the `mbgcn` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 4}, "item_share": {"low": 0.0, "high": 1.0}}
 
     item_share: float = Field(0.3, ge=0, le=1)
     """Share of the item-based score beside the user-based one; the paper's lambda is one minus this."""

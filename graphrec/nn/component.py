@@ -23,6 +23,15 @@ def as_table(value: Any, default_name: str) -> Any:
     raise ValueError("give a name, or a table with a name and settings")
 
 
+def as_tables(value: Any) -> list[Any]:
+    """Turn one part or a list of parts, each a name or a table, into a list of tables.
+
+    Raises:
+        ValueError: one of them is neither a name nor a table.
+    """
+    return [as_table(one, "") for one in ([value] if isinstance(value, str | Mapping) else value)]
+
+
 def parse_component(kind: str, table: Mapping[str, str], spec: Mapping[str, Any], where: str) -> tuple[type, Settings]:
     """Find the class that `spec` names and validate its settings.
 

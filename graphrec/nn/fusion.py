@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -22,6 +22,8 @@ Method = Literal["sum", "mean", "gate", "attention"]
 
 class FusedSettings(HeteroSettings):
     """Settings of the `fused` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"fusion": ["sum", "mean", "gate", "attention"]}
 
     encoder: dict[str, Any] = Field(default={"name": "lightgcn"})
     """What runs on each relation, with its own parameters: an encoder of one relation, by name or as a table."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -116,6 +117,12 @@ class GATv2Layer(GATLayer):
 
 class GATSettings(Settings):
     """Settings of the `gat` and `gatv2` encoders."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_layers": {"low": 1, "high": 3},
+        "dropout": [0.0, 0.1, 0.3, 0.5],
+        "attention_dropout": [0.0, 0.1, 0.3, 0.5],
+    }
 
     num_layers: int = Field(default=2, ge=1, le=16)
     """L, hops; 2 is the paper's choice for one large graph."""

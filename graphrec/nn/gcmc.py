@@ -5,8 +5,9 @@ R levels, U users, I items, D inputs, H hidden, S basis matrices, B batch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse
@@ -50,6 +51,12 @@ class RatingGraph:
 
 class GCMCEncoderSettings(Settings):
     """Settings of GC-MC's encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "accumulate": ["sum", "stack"],
+        "dropout": [0.0, 0.3, 0.5, 0.7],
+        "node_dropout": [0.0, 0.3, 0.5, 0.7],
+    }
 
     hidden_dim: int = Field(default=500, ge=1)
     """H, the length of a node's accumulated messages; the paper's choice."""

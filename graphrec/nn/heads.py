@@ -9,7 +9,8 @@ and retrieval use, and otherwise the rows that `prepare` and `matrix` score agai
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -55,6 +56,8 @@ class DotHead(nn.Module):
 
 class CosineSettings(Settings):
     """Settings of the cosine head."""
+
+    search: ClassVar[Mapping[str, Any]] = {"ranking": ["cosine", "dot"]}
 
     temperature: float = Field(default=1.0, gt=0)
     """Scores are divided by this. Sampled softmax has its own temperature, and the cosine contrastive loss wants 1."""

@@ -9,8 +9,9 @@ the graph (edge dropout) reach it. Node types besides users and items get embedd
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -144,6 +145,8 @@ class HeteroEncoder(nn.Module, ABC):
 
 class JointSettings(HeteroSettings):
     """Settings of the `joint-lightgcn` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 4}}
 
     num_layers: int = Field(3, ge=1, le=16)
     """L, hops; 3 is the value of He et al. 2020."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -16,6 +19,8 @@ from graphrec.settings import Settings
 
 class HypergraphSettings(Settings):
     """Settings of the `mhcn` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 3}}
 
     num_layers: int = Field(2, ge=1, le=16)
     """L, hops within each channel; 2 is the paper's choice."""

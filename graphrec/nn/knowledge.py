@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from graphrec.ops.spmm import scale_dtype
 
 class KGATSettings(HeteroSettings):
     """Settings of the `kgat` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"dropout": [0.0, 0.1, 0.3, 0.5]}
 
     layer_sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32, 16], min_length=1)
     """Columns that each layer gives; 64, 32, 16 are the paper's. What comes out has D and all of these side by side."""

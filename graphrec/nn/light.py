@@ -77,8 +77,8 @@ class LightGCNEncoder(nn.Module):
         num_layers = self.settings.num_layers
         share = 1.0 / (num_layers + 1) if index == num_layers - 1 else 1.0
         return (
-            _hop(relation, item_h, user_x, share, users),
-            _hop(relation.transpose(), user_h, item_x, share, items),
+            hop(relation, item_h, users, user_x, share),
+            hop(relation.transpose(), user_h, items, item_x, share),
         )
 
     def _sampled(self, relation, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
@@ -91,11 +91,24 @@ class LightGCNEncoder(nn.Module):
         return states
 
 
-def _hop(relation, source, x, share, rows):  # type: ignore[no-untyped-def]
-    """share · (A · source + x) for some rows, differentiable, with the relation's own scales."""
-    dtype = scale_dtype(x)
+def hop(
+    relation: Relation, source: torch.Tensor, rows: torch.Tensor | None = None, x: torch.Tensor | None = None, share: float = 1.0
+) -> torch.Tensor:
+    """One step towards the rows of a relation, share · (D^-1/2 A D^-1/2 · source + x), differentiable; whole or sampled.
+
+    Args:
+        relation: with its own scales.
+        source: (I, D), of the columns.
+        rows: int64 (B,), distinct: the rows wanted; None for all.
+        x: (U, D), what is added for each row; None for nothing.
+        share: a factor.
+
+    Returns:
+        (U, D), or (B, D) with `rows`.
+    """
+    dtype = scale_dtype(source)
     scales = relation.scale_dst(-0.5, dtype), relation.scale_src(-0.5, dtype)
-    return spmm(relation, source, *scales, share, x if rows is None else x[rows], share, rows)
+    return spmm(relation, source, *scales, share, x if rows is None or x is None else x[rows], share, rows)
 
 
 class _Propagate(torch.autograd.Function):

@@ -45,8 +45,7 @@ def edge_positions(relation: Relation, dst: Tensor, src: Tensor) -> tuple[Tensor
     """
     if relation.num_edges == 0:
         return torch.zeros_like(dst), torch.zeros_like(dst, dtype=torch.bool)
-    keys = relation.rows * relation.num_src + relation.indices  # ascending
-    wanted = dst * relation.num_src + src
+    keys, wanted = relation.edge_keys, dst * relation.num_src + src
     position = torch.searchsorted(keys, wanted).clamp_max(relation.num_edges - 1)
     return position, keys[position] == wanted
 

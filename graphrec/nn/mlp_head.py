@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -17,6 +18,8 @@ _VALUES_AT_ONCE = 1 << 22  # floats of the widest layer in memory at a time: 16 
 
 class MLPSettings(Settings):
     """Settings of the MLP head."""
+
+    search: ClassVar[Mapping[str, Any]] = {"inputs": ["concat", "product", "both"], "dropout": [0.0, 0.2, 0.5]}
 
     hidden: tuple[int, ...] = Field(default=(64, 32, 16), min_length=1)
     """Widths of the hidden layers, a tower that halves as in the paper; the last one is joined to the product branch."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -71,6 +73,12 @@ class NGCFLayer(RelationLayer):
 
 class NGCFSettings(Settings):
     """Settings of the `ngcf` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_layers": {"low": 1, "high": 4},
+        "dropout": [0.0, 0.1, 0.3, 0.5],
+        "edge_dropout": [0.0, 0.1, 0.3, 0.5],
+    }
 
     num_layers: int = Field(default=3, ge=1, le=16)
     """L, hops; 3 is the paper's choice."""

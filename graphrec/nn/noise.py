@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from graphrec.nn.layer import at_rows
-from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
-from graphrec.ops import Relation, spmm
+from graphrec.nn.light import LightGCNEncoder, LightGCNSettings, hop
+from graphrec.ops import Relation
 from graphrec.settings import Settings
 
 
 class NoisyLightGCNSettings(Settings):
     """Settings of the `lightgcn-noise` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_layers": {"low": 1, "high": 4},
+        "noise": {"low": 0.01, "high": 1.0, "log": True},
+    }
 
     num_layers: int = Field(default=3, ge=1, le=16)
     """L, hops of propagation; 3 is the choice of Yu et al. 2022."""
@@ -73,7 +81,7 @@ class NoisyLightGCNEncoder(nn.Module):
         if layer is None or not self.training:
             return clean
         main, kept = self.noisy(relation, user_x, item_x, users, items)
-        self.crossed = _with_gradient_of(_hop(relation, user_x, item_x, layer, users, items), kept)
+        self.crossed = _with_gradient_of(_hops(relation, user_x, item_x, layer, users, items), kept)
         return _with_gradient_of(clean, main)
 
     @torch.no_grad()
@@ -90,7 +98,7 @@ class NoisyLightGCNEncoder(nn.Module):
         user_h, item_h, total, kept = user_x, item_x, None, None
         for layer in range(1, hops + 1):
             last = (users, items) if layer == hops else (None, None)
-            user_h, item_h = (self._disturbed(side) for side in _hop(relation, user_h, item_h, 1, *last))
+            user_h, item_h = (self._disturbed(side) for side in _hops(relation, user_h, item_h, 1, *last))
             rows = (user_h, item_h) if layer == hops else (at_rows(user_h, users), at_rows(item_h, items))
             total = rows if total is None else tuple(sum_ + one for sum_, one in zip(total, rows, strict=True))
             kept = rows if layer == wanted else kept
@@ -100,16 +108,13 @@ class NoisyLightGCNEncoder(nn.Module):
         return x + torch.sign(x) * normalize(torch.rand_like(x), dim=-1) * self.settings.noise
 
 
-def _hop(
+def _hops(
     relation: Relation, user_x: Tensor, item_x: Tensor, hops: int, users: Tensor | None, items: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Multiply by A `hops` times, the last time only for the rows asked for; differentiable."""
-    scales = relation.scale_dst(-0.5, user_x.dtype), relation.scale_src(-0.5, user_x.dtype)
-    transpose = relation.transpose()
-    for hop in range(1, hops + 1):
-        rows = (users, items) if hop == hops else (None, None)
-        user_next = spmm(relation, item_x, *scales, rows=rows[0])
-        user_x, item_x = user_next, spmm(transpose, user_x, *reversed(scales), rows=rows[1])
+    for number in range(1, hops + 1):
+        rows = (users, items) if number == hops else (None, None)
+        user_x, item_x = hop(relation, item_x, rows[0]), hop(relation.transpose(), user_x, rows[1])
     return user_x, item_x
 
 

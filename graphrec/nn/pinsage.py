@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,6 +17,8 @@ from graphrec.settings import Settings
 
 class PinSAGESettings(Settings):
     """Settings of the `pinsage` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 3}, "num_neighbors": [5, 10, 20, 50]}
 
     num_layers: int = Field(default=2, ge=1, le=8)
     """L, convolutions; 2 is the paper's choice."""

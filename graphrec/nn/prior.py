@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -15,6 +18,8 @@ from graphrec.settings import Settings
 
 class CosinePriorSettings(Settings):
     """Settings of the cosine head with a popularity prior."""
+
+    search: ClassVar[Mapping[str, Any]] = {"popularity": {"low": 0.0, "high": 0.5}}
 
     temperature: float = Field(default=1.0, gt=0)
     """Scores are divided by this in training; leave it at 1 with a loss that has a temperature of its own."""

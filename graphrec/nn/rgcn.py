@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +18,8 @@ from graphrec.ops.spmm import scale_dtype
 
 class RGCNSettings(HeteroSettings):
     """Settings of the `rgcn` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 4}, "num_bases": [2, 4, 8]}
 
     decomposition: Literal["basis", "block", "none"] = "basis"
     """How the matrices of relations are made: of `num_bases` shared ones, of `num_bases` blocks on the diagonal, or free."""

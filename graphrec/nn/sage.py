@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -65,6 +66,12 @@ class SAGELayer(RelationLayer):
 
 class SAGESettings(Settings):
     """Settings of the `sage` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_layers": {"low": 1, "high": 4},
+        "dropout": [0.0, 0.1, 0.3, 0.5],
+        "aggregate": ["mean", "pool"],
+    }
 
     num_layers: int = Field(default=2, ge=1, le=16)
     """K, hops; 2 is the paper's choice."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -14,6 +17,8 @@ from graphrec.settings import Settings
 
 class DiffNetSettings(Settings):
     """Settings of the `diffnet` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 3}, "transform": [False, True]}
 
     num_layers: int = Field(2, ge=1, le=16)
     """K, steps of the diffusion; 2 is the paper's choice."""

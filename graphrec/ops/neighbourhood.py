@@ -96,17 +96,17 @@ class SampledRelation(Relation):
         draws = tuple((users.to(device), items.to(device)) for users, items in self.draws)
         return SampledRelation.of(draws, tuple(part.to(device) for part in self.degrees), self.side, self.layer)
 
-    def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32) -> Tensor:
-        """degree ** exponent * degree / drawn: the scale of a drawn sum that stands for the sum over all edges."""
-        key = "corrected", exponent, dtype
+    def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> Tensor:
+        """(degree + loops) ** exponent * degree / drawn: the scale of a drawn sum that stands for the sum over all edges."""
+        key = "corrected", exponent, dtype, loops
         if key not in self._kept:
-            scale = self._scale("dst", self.full_degree_dst, exponent, torch.float64)
+            scale = self._scale("dst", self.full_degree_dst + loops, exponent, torch.float64, loops)
             self._kept[key] = (scale * self.draws[self.layer][self.side].correction).to(dtype)
         return self._kept[key]
 
-    def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32) -> Tensor:
-        """degree ** exponent, with the degrees of the whole graph."""
-        return self._scale("src", self.full_degree_src, exponent, dtype)
+    def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> Tensor:
+        """(degree + loops) ** exponent, with the degrees of the whole graph."""
+        return self._scale("src", self.full_degree_src + loops, exponent, dtype, loops)
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,6 +126,13 @@ class Relation:
         return self._kept["rows"]
 
     @property
+    def edge_keys(self) -> torch.Tensor:
+        """row · num_src + column of each edge, int64 (E,), ascending; kept after the first call."""
+        if "edge_keys" not in self._kept:
+            self._kept["edge_keys"] = self.rows * self.num_src + self.indices
+        return self._kept["edge_keys"]
+
+    @property
     def full_degree_dst(self) -> torch.Tensor:
         """Edges of each row in the whole graph, int64 (U,); `degree_dst` where this is the whole graph."""
         return self.degree_dst
@@ -196,16 +203,21 @@ class Relation:
         kept = {"t_edges": order, "rows": position}
         return Relation(indptr, indices, t_indptr, position[order].int(), len(rows), self.num_src, kept)
 
-    def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """degree_dst ** exponent (U,), with 0 for isolated rows; kept after the first call."""
-        return self._scale("dst", self.degree_dst, exponent, dtype)
+    def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
+        """(degree_dst + loops) ** exponent (U,), with 0 for isolated rows; kept after the first call.
 
-    def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """degree_src ** exponent (I,), with 0 for isolated columns; kept after the first call."""
-        return self._scale("src", self.degree_src, exponent, dtype)
+        `loops` counts edges of a node to itself that stand beside the relation.
+        """
+        return self._scale("dst", self.degree_dst + loops, exponent, dtype, loops)
 
-    def _scale(self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype) -> torch.Tensor:
-        key = (side, exponent, dtype)
+    def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
+        """(degree_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
+        return self._scale("src", self.degree_src + loops, exponent, dtype, loops)
+
+    def _scale(
+        self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype, loops: int = 0
+    ) -> torch.Tensor:
+        key = (side, exponent, dtype, loops)
         if key not in self._kept:
             power = degree.to(torch.float64).pow(exponent)
             self._kept[key] = torch.where(degree > 0, power, torch.zeros_like(power)).to(dtype)

@@ -24,6 +24,7 @@ from graphrec.training.settings import TrainSettings
 
 Validate = Callable[[TrainedRecommender], dict[str, float]]
 
+_MOMENTS = "step", "exp_avg", "exp_avg_sq"
 _SHOW_EVERY = 20  # steps between two updates of the line beside the progress bar
 _CHECK_EVERY_ON_GPU = 50  # steps between two looks at the loss, which wait for the device
 
@@ -110,6 +111,8 @@ class Loop:
         finally:
             self.journal.close()
         if self.position.best_epoch is not None:
+            if isinstance(self.optimizer, RowAdam):
+                self.optimizer.settle()  # of the last weights, before the best ones take their place
             self._load_parameters(checkpoints.load(self._best)[0])
         self.finish()
         weights = self.model.relation_weights()
@@ -119,6 +122,8 @@ class Loop:
 
     def finish(self) -> None:
         """Compute the vectors that rank, in blocks where the settings say so."""
+        if isinstance(self.optimizer, RowAdam):
+            self.optimizer.settle()
         self.model.finish(*(() if self.settings.inference_block is None else (self.settings.inference_block, self.folder)))
 
     def step(self, batch: Any) -> torch.Tensor:
@@ -129,15 +134,22 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, at.steps, self.sampler.steps_per_epoch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, _ = self.model.batch_loss(
-            batch.to(self.model.device), self.settings.weight_decay, self.settings.precision, at.steps
-        )
+        batch = batch.to(self.model.device)
+        self._catch_up(batch)
+        loss, _ = self.model.batch_loss(batch, self.settings.weight_decay, self.settings.precision, at.steps)
         self._check_finite(loss)
         loss.backward()
         self.optimizer.step()
         at.step += 1
         at.steps += 1
         return loss.detach()
+
+    def _catch_up(self, batch: Any) -> None:
+        """Make up for the steps on the rows that this one reads."""
+        if isinstance(self.optimizer, RowAdam) and batch.neighbourhood is not None:
+            for name, rows in (("user", batch.neighbourhood.users), ("item", batch.neighbourhood.items)):
+                if f"inputs.{name}" in self.parameters:
+                    self.optimizer.catch_up(self.parameters[f"inputs.{name}"], rows)
 
     def _epoch(self, task: Task) -> None:
         at, start = self.position, time.monotonic()
@@ -218,12 +230,13 @@ class Loop:
             self._load_parameters(tensors)
             for name, parameter in self.parameters.items():
                 if f"step.{name}" in tensors:
+                    kept = {key: tensors.get(f"{key}.{name}") for key in (*_MOMENTS, "seen", "drift")}
+                    if kept["step"].dim() > 0:
+                        raise RuntimeError(f"the rows of {name} were stepped by clocks of their own, as is no longer done")
                     self.optimizer.state[parameter] = {
-                        "step": tensors[f"step.{name}"].to(parameter.device),
-                        "exp_avg": tensors[f"exp_avg.{name}"].to(parameter.device),
-                        "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(parameter.device),
+                        key: value.to(parameter.device) for key, value in kept.items() if value is not None or key in _MOMENTS
                     }
-        except (KeyError, TypeError, RuntimeError) as problem:
+        except (AttributeError, KeyError, TypeError, RuntimeError) as problem:
             raise RunError(
                 f"{self._last / checkpoints.STATE} does not fit the model ({problem}); train again with overwrite"
             ) from problem

@@ -26,7 +26,8 @@ class TrainSettings(Settings):
     """Training pairs in a step."""
     batching: Literal["full", "sampled"] = "full"
     """What a step works on: "full", the whole graph; "sampled", neighbours drawn anew for each batch, so that time and
-    memory of a step do not grow with the graph. There the tables are stepped by row-wise Adam (`graphrec.ops.RowAdam`)."""
+    memory of a step do not grow with the graph. There Adam's steps on the tables' other rows are made up for when these are
+    read (`graphrec.ops.RowAdam`)."""
     fanouts: list[Annotated[int, Field(ge=1)]] | None = None
     """With "sampled": neighbours drawn of each node in each hop, the batch's own rows first, one number for each hop of the
     encoder; left out: 10 in each, PinSAGE's and GraphSAGE's second hop (Hamilton et al. 2017)."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from graphrec.settings import Settings
-from graphrec.tuning.space import Entry, parse_entries
+from graphrec.tuning.entries import Entry, parse_entries
 
 
 class TuneSettings(Settings):

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, get_args
-
-from pydantic import Field, model_validator
+from typing import Any, get_args
 
 from graphrec.errors import ConfigError, nearest
+from graphrec.losses import AUXILIARY
 from graphrec.models import MODELS, create
 from graphrec.models.parts import ROLES
 from graphrec.models.trained import TrainedRecommender
+from graphrec.nn.component import as_tables
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
 from graphrec.training.settings import TrainSettings
+from graphrec.tuning.entries import WHERE, Entry, Tables, parse_entries, put
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-_WHERE = "tune space"
+_AUXILIARY = "model.auxiliary."
 _FIXED = {
     "train.seed": "a lucky seed is no better setting",
     "train.metric": "trials must be measured alike",
@@ -27,63 +25,12 @@ _FIXED = {
     "train.checkpoint_every": "it does not change the result",
 }
 
-Tables = dict[str, dict[str, Any]]
-
-
-class Entry(Settings):
-    """One field that is searched: a range, or choices."""
-
-    low: int | float | None = None
-    """The smallest value."""
-    high: int | float | None = None
-    """The largest value."""
-    log: bool = False
-    """Draw the logarithm evenly; for quantities whose order of magnitude is open."""
-    choices: list[bool | int | float | str] | None = Field(default=None, min_length=1)
-    """The values to choose from."""
-
-    @model_validator(mode="after")
-    def _is_range_or_choices(self) -> Self:
-        if self.choices is not None:
-            if self.low is not None or self.high is not None or self.log:
-                raise ValueError("give either choices or low and high, not both")
-        elif self.low is None or self.high is None or not self.low < self.high:
-            raise ValueError("give low and high with low < high, or a list of choices")
-        elif self.log and self.low <= 0:
-            raise ValueError("log needs low > 0")
-        return self
-
-    def ends(self) -> list[Any]:
-        """The values that show whether the field takes them: both ends, or all choices."""
-        return [self.low, self.high] if self.choices is None else list(self.choices)
-
-
-def parse_entries(value: Any, prefix: str = "") -> dict[str, Entry | bool]:
-    """Read `{"section.field": entry}`, where tables may be nested instead of dotted and a list stands for its choices.
-
-    Raises:
-        ConfigError: an entry is neither a range nor choices nor false.
-    """
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{_WHERE}: must be a table of section.field = {{low = .., high = ..}}, got {value!r}")
-    found: dict[str, Entry | bool] = {}
-    for name, item in value.items():
-        key = f"{prefix}{name}"
-        if isinstance(item, Entry) or item is False:
-            found[key] = item
-        elif isinstance(item, list | tuple):
-            found[key] = parse(Entry, {"choices": list(item)}, f"{_WHERE} {key}:")
-        elif isinstance(item, Mapping) and not item.keys() & Entry.model_fields.keys():
-            found |= parse_entries(item, f"{key}.")
-        elif isinstance(item, Mapping):
-            found[key] = parse(Entry, {k: v for k, v in item.items() if v is not None}, f"{_WHERE} {key}:")
-        else:
-            raise ConfigError(f"{_WHERE} {key}: give {{low = .., high = ..}}, a list of choices or false, got {item!r}")
-    return found
-
 
 class Space:
     """The fields that a study varies around fixed settings of one model.
+
+    Fields are `train.X`, `model.X`, those of a part `model.loss.X` (or inputs, encoder, head), and those of an auxiliary loss
+    by its name, `model.auxiliary.simgcl.X`, its `weight` among them.
 
     Args:
         model: a key of `graphrec.models.MODELS`.
@@ -121,7 +68,7 @@ class Space:
 
         A field of a part (`model.loss.temperature`) is drawn only where the part that was chosen has it.
         """
-        tables = copy.deepcopy(self.fixed)
+        tables = self._start()
         for key in sorted(self.entries, key=lambda key: key.count(".")):
             if self._applies(key, tables):
                 put(tables, key, self._suggest(trial, key))
@@ -129,7 +76,7 @@ class Space:
 
     def tables(self, params: Mapping[str, Any]) -> Tables:
         """Return the tables of a setting whose drawn values are known."""
-        tables = copy.deepcopy(self.fixed)
+        tables = self._start()
         for key in sorted(params, key=lambda key: key.count(".")):
             put(tables, key, params[key])
         return tables
@@ -144,6 +91,8 @@ class Space:
         for role in ROLES if self.trained else ():
             for _, part in self._parts(role, given):
                 plain |= {f"model.{role}.{name}": entry for name, entry in part.search.items()}
+        for name, part in self._auxiliary():
+            plain |= {f"{_AUXILIARY}{name}.{field}": entry for field, entry in part.search.items()}
         if self.trained:
             plain |= {f"train.{name}": entry for name, entry in TrainSettings.search.items()}
         return {key: entry for key, entry in parse_entries(plain).items() if not self._is_given(key)}
@@ -157,6 +106,28 @@ class Space:
         for name in names:
             yield str(name), resolve(role, ROLES[role], str(name)).Settings
 
+    def _auxiliary_tables(self) -> list[dict[str, Any]]:
+        """The auxiliary losses that were given, or those that the model has anyway; none where it cannot have any."""
+        field = self._class.Settings.model_fields.get("auxiliary")
+        if field is None:
+            return []
+        try:
+            return as_tables(self.fixed["model"].get("auxiliary", field.get_default(call_default_factory=True)))
+        except ValueError as problem:
+            raise ConfigError(f"[model] auxiliary: {problem}") from None
+
+    def _auxiliary(self) -> Iterator[tuple[str, type[Settings]]]:
+        """The auxiliary losses by name, with their settings, in which the weight of a loss is no field."""
+        for table in self._auxiliary_tables():
+            yield table["name"], resolve("auxiliary loss", AUXILIARY, table["name"]).Settings
+
+    def _start(self) -> Tables:
+        """The fixed settings, with the auxiliary losses spelt out where something of theirs is searched."""
+        tables = copy.deepcopy(self.fixed)
+        if any(key.startswith(_AUXILIARY) for key in self.entries):
+            tables["model"]["auxiliary"] = copy.deepcopy(self._auxiliary_tables())
+        return tables
+
     def _part_name(self, role: str, tables: Tables) -> str:
         default = self._class.Settings.model_fields[role].default["name"]
         value = tables["model"].get(role, default)
@@ -166,6 +137,9 @@ class Space:
         section, *path = key.split(".")
         value: Any = self.fixed[section]
         for name in path:
+            if key.startswith(_AUXILIARY) and name == "auxiliary" and name in value:
+                value = {one["name"]: one for one in as_tables(value[name])}
+                continue
             if not isinstance(value, Mapping) or name not in value:
                 return False
             value = value[name]
@@ -180,26 +154,30 @@ class Space:
         for role in ROLES if self.trained else ():
             for _, part in self._parts(role, self.entries):
                 found |= {f"model.{role}.{name}": f.annotation for name, f in part.model_fields.items()}
+        for name, part in self._auxiliary():
+            found |= {f"{_AUXILIARY}{name}.{field}": f.annotation for field, f in part.model_fields.items()}
+            found[f"{_AUXILIARY}{name}.weight"] = float
         return found
 
     def _check_field(self, key: str) -> None:
         if key in _FIXED:
-            raise ConfigError(f"{_WHERE} {key}: cannot be searched, for {_FIXED[key]}; leave it out")
+            raise ConfigError(f"{WHERE} {key}: cannot be searched, for {_FIXED[key]}; leave it out")
         known = self._fields()
         parent = ".".join(key.split(".")[:2])
-        if key in known or (parent in known and key.count(".") > 1 and parent.partition(".")[2] not in ROLES):
+        is_table = parent in known and parent.partition(".")[2] not in (*ROLES, "auxiliary")
+        if key in known or (is_table and key.count(".") > 1):
             return
         if key.startswith("train.") and not self.trained:
-            raise ConfigError(f"{_WHERE} {key}: {self.model} is fitted in closed form, without [train]; leave it out")
+            raise ConfigError(f"{WHERE} {key}: {self.model} is fitted in closed form, without [train]; leave it out")
         raise ConfigError(
-            f"{_WHERE} {key}: unknown field; {self.model} knows {', '.join(sorted(known))}{nearest(key, known)}"
+            f"{WHERE} {key}: unknown field; {self.model} knows {', '.join(sorted(known))}{nearest(key, known)}"
         )
 
     def _check_values(self) -> None:
         """Make the model and the training settings with each end of each entry, so that a wrong one shows before any trial."""
         for key, entry in self.entries.items():
             for value in entry.ends():
-                tables = copy.deepcopy(self.fixed)
+                tables = self._start()
                 role = key.split(".")[1]
                 if key.count(".") > 1 and role in ROLES:  # under a part that has the field
                     field = key.split(".")[2]
@@ -213,7 +191,7 @@ class Space:
                         create(self.model, tables["model"])
                     parse(TrainSettings, tables["train"], "[train]")
                 except ConfigError as problem:
-                    raise ConfigError(f"{_WHERE} {key}: {value!r} does not do: {problem}") from None
+                    raise ConfigError(f"{WHERE} {key}: {value!r} does not do: {problem}") from None
 
     def _applies(self, key: str, tables: Tables) -> bool:
         _, role, *rest = key.split(".")
@@ -238,20 +216,3 @@ class Space:
             return float(value)
         whole = isinstance(value, float) and value.is_integer() and kinds == {int}
         return int(value) if whole else value
-
-
-def put(tables: Tables, key: str, value: Any) -> None:
-    """Set `section.field` or `section.part.field` in `tables`; a part given by its name becomes a table.
-
-    A part that is named again keeps its own settings.
-    """
-    *path, last = key.split(".")
-    table: dict[str, Any] = tables
-    for name in path:
-        inner = table.get(name, {})
-        table[name] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
-        table = table[name]
-    current = table.get(last)
-    if isinstance(current, Mapping) and isinstance(value, str) and current.get("name") == value:
-        return
-    table[last] = value

@@ -23,7 +23,7 @@ from graphrec.tuning.space import Space
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from graphrec.tuning.space import Tables
+    from graphrec.tuning.entries import Tables
 
 DATABASE = "study.db"
 KILLED, INTERRUPTED, GIVEN_UP = "killed", "interrupted", "given up"

@@ -40,7 +40,7 @@ def test_models_are_trained_and_measured_side_by_side(edges):
 
 def test_new_links_and_vectors_carry_original_ids(edges, tmp_path):
     out = tmp_path / "vectors.parquet"
-    arguments = (edges, "-m", "gae", *FAST, "--for", "n03", "--k", 2, "--out", out)
+    arguments = (edges, "-m", "gae", *FAST, "--for", "n03", "--k", 2, "--vectors", out)
     result = invoke(*arguments, "--json", "--quiet")
     assert result.exit_code == 0, result.output
     links = json.loads(result.stdout)["links"]
@@ -60,12 +60,32 @@ def test_new_links_and_vectors_carry_original_ids(edges, tmp_path):
         (("--metrics", "auk"), "unknown metric 'auk'"),
         (("--set", "gae.epoch=3"), "epoch: unknown key"),
         (("--test", "2"), "leave something to train on"),
-        (("-m", "adamic-adar", "--out", "vectors.parquet"), "adamic-adar has no node vectors"),
+        (("-m", "adamic-adar", "--vectors", "vectors.parquet"), "adamic-adar has no node vectors"),
+        (("-m", "adamic-adar", "--out", "vectors.parquet"), "a predictor is saved as a folder"),
     ],
 )
 def test_wrong_options_end_in_one_message(edges, arguments, message):
     result = invoke(edges, *arguments, "--quiet")
     assert result.exit_code == 1 and message in result.output and "Traceback" not in result.output
+
+
+def test_a_saved_predictor_answers_without_being_trained_again(edges, tmp_path):
+    out = tmp_path / "links" / "gae"
+    first = invoke(edges, "-m", "gae", *FAST, "--for", "n03", "--k", 2, "--out", out, "--json", "--quiet")
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["predictor"] == str(out)
+    again = invoke(out, "--for", "n03", "--k", 2, "--vectors", tmp_path / "v.parquet", "--json", "--quiet")
+    assert again.exit_code == 0, again.output
+    answer = json.loads(again.stdout)
+    assert answer["links"] == json.loads(first.stdout)["links"] and answer["model"] == "gae"
+    assert len(pl.read_parquet(tmp_path / "v.parquet")) == answer["num_nodes"] == 2 * SIZE
+    assert "gae of" in invoke(out).output and "40 nodes" in invoke(out).output
+    refused = invoke(edges, "-m", "gae", *FAST, "--out", out, "--quiet")
+    assert refused.exit_code == 1 and "already exists" in refused.output
+    assert invoke(out, "-m", "gae").exit_code == 2
+    (out / "model.safetensors").write_bytes(b"")
+    broken = invoke(out, "--for", "n03")
+    assert broken.exit_code == 1 and "0 bytes" in broken.output
 
 
 def test_a_missing_source_and_several_models_with_out_are_refused(edges, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from graphrec.errors import ConfigError, LogError, UnsupportedError
 from graphrec.graph.build import build
 from graphrec.graph.links import open_link_graph, read_edges, sample_non_edges, split_links, store_edges
+from graphrec.link.known import KnownGraph
 from graphrec.logs.link_graph import HeldOut, LinkGraph
 from graphrec.logs.table import InteractionLog
 
@@ -68,7 +69,7 @@ def test_edge_lists_keep_their_ids(tmp_path):
     path.write_text("truster,trusted\n" + "".join(f"{names[u]},{names[v]}\n" for u, v in RING))
     graph = open_link_graph(path, valid_share=0.1)
     assert graph.num_nodes == 40 and graph.ids.to_list() == names
-    assert graph.nodes_of(["p07"]).tolist() == [7]
+    assert KnownGraph.of(graph).nodes_of(["p07"]).tolist() == [7]
     numbers = tmp_path / "trust.txt"
     numbers.write_text("".join(f"{10 * u}\t{10 * v}\n" for u, v in RING))
     edges, num_nodes, ids = read_edges(numbers)

@@ -148,13 +148,13 @@ def test_every_layer_can_encode(layer, graph):
 def test_suggestions_are_new_links_within_the_clique(graph, fitted):
     known = {tuple(pair) for pair in graph.train.tolist()}
     missing = [v for v in range(1, SIZE) if (0, v) not in known]
-    found = suggest(fitted["common-neighbours"], graph, ["0"], len(missing))
+    found = suggest(fitted["common-neighbours"], ["0"], len(missing))
     assert sorted(found["neighbour_id"]) == missing and found["rank"].to_list() == list(range(1, len(missing) + 1))
     assert found["score"].is_sorted(descending=True)
     with pytest.raises(LogError, match="no node has the id '77'"):
-        suggest(fitted["gae"], graph, ["77"])
+        suggest(fitted["gae"], ["77"])
     with pytest.raises(ConfigError, match=r"k must lie in 1\.\.39"):
-        suggest(fitted["gae"], graph, ["0"], 40)
+        suggest(fitted["gae"], ["0"], 40)
 
 
 def test_settings_reach_all_models_or_one():

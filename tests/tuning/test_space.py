@@ -7,6 +7,7 @@ import pytest
 
 from graphrec.errors import ConfigError
 from graphrec.models import MODELS, create
+from graphrec.nn import ENCODERS
 from graphrec.registry import resolve
 from graphrec.settings import parse
 from graphrec.training.settings import TrainSettings
@@ -102,13 +103,59 @@ def test_whole_ends_of_a_real_field_give_real_draws():
 
 
 def test_every_registered_search_names_fields_of_its_own():
-    from graphrec.losses import LOSSES
-    from graphrec.nn import ENCODERS, HEADS, INPUTS
+    from graphrec.losses import AUXILIARY, LOSSES
+    from graphrec.nn import HEADS, INPUTS
 
-    for table in (LOSSES, ENCODERS, HEADS, INPUTS):
+    for table in (LOSSES, ENCODERS, HEADS, INPUTS, AUXILIARY):
         for name in table:
             settings = resolve("part", table, name).Settings
-            assert set(settings.search) <= set(settings.model_fields), name
+            beside = {"weight"} if table is AUXILIARY else set()
+            assert set(settings.search) <= set(settings.model_fields) | beside, name
+            assert table is not AUXILIARY or "weight" in settings.search, name
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name not in ("none", "freedom")])
+def test_every_encoder_brings_a_space_whose_draws_it_takes(name):
+    where = space("composed", model_settings={"encoder": name})
+    own = {key for key in where.entries if key.startswith("model.encoder.")}
+    assert own
+    for params, tables in draws(where, 8):
+        assert own <= set(params) and tables["model"]["encoder"]["name"] == name
+        create("composed", tables["model"])
+
+
+def test_auxiliary_losses_are_searched_by_their_names():
+    where = space("simgcl")
+    assert {"model.auxiliary.simgcl.weight", "model.auxiliary.simgcl.temperature", "model.noise"} <= set(where.entries)
+    seen = set()
+    for params, tables in draws(where):
+        (table,) = tables["model"]["auxiliary"]
+        assert table == {
+            "name": "simgcl",
+            "weight": params["model.auxiliary.simgcl.weight"],
+            "temperature": params["model.auxiliary.simgcl.temperature"],
+        }
+        assert create("simgcl", tables["model"]).settings.auxiliary == [table]
+        seen.add(table["weight"])
+    assert len(seen) == 20
+    assert where.fixed["model"] == {}
+
+
+def test_what_is_given_of_an_auxiliary_loss_stays_and_the_others_are_left_alone():
+    given = [{"name": "kl", "weight": 0.5}, {"name": "edge-reconstruction", "weight": 0.1, "max_users": 7}]
+    where = space("vgae", {"model.auxiliary.edge-reconstruction.max_users": [3, 4]}, {"auxiliary": given})
+    assert not {key for key in where.entries if key.endswith(".weight")}
+    for _, tables in draws(where):
+        kl, edges = tables["model"]["auxiliary"]
+        assert kl == given[0] and edges["weight"] == 0.1 and edges["max_users"] in (3, 4)
+    assert given[1]["max_users"] == 7
+    one = space(
+        "simgcl",
+        {"model.auxiliary.simgcl.weight": {"low": 1, "high": 2}},
+        {"auxiliary": {"name": "simgcl", "weight": 3}},
+    )
+    weights = [tables["model"]["auxiliary"][0]["weight"] for _, tables in draws(one)]
+    assert all(1 < weight < 2 for weight in weights)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +165,8 @@ def test_every_registered_search_names_fields_of_its_own():
         ({"model.num_layer": [1]}, "did you mean 'model.num_layers'"),
         ({"learning_rate": [1]}, "did you mean 'train.learning_rate'"),
         ({"model.loss.temperature": [0.1]}, "model.loss.temperature: unknown field"),
+        ({"model.loss.num_negative": [1]}, "did you mean 'model.loss.num_negatives'"),
+        ({"model.auxiliary.sgl.weight": [0.1]}, "model.auxiliary.sgl.weight: unknown field; lightgcn knows"),
         ({"train.seed": [1, 2]}, "cannot be searched, for a lucky seed"),
         ({"model.num_layers": {"low": 0, "high": 2}}, "model.num_layers: 0 does not do: .*greater than or equal to 1"),
         ({"model.loss": ["bpr", "brp"]}, "did you mean 'bpr'"),
@@ -130,6 +179,29 @@ def test_every_registered_search_names_fields_of_its_own():
 def test_mistakes_are_named(entries, message):
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         space(entries=entries)
+
+
+@pytest.mark.parametrize(
+    ("model", "entries", "message"),
+    [
+        ("simgcl", {"model.auxiliary.simgcl.temprature": [1]}, "did you mean 'model.auxiliary.simgcl.temperature'"),
+        ("simgcl", {"model.auxiliary.simgc.weight": [1]}, "did you mean 'model.auxiliary.simgcl.weight'"),
+        ("simgcl", {"model.auxiliary.0.weight": [1]}, "model.auxiliary.0.weight: unknown field"),
+        ("simgcl", {"model.auxiliary.simgcl.weight": [0, 1]}, "weight: 0 does not do: .*number above 0"),
+        ("simgcl", {"model.auxiliary.simgcl.temperature": [-1.0]}, "temperature: -1.0 does not do: .*greater than 0"),
+        ("composed", {"model.encoder.num_layer": [1]}, "did you mean 'model.encoder.num_layers'"),
+        ("composed", {"model.encoder.num_layers": [0]}, "num_layers: 0 does not do: .*greater than or equal to 1"),
+    ],
+)
+def test_mistakes_in_parts_are_named(model, entries, message):
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        space(model, entries)
+
+
+@pytest.mark.parametrize(("value", "message"), [("sglc", "did you mean 'sgl'"), ([5], "give a name")])
+def test_auxiliary_losses_that_are_none_are_named(value, message):
+    with pytest.raises(ConfigError, match=message):
+        space("simgcl", model_settings={"auxiliary": value})
 
 
 def test_a_closed_form_model_has_no_training_to_search():
