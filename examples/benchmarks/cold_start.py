@@ -66,8 +66,10 @@ def parse_options() -> argparse.Namespace:
     add("--cold-users", type=float, default=0.1, help="share of the users without training events")
     add("--encoders", default="tfidf,wordllama,minilm", type=lambda value: value.split(","))
     add("--parts", default="items,users", type=lambda value: value.split(","), help="items, users, or both")
+    add("--project-dim", type=int, default=64, help="directions of a feature that its tower reads, those of largest variance")
     add("--max-tokens", type=int, default=64, help="of a text that minilm reads")
     add("--epochs", type=int, default=TRAIN["epochs"])
+    add("--patience", type=int, default=TRAIN["patience"], help="validations without a better one that end a training")
     add("--batch-size", type=int, default=TRAIN["batch_size"])
     add(
         "--finetune-pairs",
@@ -86,7 +88,8 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     """Run what the command line asks for; print each row as it comes."""
     options = parse_options()
-    train = {**TRAIN, "epochs": options.epochs, "batch_size": options.batch_size, "seed": options.seed}
+    train = {**TRAIN, "epochs": options.epochs, "patience": options.patience,
+             "batch_size": options.batch_size, "seed": options.seed}  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="graphrec-cold-") if options.work is None else nullcontext() as scratch:
         folder = Path(scratch) if options.work is None else options.work
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +148,8 @@ def measure_items(
         array, provenance = store.feature(NEW_ITEMS, name)
         digest = json.dumps(provenance["encoder"], sort_keys=True)
         for label, inputs in INPUTS.items():
-            run = runs(store, label=digest, inputs={**inputs, "item": [name]})
+            width = {"project_dim": options.project_dim} if "features" in inputs["name"] else {}
+            run = runs(store, label=digest, inputs={**inputs, **width, "item": [name]})
             user = torch.from_numpy(run.model.embeddings()["user"])
             made = torch.from_numpy(np.nan_to_num(run.model.item_vectors({name: array[cold]})))
             result = judge(run.model.score, lambda users, user=user, made=made: user[users] @ made.T)
