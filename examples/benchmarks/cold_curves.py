@@ -60,7 +60,7 @@ def write(
     )
     for axis, encoder in zip(axes[0], encoders, strict=False):
         _curves(axis, encoder, curves, colours, k)
-        axis.sharey(axes[0][0])
+        axis.set_ylim(0, 1.05 * max(value for curve in curves.values() for _, value in curve))
     _bars(axes[0][-1], rows, encoders, colours, k)
     figure.suptitle(name)
     figure.savefig(folder / f"{name}-cold.png", dpi=120)
@@ -89,4 +89,5 @@ def _bars(axis: Any, rows: list[dict[str, Any]], encoders: list[str], colours: d
             axis.axhline(value, color="black", linestyle=style, linewidth=1, label=f"{name} ({value:.3f})")
     axis.set_xticks(range(len(encoders)), encoders, rotation=15)
     axis.set(ylabel=f"Recall@{k} among cold items", title="items without any event")
-    axis.legend(fontsize="small")
+    axis.set_ylim(0, 1.4 * axis.get_ylim()[1])  # room for the legend above the bars
+    axis.legend(fontsize="small", loc="upper left")
