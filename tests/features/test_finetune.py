@@ -17,7 +17,7 @@ from graphrec.features.finetune_pairs import PairSource
 from graphrec.features.finetune_settings import FinetuneSettings
 from graphrec.features.settings import FeaturesSettings, TextFeature
 from graphrec.features.text import make_encoder
-from graphrec.features.write import add_features
+from graphrec.features.write import add_features, encode_new
 from tests.features.conftest import NUM_ITEMS, tiny
 
 QUICK = FinetuneSettings(
@@ -96,7 +96,10 @@ def test_the_cache_knows_adapters_apart_and_features_say_which(store, tmp_path, 
     adapted, provenance = store.feature("item", "text")
     assert len(provenance["encoder"]["adapter"]) == 64 and not np.allclose(adapted, unadapted, atol=1e-3)
     assert add_features(store, tuned)[0].computed == 0
+    assert len(encode_new(store, "item", "text", store.table("item").head(2))) == 2
     finetune(store, "text", feature(model, tmp_path / "adapter"), QUICK.model_copy(update={"seed": 1}), overwrite=True)
+    with pytest.raises(ConfigError, match="adapter was trained again after the feature item.text was written"):
+        encode_new(store, "item", "text", store.table("item").head(2))
     assert add_features(store, tuned)[0].computed > 0
 
 
