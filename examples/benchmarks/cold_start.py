@@ -66,7 +66,12 @@ def parse_options() -> argparse.Namespace:
     add("--cold-users", type=float, default=0.1, help="share of the users without training events")
     add("--encoders", default="tfidf,wordllama,minilm", type=lambda value: value.split(","))
     add("--parts", default="items,users", type=lambda value: value.split(","), help="items, users, or both")
-    add("--project-dim", type=int, default=256, help="directions of a feature that its tower reads, those of largest variance")
+    add(
+        "--project-dim",
+        type=int,
+        default=256,
+        help="directions of a feature that its tower reads, those of largest variance",
+    )
     add("--max-tokens", type=int, default=64, help="of a text that minilm reads")
     add("--epochs", type=int, default=TRAIN["epochs"])
     add("--patience", type=int, default=TRAIN["patience"], help="validations without a better one that end a training")
@@ -197,7 +202,9 @@ def measure_encoder(
     """Write the features of an encoder into the store, and time encoding without and with a filled cache."""
     values = {"columns": options.text, "encoder": encoder_spec(name, options, folder)}
     settings = FeaturesSettings(
-        item={name: values}, cache=str(folder / "cache"), finetune={"pairs": options.finetune_pairs, "epochs": 3, "valid_pairs": 512}
+        item={name: values},
+        cache=str(folder / "cache"),
+        finetune={"pairs": options.finetune_pairs, "epochs": 3, "valid_pairs": 512},
     )
     tuning = {}
     if name == "minilm-finetuned" and not (folder / "adapter").is_dir():

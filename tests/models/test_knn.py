@@ -26,7 +26,9 @@ def test_user_knn_sums_the_histories_of_the_neighbours(board):
 
 @pytest.mark.parametrize("measure", ["cosine", "jaccard", "bm25"])
 def test_a_new_user_is_placed_by_her_nearest_training_users(board, measure, tmp_path):
-    settings = {"neighbours": 4, "measure": measure, "shrinkage": 1.0} | ({"asymmetry": 0.7} if measure == "cosine" else {})
+    settings = {"neighbours": 4, "measure": measure, "shrinkage": 1.0} | (
+        {"asymmetry": 0.7} if measure == "cosine" else {}
+    )
     model = create("user-knn", settings).fit(board)
     train = board.train_matrix()
     history = train[3].copy()
