@@ -171,8 +171,7 @@ def _train(
     """Train, and return what came of it with the best adapter's tensors."""
     import torch
 
-    model = encoder.model
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in encoder.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     pairs = min(source.per_pass, settings.pairs)
     steps = settings.epochs * max(1, pairs // settings.batch_size)
@@ -185,23 +184,12 @@ def _train(
             drawn = source.draw(pairs)
             for at in range(max(1, pairs // settings.batch_size)):
                 batch = drawn[at * settings.batch_size : (at + 1) * settings.batch_size]
-                rate = min((step + 1) / max(1.0, 0.1 * steps), (steps - step) / (0.9 * steps))
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * min(1.0, rate)
-                model.train()
-                loss = _batch_loss(encoder, texts, source, batch, settings.temperature)[0]
-                if not torch.isfinite(loss):
-                    raise RunError(
-                        f"fine-tuning: the loss became {float(loss)} at step {step + 1}; lower features.finetune.learning_rate (now "
-                        f"{settings.learning_rate:g}) or raise its temperature"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
+                done = (step + 1) / max(1.0, 0.1 * steps), (steps - step) / (0.9 * steps)
+                optimizer.param_groups[0]["lr"] = settings.learning_rate * min(1.0, *done)
+                loss = _step(encoder, texts, source, batch, settings, optimizer)
                 step += 1
                 task.advance()
-                task.show(epoch=f"{epoch}/{settings.epochs}", loss=float(loss.detach()))
+                task.show(epoch=f"{epoch}/{settings.epochs}", loss=loss)
             lowest = min(result.losses)
             state = _validate(encoder, texts, source, valid, settings, result)
             if result.losses[-1] < lowest:
@@ -215,6 +203,31 @@ def _train(
     if result.best_epoch == 0:
         progress.note("no pass was better than the plain encoder: the adapter that is written changes nothing")
     return result, best
+
+
+def _step(
+    encoder: TransformersEncoder,
+    texts: Sequence[str],
+    source: PairSource,
+    batch: Pairs,
+    settings: FinetuneSettings,
+    optimizer: Any,
+) -> float:
+    """Make one step and return its loss."""
+    import torch
+
+    encoder.model.train()
+    loss = _batch_loss(encoder, texts, source, batch, settings.temperature)[0]
+    if not torch.isfinite(loss):
+        raise RunError(
+            f"fine-tuning: the loss became {float(loss.detach())}; lower features.finetune.learning_rate (now "
+            f"{settings.learning_rate:g}) or raise its temperature"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
+    optimizer.step()
+    return float(loss.detach())
 
 
 def _batch_loss(
