@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from graphrec.graph.store import GraphStore
 from graphrec.logs.side_tables import read_item_table
 from graphrec.logs.table import InteractionLog
 
+_TAGGERS = 5
 _FEWEST = 8  # events that a cold user needs: five for the longest history, three to find
 
 
@@ -96,8 +98,38 @@ def read_items(options: object) -> pl.DataFrame:
     joined = tables[0]
     for table in tables[1:]:
         joined = joined.join(table, on="item_id", how="left", suffix="_again")
+    if options.tags:
+        joined = joined.join(read_tags(options, joined["item_id"].dtype), on="item_id", how="left")
     missing = [name for name in options.text if name not in joined.columns]
     if missing:
         raise SystemExit(f"--text {missing[0]}: the columns are {', '.join(joined.columns)}")
     text = [pl.col(name).cast(pl.String).str.replace_all(r"[|,]", " ").alias(name) for name in options.text]
     return joined.select("item_id", *text).filter(pl.any_horizontal(pl.col(options.text).is_not_null()))
+
+
+def read_tags(options: object, item_type: pl.DataType) -> pl.DataFrame:
+    """Return for each item, as `tags`, the ten tags that most users gave it, the most frequent first.
+
+    Tags of fewer than five users are left out: they would say who has the item, not what it is.
+    """
+    path, user, item, tag = options.tags.split(":")
+    columns = {"user": pl.col(user), "item_id": pl.col(item).cast(item_type), "tag": pl.col(tag).cast(pl.String)}
+    given = read_plain(path).select(**columns).filter(pl.col("user").n_unique().over("tag") >= _TAGGERS)
+    if options.tag_names:
+        path, key, name = options.tag_names.split(":")
+        names = read_plain(path).select(
+            pl.col(key).cast(pl.String).alias("tag"), pl.col(name).cast(pl.String).alias("name")
+        )
+        given = given.join(names, on="tag").select("item_id", tag="name")
+    counted = given.group_by("item_id", "tag").len().sort("item_id", "len", "tag", descending=[False, True, False])
+    return counted.group_by("item_id", maintain_order=True).agg(pl.col("tag").head(10).str.join(" ").alias("tags"))
+
+
+def read_plain(path: str) -> pl.DataFrame:
+    """Read a table with a header line, its columns separated by tabs or else by commas."""
+    with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+        content = file.read()
+    separator = "\t" if b"\t" in content.split(b"\n", 1)[0] else ","
+    return pl.read_csv(
+        content, separator=separator, quote_char=None if separator == "\t" else '"', encoding="utf8-lossy"
+    )

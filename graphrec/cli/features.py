@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from graphrec.cli.output import Config, Debug, Json, Output, Quiet, command
 
+if TYPE_CHECKING:
+    from graphrec.features.settings import FeaturesSettings
+    from graphrec.graph.store import GraphStore
+
 EXAMPLES = (
     "graphrec features stores/demo --set features.item.text.encoder=wordllama",
     "graphrec features --config graphrec.toml",
     "graphrec features stores/demo --set 'features.user.taste.template=\"{history}\"'",
+    "graphrec features stores/demo --config graphrec.toml --finetune text   # its encoder names an adapter to train",
 )
 
 
@@ -25,6 +30,15 @@ def features(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the run file. May be repeated."),
     ] = None,
+    finetune: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--finetune",
+            metavar="NAME",
+            help="First fit the encoder of \\[features.item.NAME] to the training events, into the folder of its adapter.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is already there.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -47,10 +61,33 @@ def features(
                 "or give --set features.item.text.encoder=wordllama"
             )
         opened = GraphStore.open(store or chosen.paths.store)
+        payload: dict[str, Any] = {"store": opened.folder}
+        if finetune is not None:
+            payload["finetuned"] = _finetune(io, opened, wanted, finetune, overwrite)
         rows = as_rows(add_features(opened, wanted, io.reporter))
         show_features(io, rows)
         io.line(f"written to {opened.folder}/features; a model takes them with: inputs = {{name = ..., item = [...]}}")
-        io.result({"store": opened.folder, "features": rows})
+        io.result(payload | {"features": rows})
+
+
+def _finetune(io: Output, store: GraphStore, wanted: FeaturesSettings, name: str, overwrite: bool) -> dict[str, Any]:
+    """Train the adapter of one text feature of items, say what came of it, and return that."""
+    from dataclasses import asdict
+
+    from graphrec.errors import ConfigError, nearest
+    from graphrec.features.finetune import finetune
+
+    if name not in wanted.item:
+        raise ConfigError(
+            f"--finetune: there is no feature of item texts {name!r}; there is {', '.join(wanted.item) or 'none'}"
+            f"{nearest(name, wanted.item)}"
+        )
+    found = finetune(store, name, wanted.item[name], wanted.finetune, overwrite=overwrite, progress=io.reporter)
+    columns = ("pass", "validation loss", "found first")
+    rows = [(number, *values) for number, values in enumerate(zip(found.losses, found.accuracies, strict=True))]
+    io.table(f"Fine-tuning of {name}: {found.parameters:,} parameters, {found.pairs:,} pairs a pass", columns, rows)
+    io.line(f"the adapter of pass {found.best_epoch} is written to {found.folder}")
+    return asdict(found)
 
 
 def show_features(io: Output, rows: list[dict[str, Any]]) -> None:

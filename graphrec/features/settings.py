@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from graphrec.errors import ConfigError
 from graphrec.features import FILE_ENCODERS
+from graphrec.features.finetune_settings import FinetuneSettings
 from graphrec.features.text import parse_encoder
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
@@ -83,6 +84,9 @@ class FeaturesSettings(Settings):
     """Features from the texts of users, by name."""
     media: dict[str, FileFeature] = Field(default={})
     """Features from image or sound files of items, by name."""
+    finetune: FinetuneSettings = FinetuneSettings()
+    """How `graphrec features --finetune NAME` fits the text encoder of items to the training events; needs
+    graphrec[finetune]."""
     cache: str = Field(default=".graphrec/vectors", min_length=1)
     """Folder of the vectors that were computed before, relative to the working directory. It may be deleted at any time."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from graphrec.features.adapters import read_adapter
 from graphrec.features.pretrained import (
     choose_device,
     identify,
@@ -20,6 +21,9 @@ from graphrec.features.pretrained import (
 from graphrec.progress import Task
 from graphrec.settings import Settings
 
+if TYPE_CHECKING:
+    import torch
+
 _POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 
 
@@ -28,6 +32,8 @@ class TransformersSettings(Settings):
 
     model: str = Field(default="sentence-transformers/all-MiniLM-L6-v2", min_length=1)
     """A folder, or a name on the model hub."""
+    adapter: str | None = None
+    """Folder of a low-rank adapter for this model, as `graphrec features STORE --finetune NAME` trains it."""
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     """What stands for the text: the mean of its tokens, its first token or its last. "auto": what the model's own folder
     says, else the last token of a decoder-only model and the mean of an encoder."""
@@ -59,8 +65,8 @@ class TransformersEncoder:
     models by Wang et al. (2024), arXiv:2401.00368.
 
     Raises:
-        ConfigError: the model cannot be had.
-        MissingExtraError: `transformers` is not installed.
+        ConfigError: the model cannot be had, or the adapter is not there or of another model.
+        MissingExtraError: `transformers` is not installed, or `peft`, which an adapter needs.
     """
 
     Settings = TransformersSettings
@@ -80,7 +86,6 @@ class TransformersEncoder:
         )
         model = load_model(transformers.AutoModel, chosen.model, chosen.download, what)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self._model = model.to(device=self.device, dtype=dtype).eval()
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self.pooling = _pooling(chosen, model) if chosen.pooling == "auto" else chosen.pooling
@@ -89,6 +94,10 @@ class TransformersEncoder:
         self.max_tokens = min(limits)
         self.truncated = 0
         self._identity = identify(chosen.model, model)
+        if chosen.adapter is not None:
+            model, digest = read_adapter(model, chosen.adapter, self.identity())
+            self._identity["adapter"] = digest
+        self.model = model.to(device=self.device, dtype=dtype).eval()
 
     def identity(self) -> dict[str, Any]:
         """Return the model's identity and every setting that changes a vector."""
@@ -102,22 +111,15 @@ class TransformersEncoder:
         import torch
 
         chosen = self.settings
-        whole = [f"{chosen.prefix}{text}{chosen.suffix}" for text in texts]
-        lengths = np.array([len(ids) for ids in self._tokenizer(whole, truncation=False)["input_ids"]], dtype=np.int64)
+        tokens = self._tokenizer([self._whole(text) for text in texts], truncation=False)["input_ids"]
+        lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
         self.truncated += int((lengths > self.max_tokens).sum())
         order = np.argsort(-lengths, kind="stable")  # the longest first: what does not fit in memory shows at once
         vectors: np.ndarray | None = None
         for start in range(0, len(texts), chosen.batch_size):
             rows = order[start : start + chosen.batch_size]
-            batch = self._tokenizer(
-                [whole[row] for row in rows],
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                return_tensors="pt",
-            ).to(self.device)
             with torch.inference_mode():
-                pooled = pool(self._model(**batch).last_hidden_state, batch["attention_mask"], self.pooling)
+                pooled = self.vectors([texts[row] for row in rows])
                 if chosen.normalize:
                     pooled = torch.nn.functional.normalize(pooled, dim=1)
             if vectors is None:
@@ -125,7 +127,21 @@ class TransformersEncoder:
             vectors[rows] = pooled.cpu().numpy()
             if task is not None:
                 task.advance(len(rows))
-        return np.zeros((0, self._model.config.hidden_size), np.float32) if vectors is None else vectors
+        return np.zeros((0, self.model.config.hidden_size), np.float32) if vectors is None else vectors
+
+    def vectors(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the pooled vectors (n, F) of texts in one pass, as long as they come, with their gradient where there is one."""
+        batch = self._tokenizer(
+            [self._whole(text) for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(self.device)
+        return pool(self.model(**batch).last_hidden_state, batch["attention_mask"], self.pooling)
+
+    def _whole(self, text: str) -> str:
+        return f"{self.settings.prefix}{text}{self.settings.suffix}"
 
 
 def pool(hidden: Any, mask: Any, pooling: str) -> Any:

@@ -117,11 +117,18 @@ def encode_new(
         float32 (n, F); a row of zeros where the text is empty.
 
     Raises:
-        ConfigError: the feature was not made from texts, or the table lacks a column.
+        ConfigError: the feature was not made from texts, the table lacks a column, or the encoder's adapter is another one now.
     """
     feature, template = recorded_text(store, ntype, name)
     where = f"new {ntype}s"
-    return _Encode(store, ntype, feature, where, None)(fill(template, table, where), cache, progress).vectors
+    encode = _Encode(store, ntype, feature, where, None)
+    made_with = store.feature(ntype, name)[1]["encoder"].get("adapter")
+    if encode.identity.get("adapter") != made_with:
+        raise ConfigError(
+            f"the adapter {feature.encoder['adapter']} was trained again after the feature {ntype}.{name} was written, so its vectors "
+            "would be of another kind; write the feature again with `graphrec features`, and train the model on it"
+        )
+    return encode(fill(template, table, where), cache, progress).vectors
 
 
 def recorded_text(store: GraphStore, ntype: str, name: str) -> tuple[TextFeature, str]:

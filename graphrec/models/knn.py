@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from graphrec import settings
 from graphrec.models.base import Recommender, training_matrix
-from graphrec.models.neighbours import nearest_rows
+from graphrec.models.neighbours import Comparison, keep_largest, nearest_rows
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.progress import Reporter
 
@@ -112,17 +112,30 @@ class UserKNN(_KNN):
 
     score(u, j) = sum over the nearest users v of u: s_uv r_vj
 
+    A new user is compared with all training users, and what the measure needs to know of the collection is theirs.
+
     Source: Resnick et al. (1994), "GroupLens", in the form for implicit feedback, without the rating average.
     """
 
     name = "user-knn"
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
-        self._train = training_matrix(store, self.name)
+        self._train, self._compare = training_matrix(store, self.name), None
         self._similarity = self._nearest(self._train, progress)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
         return _dense(self._similarity[users] @ self._train)
+
+    def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
+        chosen = self.settings
+        if self._compare is None:  # when a new user first comes: it holds the training data a second time
+            options = {"shrinkage": chosen.shrinkage, "asymmetry": chosen.asymmetry}
+            self._compare = Comparison(self._train, chosen.measure, **options)
+        return _dense(keep_largest(self._compare(histories), chosen.neighbours) @ self._train)
+
+    def _restore(self, state: dict[str, torch.Tensor]) -> None:
+        super()._restore(state)
+        self._compare = None
 
 
 def _dense(matrix: sp.csr_matrix) -> torch.Tensor:

@@ -50,52 +50,80 @@ def nearest_rows(
     Source: cosine and pruning by Deshpande and Karypis (2004), "Item-based top-N recommendation algorithms";
         asymmetric cosine by Aiolli (2013), equation 1; shrinkage by Bell and Koren (2007), section 3.2.
     """
-    binary = sp.csr_matrix((np.ones_like(matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape)
-    rows = {"cosine": matrix, "jaccard": binary, "bm25": bm25_weights(matrix)}[measure]
-    squared_norms = np.asarray(rows.multiply(rows).sum(axis=1), dtype=np.float32).ravel()  # (N,)
-    own, other = _safe_power(squared_norms, asymmetry), _safe_power(squared_norms, 1.0 - asymmetry)
-    columns, binary_columns = rows.T.tocsr(), binary.T.tocsr()
+    compare = Comparison(matrix, measure, shrinkage=shrinkage, asymmetry=asymmetry)
     parts = []
     with progress.task(description, total=matrix.shape[0], unit="rows") as task:
         for start, stop in _row_blocks(matrix):
-            products = rows[start:stop] @ columns
-            product_rows = np.repeat(np.arange(start, stop), np.diff(products.indptr))
-            products.data[product_rows == products.indices] = 0.0
-            overlap = None
-            if shrinkage > 0:  # the same sparsity pattern in the same order, since both come from the same algorithm
-                overlap = products if measure == "jaccard" else binary[start:stop] @ binary_columns
-                overlap = overlap.data / (overlap.data + np.float32(shrinkage))
-            if measure == "cosine":
-                products.data /= own[product_rows] * other[products.indices]
-            elif measure == "jaccard":
-                products.data /= squared_norms[product_rows] + squared_norms[products.indices] - products.data
-            if overlap is not None:
-                products.data *= overlap
-            parts.append(_keep_largest(products, neighbours))
+            similar = compare(matrix[start:stop])
+            itself = np.repeat(np.arange(start, stop), np.diff(similar.indptr)) == similar.indices
+            similar.data[itself] = 0.0
+            parts.append(keep_largest(similar, neighbours))
             task.advance(stop - start)
     return sp.vstack(parts, format="csr") if parts else sp.csr_matrix(matrix.shape[:1] * 2, dtype=np.float32)
 
 
-def bm25_weights(matrix: sp.csr_matrix) -> sp.csr_matrix:
+class Comparison:
+    """Compares any rows with all rows of a matrix, by the measures of `nearest_rows`.
+
+    Args:
+        matrix: float32 (N, F), non-negative; document frequencies and mean length of "bm25" are its own.
+        measure, shrinkage, asymmetry: as in `nearest_rows`.
+    """
+
+    def __init__(self, matrix: sp.csr_matrix, measure: str, *, shrinkage: float = 0.0, asymmetry: float = 0.5) -> None:
+        self._matrix, self._measure, self._shrinkage, self._asymmetry = matrix, measure, shrinkage, asymmetry
+        rows = self._weighted(matrix)
+        self._columns = rows.T.tocsr()
+        self._binary_columns = _binary(matrix).T.tocsr() if shrinkage > 0 and measure != "jaccard" else None
+        self._squared_norms = _squared_norms(rows)
+
+    def __call__(self, rows: sp.csr_matrix) -> sp.csr_matrix:
+        """Return the similarities (B, N) of rows (B, F) that are not zero; the row's own norm is the first of the cosine's."""
+        weighted = self._weighted(rows)
+        products = weighted @ self._columns
+        own, row = _squared_norms(weighted), np.repeat(np.arange(rows.shape[0]), np.diff(products.indptr))
+        overlap = None
+        if self._shrinkage > 0:  # the same sparsity pattern in the same order, since both come from the same algorithm
+            overlap = products if self._measure == "jaccard" else _binary(rows) @ self._binary_columns
+            overlap = overlap.data / (overlap.data + np.float32(self._shrinkage))
+        if self._measure == "cosine":
+            other = _safe_power(self._squared_norms, 1.0 - self._asymmetry)
+            products.data /= _safe_power(own, self._asymmetry)[row] * other[products.indices]
+        elif self._measure == "jaccard":
+            products.data /= own[row] + self._squared_norms[products.indices] - products.data
+        if overlap is not None:
+            products.data *= overlap
+        return products
+
+    def _weighted(self, rows: sp.csr_matrix) -> sp.csr_matrix:
+        if self._measure == "bm25":
+            return bm25_weights(rows, self._matrix)
+        return rows if self._measure == "cosine" else _binary(rows)
+
+
+def bm25_weights(matrix: sp.csr_matrix, collection: sp.csr_matrix | None = None) -> sp.csr_matrix:
     """Weight a matrix of counts by Okapi BM25, with rows as documents and columns as terms.
 
     y_if = idf_f * x_if (K1 + 1) / (x_if + K1 (1 - B + B len_i / mean len)),   idf_f = log(1 + (N - n_f + 1/2) / (n_f + 1/2))
 
-    where n_f rows hold column f and len_i is the sum of row i.
+    where n_f of the N rows of the collection hold column f, and len_i is the sum of row i.
 
     Args:
-        matrix: float32 (N, F), non-negative.
+        matrix: float32 (B, F), non-negative.
+        collection: float32 (N, F), where N, n_f and the mean length come from; None for `matrix` itself.
 
     Returns:
-        float32 (N, F) with the sparsity of `matrix`.
+        float32 (B, F) with the sparsity of `matrix`.
 
     Source: Robertson and Zaragoza (2009), "The probabilistic relevance framework", equation 3.15, with the idf of Lucene,
         which stays positive where a column is in nearly every row.
     """
+    collection = matrix if collection is None else collection
     lengths = np.asarray(matrix.sum(axis=1)).ravel()
-    norm = 1.0 - BM25_B + BM25_B * lengths / max(lengths.mean(), 1e-12) if len(lengths) else lengths
-    found_in = np.bincount(matrix.indices, minlength=matrix.shape[1])
-    idf = np.log1p((matrix.shape[0] - found_in + 0.5) / (found_in + 0.5))
+    mean = collection.sum() / max(collection.shape[0], 1)
+    norm = 1.0 - BM25_B + BM25_B * lengths / max(mean, 1e-12)
+    found_in = np.bincount(collection.indices, minlength=collection.shape[1])
+    idf = np.log1p((collection.shape[0] - found_in + 0.5) / (found_in + 0.5))
     row_norm = np.repeat(norm, np.diff(matrix.indptr))
     data = matrix.data * (BM25_K1 + 1.0) / (BM25_K1 * row_norm + matrix.data) * idf[matrix.indices]
     return sp.csr_matrix((data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
@@ -115,7 +143,7 @@ def _row_blocks(matrix: sp.csr_matrix) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _keep_largest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:
+def keep_largest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:
     """Keep the `count` largest positive entries of each row, ties to the lower column."""
     kept = []
     for start, stop in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
@@ -130,6 +158,15 @@ def _keep_largest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:
     places = np.concatenate(kept) if kept else np.empty(0, np.int64)
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in kept], dtype=np.int64)])
     return sp.csr_matrix((matrix.data[places], matrix.indices[places], indptr), shape=matrix.shape)
+
+
+def _binary(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    return sp.csr_matrix((np.ones_like(matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def _squared_norms(matrix: sp.csr_matrix) -> np.ndarray:
+    """float32 (N,)."""
+    return np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float32).ravel()
 
 
 def _safe_power(values: np.ndarray, exponent: float) -> np.ndarray:

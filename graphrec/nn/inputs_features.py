@@ -33,8 +33,13 @@ class FeatureSettings(FeatureMapSettings):
 class IdFeatureSettings(FeatureSettings):
     """Settings of the inputs `id+features`."""
 
-    user: list[str] | Literal["history", "id"] = "id"
-    """As for `features`; an id embedding stands beside them for every user and item."""
+    user: list[str] | Literal["history", "id"] = "history"
+    """As for `features`; an id embedding stands beside them for every user and item. "id" leaves users without text: they start
+    at random, in a space that has nothing in common with the texts of items."""
+    id_weight: float = Field(default=0.1, gt=0)
+    """What id embeddings are multiplied by where a feature stands beside them. Adam moves every number by about the learning
+    rate in each step, however little the loss asks for it; a small weight keeps ids from drowning the features. 0.1 did best of
+    1, 0.3, 0.1 and 0.03 on held-out training events of ml-latest-small."""
 
 
 class FeatureInputs(nn.Module):
@@ -140,7 +145,10 @@ class FeatureInputs(nn.Module):
             values, masks = [value[rows] for value in values], [mask[rows] for mask in masks]
         if self.with_ids:
             table = getattr(self, ntype)
-            values, masks = [table if rows is None else table.index_select(0, rows), *values], [None, *masks]
+            table = table if rows is None else table.index_select(0, rows)
+            beside = torch.stack(masks).any(0)  # an id that stands alone is the whole input
+            table = torch.where(beside.unsqueeze(-1), self.settings.id_weight * table, table)
+            values, masks = [table, *values], [None, *masks]
         return to_embedding(values, masks)
 
     def _keep(self, ntype: str, parts: list[tuple[np.ndarray, np.ndarray]]) -> None:

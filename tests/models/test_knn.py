@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from graphrec.errors import ConfigError, UnsupportedError
-from graphrec.models import create
-from graphrec.models.neighbours import nearest_rows
+from graphrec.models import create, load_model
+from graphrec.models.neighbours import Comparison, nearest_rows
 from tests.models.conftest import NUM_USERS, make_store
 
 
@@ -22,6 +22,31 @@ def test_user_knn_sums_the_histories_of_the_neighbours(board):
     train = board.train_matrix()
     expected = nearest_rows(train, "jaccard", 5).toarray() @ train.toarray().astype(np.float64)
     np.testing.assert_allclose(model.score(np.arange(NUM_USERS)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "jaccard", "bm25"])
+def test_a_new_user_is_placed_by_her_nearest_training_users(board, measure, tmp_path):
+    settings = {"neighbours": 4, "measure": measure, "shrinkage": 1.0} | (
+        {"asymmetry": 0.7} if measure == "cosine" else {}
+    )
+    model = create("user-knn", settings).fit(board)
+    train = board.train_matrix()
+    history = train[3].copy()
+    # The same history as a row of the matrix, but weighed by what the collection of the others says.
+    similar = Comparison(train, measure, shrinkage=1.0, asymmetry=settings.get("asymmetry", 0.5))(history).toarray()[0]
+    np.testing.assert_allclose(np.delete(similar, 3), np.delete(full(train, settings)[3], 3), rtol=1e-5)
+    kept = np.argsort(-similar, kind="stable")[:4]
+    expected = similar[kept].astype(np.float64) @ train[kept].toarray()
+    ids = model.catalogue.items.ids_of(history.indices)
+    np.testing.assert_allclose(model.fold_in([ids])[0], expected, rtol=1e-5)
+    model.save(tmp_path / "saved")
+    np.testing.assert_array_equal(load_model(tmp_path / "saved").fold_in([ids]), model.fold_in([ids]))
+
+
+def full(train, settings):
+    """All similarities of training users to one another."""
+    return nearest_rows(train, settings["measure"], NUM_USERS, shrinkage=1.0,
+                        asymmetry=settings.get("asymmetry", 0.5)).toarray()  # fmt: skip
 
 
 def test_weights_count(tmp_path):

@@ -108,4 +108,4 @@ def test_bm25_gives_a_column_in_every_row_little_weight():
 @pytest.mark.parametrize("columns", [[3, 0, 2, 1], [0, 3, 1, 2], [2, 1, 3, 0]])
 def test_ties_do_not_depend_on_the_order_of_storage(columns):
     row = sp.csr_matrix((np.ones(4, np.float32), columns, [0, 4]), shape=(1, 4))
-    assert neighbours._keep_largest(row, 2).indices.tolist() == [0, 1]
+    assert neighbours.keep_largest(row, 2).indices.tolist() == [0, 1]

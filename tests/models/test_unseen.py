@@ -13,7 +13,9 @@ from graphrec.features.settings import FeaturesSettings
 from graphrec.features.write import add_features
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.models import MODELS, create, load_model
+from graphrec.models.base import Recommender
 from graphrec.models.fold_in import FoldIn
+from graphrec.models.popularity import Popularity
 from graphrec.models.ridge import fit_ridge
 from graphrec.progress import Reporter
 from graphrec.retrieval.unseen import recommend_new_user, with_new_items
@@ -158,7 +160,7 @@ def test_what_does_not_fit_is_refused(store, trained):
         plain.item_vectors({})
 
 
-CAN = [*(name for name in MODELS if name != "user-knn"), WITH_RESIDUAL]
+CAN = [*MODELS, WITH_RESIDUAL]
 
 
 @pytest.mark.parametrize("name", [name for name in CAN if name != "popularity"])
@@ -188,8 +190,15 @@ def test_fold_in_refuses_what_it_cannot_place(board, fitted):
         model.fold_in([[1000], []])
     with pytest.raises(UnknownIdError, match="1001"):
         model.fold_in([[1001]])
-    with pytest.raises(UnsupportedError, match="user-knn cannot place a new user"):
-        fitted("user-knn", board).fold_in([[1000]])
+    with pytest.raises(UnsupportedError, match="frozen cannot place a new user"):
+        Frozen().fit(board).fold_in([[1000]])
+
+
+class Frozen(Popularity):
+    """A model that places nobody new."""
+
+    name = "frozen"
+    _fold_in = Recommender._fold_in
 
 
 def test_fold_in_learns_the_map_from_means_to_users():
