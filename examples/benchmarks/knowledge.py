@@ -6,7 +6,8 @@ DIR is a folder of atomic files with a `.kg` (ml-100k-kg), a folder with `rating
 RippleNet has it; one row in ten is held out to validate and two to test), or one with `train`, `valid` and `test.txt.gz` of
 `user item` and `*_feat.npy` (TikTok as DiffMM has it). All items are ranked. Recall@20 and NDCG@20 as the README defines them; "rare" counts the
 held-out items with at most 5 training interactions alone, still among all items. Each model is fitted once with seed 0 for
-each line of its grid below, the validation's NDCG@20 chooses the line, and that line is fitted with every seed.
+each line of its grid below, the validation's NDCG@20 chooses the line, and that line is fitted with every seed. p is the paired
+sign-flip test of the per-user means over seeds against the first model.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import polars as pl
 
 import graphrec
 from graphrec.evaluation.ranking import rank_users
+from graphrec.evaluation.significance import sign_flip_p
 from graphrec.evaluation.split_data import read_split
 from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog, Media
@@ -35,12 +37,17 @@ K, RARE = 20, 5
 TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu"}
 GRID: dict[str, list[dict[str, Any]]] = {
     "lightgcn": [{"num_layers": 2}, {"num_layers": 3}],
+    "knowledge-lightgcn": [
+        {"num_knowledge_layers": hops, "knowledge_weight": weight} for hops, weight in ((1, 1.0), (1, 3.0), (2, 0.5))
+    ],
+    "kgcn": [{}, {"loss": {"name": "bce", "num_negatives": 4}}],
     "kgat": [{"dropout": 0.1}],
     "vbpr": [{"train": {"weight_decay": 1e-3}}, {"train": {"weight_decay": 1e-2}}],
     "freedom": [{"prune": 0.8}, {"prune": 0.0}],
+    "freedom-learned": [{"graph": "learned", "prune": 0.8}, {"graph": "learned", "prune": 0.0}],
     "bm3": [{"dropout": 0.3}, {"dropout": 0.5}],
 }
-MODELS = {"knowledge": ["lightgcn", "kgat"], "media": ["lightgcn", "vbpr", "freedom", "bm3"]}
+MODELS = {"knowledge": ["lightgcn", "knowledge-lightgcn", "kgat", "kgcn"], "media": ["lightgcn", "vbpr", "freedom", "bm3"]}
 
 
 def main() -> None:
@@ -63,9 +70,13 @@ def main() -> None:
         if options.seeds < 1 or not set(names) <= set(GRID):
             parser.error(f"give at least one seed and models among {', '.join(GRID)}")
         print(f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds")
-        rows = {}
+        rows: dict[str, dict[str, Any]] = {}
+        first: dict[str, np.ndarray] = {}
         for name in names:
-            rows[name] = measure(store, name, options.seeds, folder)
+            values, rows[name] = measure(store, name, options.seeds, folder)
+            first = first or values
+            rows[name] |= {f"{key}_p": float(sign_flip_p((found - first[key])[:, None], 10_000, 0)[0])
+                           for key, found in values.items()}  # fmt: skip
             print(line(name, rows[name]), flush=True)
     if options.json:
         print(json.dumps({"data": options.data.name, "seeds": options.seeds, "train": TRAIN, "models": rows}))
@@ -103,17 +114,23 @@ def events(user: np.ndarray, item: np.ndarray) -> pl.DataFrame:
     return frame.with_columns(behavior=pl.lit("interaction"), timestamp=time_of, weight=pl.lit(1.0, pl.Float32))
 
 
-def measure(store: GraphStore, name: str, seeds: int, folder: Path) -> dict[str, Any]:
-    """Choose a line of the grid by validation, fit it with every seed, and measure these on the test split."""
+def measure(store: GraphStore, name: str, seeds: int, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Choose a line of the grid by validation, fit it with every seed, and measure these on the test split.
+
+    Returns:
+        By metric, the means over seeds of each user; and the row of the table.
+    """
     fits = {number: fit(store, name, number, 0, folder) for number in range(len(GRID[name]))}
     best = max(fits, key=lambda number: fits[number][0].summary()["valid"][f"ndcg@{K}"])
     chosen = [fits[best], *(fit(store, name, best, seed, folder) for seed in range(1, seeds))]
-    found = [test(store, run.model) | {"seconds": seconds} for run, seconds in chosen]
-    row: dict[str, Any] = {"chosen": GRID[name][best]}
+    found = [test(store, run.model) for run, _ in chosen]
+    row: dict[str, Any] = {"chosen": GRID[name][best], "valid": fits[best][0].summary()["valid"][f"ndcg@{K}"]}
     for key in found[0]:
-        values = [one[key] for one in found]
+        values = [float(one[key].mean()) for one in found]
         row[key], row[f"{key}_sd"] = statistics.fmean(values), statistics.stdev(values) if seeds > 1 else 0.0
-    return row
+    row |= {"epochs": [run.summary()["best_epoch"] for run, _ in chosen]}
+    row["seconds"] = statistics.fmean(seconds for _, seconds in chosen)
+    return {key: np.mean([one[key] for one in found], axis=0) for key in found[0]}, row
 
 
 def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> tuple[Any, float]:
@@ -121,13 +138,13 @@ def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> t
     own = dict(GRID[name][number])
     train = {**TRAIN, **own.pop("train", {}), "seed": seed}
     started = time.perf_counter()
-    run = graphrec.train(store, create(name, own), folder / f"{name}-{number}-{seed}", train)
+    run = graphrec.train(store, create(name.removesuffix("-learned"), own), folder / f"{name}-{number}-{seed}", train)
     return run, time.perf_counter() - started
 
 
-def test(store: GraphStore, model: Any) -> dict[str, float]:
-    """Recall and NDCG over all held-out items, and recall over the rare ones."""
-    overall = graphrec.evaluate(model, store, k=[K], metrics=["recall", "ndcg"]).metrics
+def test(store: GraphStore, model: Any) -> dict[str, np.ndarray]:
+    """Per-user recall and NDCG over all held-out items, and recall over the rare ones of the users who have some."""
+    overall = graphrec.evaluate(model, store, k=[K], metrics=["recall", "ndcg"], bootstrap=0)
     data = read_split(store, "test", True)
     top = rank_users(model, data.users, K, data.seen)
     rare = model.catalogue.item_counts <= RARE
@@ -137,13 +154,13 @@ def test(store: GraphStore, model: Any) -> dict[str, float]:
         wanted = truth[rare[truth]]
         if len(wanted):
             recalls.append(np.isin(wanted, top[row]).mean())
-    return {"recall": overall[f"recall@{K}"], "ndcg": overall[f"ndcg@{K}"], "rare": float(np.mean(recalls))}
+    return {"recall": overall.values(f"recall@{K}"), "ndcg": overall.values(f"ndcg@{K}"), "rare": np.array(recalls)}
 
 
 def line(name: str, row: dict[str, Any]) -> str:
     """One row of the table."""
-    cells = [f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f})" for key in ("recall", "ndcg", "rare")]
-    return f"{name:10}" + "  ".join(cells) + f"  {row['seconds']:6.1f} s  {row['chosen']}"
+    cells = [f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f}, p {row[f'{key}_p']:.4f})" for key in ("recall", "ndcg", "rare")]
+    return f"{name:18} " + "  ".join(cells) + f"  {row['seconds']:6.1f} s  {row['chosen']}"
 
 
 if __name__ == "__main__":

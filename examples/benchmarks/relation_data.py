@@ -87,7 +87,11 @@ def build_stores(kind: str, log: InteractionLog, protocol: str, scratch: Path) -
         return {
             "valid": graphrec.build(whole, scratch / "valid", split={"method": "random", "valid": 0.1, "test": 0.1})
         }
-    split = {"method": "given", "hide_pairs": protocol == "clean"}
+    split = {"method": "given", "hide_pairs": protocol != "given"}
+    if protocol == "apart":
+        bought = log.events.filter(pl.col("behavior") == "buy")
+        others = log.events.filter(pl.col("behavior") != "buy").join(bought, on=["user_id", "item_id"], how="anti")
+        log = InteractionLog(pl.concat([others, bought]))
     target = {"target_behavior": "buy"} if kind == "taobao" else {}
     if kind == "ciao":
         return {"valid": graphrec.build(log, scratch / "valid", split=split)}

@@ -32,10 +32,34 @@ SOCIAL = {
         Recipe("social-lightgcn", softmax(0.15, social_weight=w), SOFTMAX) for w in (0.1, 0.3, 1.0)
     ],
 }
+# Views are 858,505 edges: fewer dimensions, larger batches and fewer epochs than the others, to keep the time down.
+LARGE = {**TRAIN, "epochs": 60, "batch_size": 8192, "learning_rate": 1e-2}
 BEHAVIORS = {
-    "lightgcn": [Recipe("lightgcn", {"num_layers": 2}, TRAIN)],
-    "joint-lightgcn": [Recipe("composed", {"encoder": {"name": "joint-lightgcn", "num_layers": 2}}, TRAIN)],
-    "mb-cgcn": [Recipe("mb-cgcn", {"num_layers": 1}, TRAIN)],
-    "mbgcn": [Recipe("mbgcn", {"num_layers": 1}, TRAIN)],
+    "lightgcn": [Recipe("lightgcn", {"num_layers": 2, "embedding_dim": 32}, LARGE)],
+    "joint-lightgcn": [
+        Recipe("composed", {"encoder": {"name": "joint-lightgcn", "num_layers": 2}, "embedding_dim": 32}, LARGE)
+    ],
+    "mb-cgcn": [Recipe("mb-cgcn", {"num_layers": 1, "embedding_dim": 32}, LARGE)],
+    "mbgcn": [Recipe("mbgcn", {"num_layers": 1, "embedding_dim": 32}, LARGE)],
 }
-RECIPES = {"hetrec": SOCIAL, "lastfm": SOCIAL, "ciao": SOCIAL, "taobao": BEHAVIORS}
+
+
+def joined(relations: list[str], weight: float = 1.0, **settings: Any) -> dict[str, Any]:
+    """Model settings of LightGCN on the joined graph of the target and other relations, these of one weight."""
+    weights = {name: weight for name in relations if name != "target"}
+    return {"encoder": {"name": "joint-lightgcn", "num_layers": 2, "relations": relations, "weights": weights, **settings}}
+
+
+ITEMS = ["complement", "substitute"]
+DAYS = (90.0, 365.0, 1460.0)
+GROCERY = {
+    "lightgcn": [Recipe("composed", joined(["target"]), TRAIN)],
+    "recency": [Recipe("composed", joined(["target"], half_life_days=days), TRAIN) for days in DAYS],
+    "complements": [Recipe("composed", joined(["target", ITEMS[0]], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
+    "substitutes": [Recipe("composed", joined(["target", ITEMS[1]], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
+    "both": [Recipe("composed", joined(["target", *ITEMS], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
+    "all": [
+        Recipe("composed", joined(["target", *ITEMS], 0.3, half_life_days=days), TRAIN) for days in DAYS
+    ],
+}
+RECIPES = {"hetrec": SOCIAL, "lastfm": SOCIAL, "ciao": SOCIAL, "taobao": BEHAVIORS, "grocery": GROCERY}

@@ -12,6 +12,8 @@ groceries with complements and substitutes (`train.csv`, `item_meta.csv`). Proto
              without a training event count among the held-out ones and cannot be found, and validation items are masked
     time     the last tenth of the time to test, the tenth before it to validate (groceries)
     clean    the split of the files, and held-out purchases leave the views and carts too (Taobao)
+    apart    as clean, and purchases of training leave the views and carts as well, so that training does not teach what the test
+             then lacks: that what is bought has been viewed (Taobao)
     friends  a fifth of the pairs of linked users is held out and found again, by the cosine of the users' vectors; the split
              of the interactions is that of the files (Last.fm, Ciao). There is no p.
 
@@ -56,7 +58,7 @@ def main() -> None:
     """Parse the command line, run every model and seed, print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--protocol", default="given", choices=("given", "random", "clean", "time", "friends"))
+    parser.add_argument("--protocol", default="given", choices=("given", "random", "clean", "apart", "time", "friends"))
     parser.add_argument("--models", help="names, separated by commas; default all of the data set's recipes")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
