@@ -13,6 +13,7 @@ sign-flip test of the per-user means over seeds against the first model.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -47,7 +48,10 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "freedom-learned": [{"graph": "learned", "prune": 0.8}, {"graph": "learned", "prune": 0.0}],
     "bm3": [{"dropout": 0.3}, {"dropout": 0.5}],
 }
-MODELS = {"knowledge": ["lightgcn", "knowledge-lightgcn", "kgat", "kgcn"], "media": ["lightgcn", "vbpr", "freedom", "bm3"]}
+MODELS = {
+    "knowledge": ["lightgcn", "knowledge-lightgcn", "kgat", "kgcn"],
+    "media": ["lightgcn", "vbpr", "freedom", "bm3"],
+}
 
 
 def main() -> None:
@@ -57,19 +61,33 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
     parser.add_argument("--models", default=None, help=f"some of {', '.join(GRID)}, separated by commas")
     parser.add_argument("--learning-rate", type=float, default=TRAIN["learning_rate"])
-    parser.add_argument("--epochs", type=int, default=100, help="at most; the validation may stop earlier (default 100)")
-    parser.add_argument("--attributes", default="", help="with atomic files: columns of the item table in the place of the .kg")
+    parser.add_argument(
+        "--epochs", type=int, default=100, help="at most; the validation may stop earlier (default 100)"
+    )
+    parser.add_argument(
+        "--attributes", default="", help="with atomic files: columns of the item table in the place of the .kg"
+    )
     parser.add_argument("--batch-size", type=int, default=TRAIN["batch_size"])
+    parser.add_argument(
+        "--keep", type=Path, help="folder for store and runs: what is there already is taken, a part is gone on with"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     TRAIN.update(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate)
-    with tempfile.TemporaryDirectory(prefix="graphrec-knowledge-") as scratch:
+    own = (
+        tempfile.TemporaryDirectory(prefix="graphrec-knowledge-")
+        if options.keep is None
+        else contextlib.nullcontext(options.keep)
+    )
+    with own as scratch:
         folder = Path(scratch)
         kind, store = build(options.data, folder / "store", [name for name in options.attributes.split(",") if name])
         names = options.models.split(",") if options.models else MODELS[kind]
         if options.seeds < 1 or not set(names) <= set(GRID):
             parser.error(f"give at least one seed and models among {', '.join(GRID)}")
-        print(f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds")
+        print(
+            f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds"
+        )
         rows: dict[str, dict[str, Any]] = {}
         first: dict[str, np.ndarray] = {}
         for name in names:
@@ -83,11 +101,15 @@ def main() -> None:
 
 
 def build(data: Path, folder: Path, attributes: Sequence[str] = ()) -> tuple[str, GraphStore]:
-    """Read one of the three kinds of folder and build a store."""
+    """Read one of the three kinds of folder and build a store, or open the one that is there."""
+    if folder.exists():
+        return "media" if list(data.glob("*_feat.npy")) else "knowledge", GraphStore.open(folder)
     halves = {"method": "random", "valid": 0.1, "test": 0.2}
     if (data / "ratings_final.npy").exists():
         user, item, label = np.load(data / "ratings_final.npy", allow_pickle=False).T
-        triples = pl.read_csv(data / "kg_final.txt.gz", separator="\t", has_header=False, new_columns=["head", "relation", "tail"])
+        triples = pl.read_csv(
+            data / "kg_final.txt.gz", separator="\t", has_header=False, new_columns=["head", "relation", "tail"]
+        )
         triples = triples.with_columns(pl.col("relation").cast(pl.String))
         log = InteractionLog(events(user[label == 1], item[label == 1]).lazy(), triples=triples)
         return "knowledge", graphrec.build(log, folder, split=halves)
@@ -109,7 +131,9 @@ def build(data: Path, folder: Path, attributes: Sequence[str] = ()) -> tuple[str
 
 def events(user: np.ndarray, item: np.ndarray) -> pl.DataFrame:
     """Pairs as the events of a log."""
-    frame = pl.DataFrame({"user_id": user.astype(np.int64), "item_id": item.astype(np.int64)}).unique(maintain_order=True)
+    frame = pl.DataFrame({"user_id": user.astype(np.int64), "item_id": item.astype(np.int64)}).unique(
+        maintain_order=True
+    )
     time_of = pl.lit(None, pl.Datetime("us", "UTC"))
     return frame.with_columns(behavior=pl.lit("interaction"), timestamp=time_of, weight=pl.lit(1.0, pl.Float32))
 
@@ -138,7 +162,8 @@ def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> t
     own = dict(GRID[name][number])
     train = {**TRAIN, **own.pop("train", {}), "seed": seed}
     started = time.perf_counter()
-    run = graphrec.train(store, create(name.removesuffix("-learned"), own), folder / f"{name}-{number}-{seed}", train)
+    place = folder / f"{name}-{number}-{seed}"
+    run = graphrec.train(store, create(name.removesuffix("-learned"), own), place, train, resume=place.exists())
     return run, time.perf_counter() - started
 
 
@@ -159,7 +184,9 @@ def test(store: GraphStore, model: Any) -> dict[str, np.ndarray]:
 
 def line(name: str, row: dict[str, Any]) -> str:
     """One row of the table."""
-    cells = [f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f}, p {row[f'{key}_p']:.4f})" for key in ("recall", "ndcg", "rare")]
+    cells = [
+        f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f}, p {row[f'{key}_p']:.4f})" for key in ("recall", "ndcg", "rare")
+    ]
     return f"{name:18} " + "  ".join(cells) + f"  {row['seconds']:6.1f} s  {row['chosen']}"
 
 

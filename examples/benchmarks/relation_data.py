@@ -78,7 +78,13 @@ def make_log(events: pl.DataFrame, links: pl.DataFrame | None = None) -> Interac
 
 
 def build_stores(kind: str, log: InteractionLog, protocol: str, scratch: Path) -> dict[str, GraphStore]:
-    """The store to choose epochs on and, where its validation items are part of train, the one to train on anew."""
+    """The store to choose epochs on and, where its validation items are part of train, the one to train on anew.
+
+    Those that are in `scratch` already are taken as they are.
+    """
+    there = {name: GraphStore.open(scratch / name) for name in ("valid", "full") if (scratch / name).exists()}
+    if there:
+        return there
     if protocol == "time":
         split = {"method": "time", "valid": 0.1, "test": 0.1}
         return {"valid": graphrec.build(log, scratch / "valid", split=split)}

@@ -28,6 +28,8 @@ seeds against the first model.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
 import statistics
 import sys
@@ -61,13 +63,21 @@ def main() -> None:
     parser.add_argument("--protocol", default="given", choices=("given", "random", "clean", "apart", "time", "friends"))
     parser.add_argument("--models", help="names, separated by commas; default all of the data set's recipes")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for stores and runs: what is there already is taken, a part is gone on with"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     try:
         kind, log = read(options.data)
         recipes = RECIPES[kind]
         chosen = options.models.split(",") if options.models else list(recipes)
-        with tempfile.TemporaryDirectory(prefix="graphrec-relations-") as scratch:
+        own = (
+            tempfile.TemporaryDirectory(prefix="graphrec-relations-")
+            if options.keep is None
+            else contextlib.nullcontext(options.keep)
+        )
+        with own as scratch:
             chosen = {name: recipes[name] for name in chosen}
             if options.protocol == "friends":
                 print(json.dumps(find_friends(log, chosen, options.seeds, Path(scratch))))
@@ -127,10 +137,14 @@ def choose(name: str, grid: list[Recipe], store: GraphStore, scratch: Path) -> R
 
 
 def train(recipe: Recipe, store: GraphStore, scratch: Path, **settings: Any) -> Any:
-    """One run of a recipe."""
+    """One run of a recipe, in a folder of its own: gone on with where it is there already."""
     given = {**recipe.train, "metric": WATCHED, **settings}
+    key = json.dumps([store.folder.name, recipe.model, recipe.model_settings, given], sort_keys=True)
+    folder = scratch / f"run-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if (folder / "model").exists():
+        return graphrec.load(folder)
     return graphrec.train(
-        store, recipe.model, scratch / "run", given, model_settings=recipe.model_settings, overwrite=True
+        store, recipe.model, folder, given, model_settings=recipe.model_settings, resume=folder.exists()
     )
 
 
