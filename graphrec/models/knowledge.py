@@ -36,6 +36,8 @@ class KGATSettings(TrainedSettings):
     """Columns of the space in which a relation compares head and tail; the paper's."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of a layer's values left out in training; the paper's."""
+    half_life_days: float | None = Field(default=None, gt=0)
+    """Days after which an edge that has a time counts half in the attention; left out: all count alike."""
     auxiliary: list[dict[str, Any]] = Field(default=[{"name": "transr", "weight": 1.0}])
     """The loss on triples, which is what the attention learns from; with an empty list it stays as it started."""
 
@@ -128,7 +130,7 @@ class KGAT(LinkedItems):
 
     def _specs(self) -> dict[str, dict[str, Any]]:
         own = self.settings
-        names = "relations", "layer_sizes", "relation_dim", "dropout"
+        names = "relations", "layer_sizes", "relation_dim", "dropout", "half_life_days"
         return {**super()._specs(), "encoder": {"name": "kgat", **{name: getattr(own, name) for name in names}}}
 
 
