@@ -163,7 +163,9 @@ def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> t
     train = {**TRAIN, **own.pop("train", {}), "seed": seed}
     started = time.perf_counter()
     place = folder / f"{name}-{number}-{seed}"
-    run = graphrec.train(store, create(name.removesuffix("-learned"), own), place, train, resume=place.exists())
+    there = (place / "config.json").exists()
+    model = create(name.removesuffix("-learned"), own)
+    run = graphrec.train(store, model, place, train, resume=there, overwrite=not there)
     return run, time.perf_counter() - started
 
 

@@ -143,9 +143,9 @@ def train(recipe: Recipe, store: GraphStore, scratch: Path, **settings: Any) -> 
     folder = scratch / f"run-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if (folder / "model").exists():
         return graphrec.load(folder)
-    return graphrec.train(
-        store, recipe.model, folder, given, model_settings=recipe.model_settings, resume=folder.exists()
-    )
+    there = (folder / "config.json").exists()
+    own = {"model_settings": recipe.model_settings, "resume": there, "overwrite": not there}
+    return graphrec.train(store, recipe.model, folder, given, **own)
 
 
 def measure(
