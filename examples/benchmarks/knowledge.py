@@ -35,7 +35,7 @@ from graphrec.logs.table import InteractionLog, Media
 from graphrec.models import create
 
 K, RARE = 20, 5
-TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu"}
+TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu", "checkpoint_every": 15}
 GRID: dict[str, list[dict[str, Any]]] = {
     "lightgcn": [{"num_layers": 2}, {"num_layers": 3}],
     "knowledge-lightgcn": [

@@ -139,13 +139,14 @@ def choose(name: str, grid: list[Recipe], store: GraphStore, scratch: Path) -> R
 def train(recipe: Recipe, store: GraphStore, scratch: Path, **settings: Any) -> Any:
     """One run of a recipe, in a folder of its own: gone on with where it is there already."""
     given = {**recipe.train, "metric": WATCHED, **settings}
+    often = {"checkpoint_every": 15}  # seconds; a run may be stopped at any time
     key = json.dumps([store.folder.name, recipe.model, recipe.model_settings, given], sort_keys=True)
     folder = scratch / f"run-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if (folder / "model").exists():
         return graphrec.load(folder)
     there = (folder / "config.json").exists()
     own = {"model_settings": recipe.model_settings, "resume": there, "overwrite": not there}
-    return graphrec.train(store, recipe.model, folder, given, **own)
+    return graphrec.train(store, recipe.model, folder, {**given, **often}, **own)
 
 
 def measure(

@@ -102,11 +102,13 @@ class ReceptiveField(nn.Module):
             last = depth + 1 == len(self.layers)
             near, kind = (part[:num_items] if last else part for part in (self.near, self.kind))
             own, around = self._sides(layer, h)
-            y = own[: len(near)] + layer.bias
-            y = y.expand(len(near), len(user), y.shape[-1]).clone()
-            share = torch.softmax(taste[:, kind], -1)  # (B, N, K)
-            for k in range(near.shape[1]):
-                y.addcmul_(share[:, :, k].T.unsqueeze(-1), around[near[:, k]])
+            share = torch.softmax(taste[:, kind], -1).permute(1, 0, 2)  # (N, B, K)
+            if depth == 0:
+                y = torch.baddbmm(own[: len(near)] + layer.bias, share, around[:, 0][near])  # (N, B, K) x (N, K, D)
+            else:
+                y = own[: len(near)] + layer.bias
+                for k in range(near.shape[1]):
+                    y.addcmul_(share[:, :, k, None], around[near[:, k]])
             h = torch.tanh(y) if last else torch.relu(y)
         return torch.einsum("nbd,bd->bn", h, user)
 
