@@ -50,6 +50,7 @@ from graphrec.evaluation.significance import sign_flip_p
 from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog
 from graphrec.models.friends import hold_out_links
+from graphrec.models.residual import Residual, ResidualSettings
 
 METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 WATCHED = "ndcg@20"
@@ -130,23 +131,38 @@ def choose(name: str, grid: list[Recipe], store: GraphStore, scratch: Path) -> R
         return grid[0]
     found = []
     for recipe in grid:
-        best = train(recipe, store, scratch, seed=0).summary()["valid"][WATCHED]
+        run, model = train(recipe, store, scratch, seed=0)
+        if "residual" in recipe.model_settings:  # which the run has not seen
+            best = graphrec.evaluate(model, store, "valid", k=20, metrics="ndcg", bootstrap=0).metrics[WATCHED]
+        else:
+            best = run.summary()["valid"][WATCHED]
         print(name, recipe.model_settings, f"validation {WATCHED} {best:.4f}", file=sys.stderr, flush=True)
         found.append(best)
     return grid[int(np.argmax(found))]
 
 
-def train(recipe: Recipe, store: GraphStore, scratch: Path, **settings: Any) -> Any:
-    """One run of a recipe, in a folder of its own: gone on with where it is there already."""
-    given = {**recipe.train, "metric": WATCHED, **settings}
-    often = {"checkpoint_every": 15}  # seconds; a run may be stopped at any time
-    key = json.dumps([store.folder.name, recipe.model, recipe.model_settings, given], sort_keys=True)
+def train(recipe: Recipe, store: GraphStore, scratch: Path, seed: int, **settings: Any) -> tuple[Any, Any]:
+    """One run of a recipe, in a folder of its own, gone on with where it is there already; and the model to evaluate.
+
+    A residual is added to the finished run of the recipe without it, so both share their epochs and weights.
+    """
+    own = {name: value for name, value in recipe.model_settings.items() if name != "residual"}
+    given = {**recipe.train, "metric": WATCHED, "seed": seed, **settings}
+    key = json.dumps([store.folder.name, recipe.model, own, given], sort_keys=True)
     folder = scratch / f"run-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if (folder / "model").exists():
-        return graphrec.load(folder)
-    there = (folder / "config.json").exists()
-    own = {"model_settings": recipe.model_settings, "resume": there, "overwrite": not there}
-    return graphrec.train(store, recipe.model, folder, {**given, **often}, **own)
+        run = graphrec.load(folder)
+    else:
+        there = (folder / "config.json").exists()
+        often = {"checkpoint_every": 15}  # seconds; a run may be stopped at any time
+        more = {"model_settings": own, "resume": there, "overwrite": not there}
+        run = graphrec.train(store, recipe.model, folder, {**given, **often}, **more)
+    model = run.model
+    if "residual" in recipe.model_settings:
+        residual = Residual(ResidualSettings(**recipe.model_settings["residual"]))
+        residual.fit(store, seed=seed)
+        model.add_residual(residual)
+    return run, model
 
 
 def measure(
@@ -155,12 +171,13 @@ def measure(
     """Train one model once: its per-user test metrics, the epochs chosen, the best validation and the seconds it all took."""
     started = time.perf_counter()
     store = stores["valid"]
-    run = train(recipe, store, scratch, seed=seed)
+    run, model = train(recipe, store, scratch, seed)
     chosen = run.summary()  # of a closed-form model, without epochs
     if "full" in stores:
         store = stores["full"]
-        run = train(recipe, store, scratch, seed=seed, epochs=max(1, chosen.get("best_epoch", 0)), patience=0)
-    found = graphrec.evaluate(run, store, "test", k=(10, 20), metrics=("recall", "ndcg"), bootstrap=0, mask_valid=cold)
+        epochs = {"epochs": max(1, chosen["best_epoch"]), "patience": 0} if "best_epoch" in chosen else {}
+        run, model = train(recipe, store, scratch, seed, **epochs)
+    found = graphrec.evaluate(model, store, "test", k=(10, 20), metrics=("recall", "ndcg"), bootstrap=0, mask_valid=cold)
     return {
         **(with_cold_items(found, store) if cold else {metric: found.values(metric) for metric in METRICS}),
         "epochs": chosen.get("best_epoch", 0),
