@@ -6,12 +6,14 @@ DIR is a folder of atomic files with a `.kg` (ml-100k-kg), a folder with `rating
 RippleNet has it; one row in ten is held out to validate and two to test), or one with `train`, `valid` and `test.txt.gz` of
 `user item` and `*_feat.npy` (TikTok as DiffMM has it). All items are ranked. Recall@20 and NDCG@20 as the README defines them; "rare" counts the
 held-out items with at most 5 training interactions alone, still among all items. Each model is fitted once with seed 0 for
-each line of its grid below, the validation's NDCG@20 chooses the line, and that line is fitted with every seed.
+each line of its grid below, the validation's NDCG@20 chooses the line, and that line is fitted with every seed. p is the paired
+sign-flip test of the per-user means over seeds against the first model.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -26,21 +28,30 @@ import polars as pl
 
 import graphrec
 from graphrec.evaluation.ranking import rank_users
+from graphrec.evaluation.significance import sign_flip_p
 from graphrec.evaluation.split_data import read_split
 from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog, Media
 from graphrec.models import create
 
 K, RARE = 20, 5
-TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu"}
+TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu", "checkpoint_every": 15}
 GRID: dict[str, list[dict[str, Any]]] = {
     "lightgcn": [{"num_layers": 2}, {"num_layers": 3}],
+    "knowledge-lightgcn": [
+        {"num_knowledge_layers": hops, "knowledge_weight": weight} for hops, weight in ((1, 1.0), (1, 3.0), (2, 0.5))
+    ],
+    "kgcn": [{}, {"loss": {"name": "bce", "num_negatives": 4}}],
     "kgat": [{"dropout": 0.1}],
     "vbpr": [{"train": {"weight_decay": 1e-3}}, {"train": {"weight_decay": 1e-2}}],
     "freedom": [{"prune": 0.8}, {"prune": 0.0}],
+    "freedom-learned": [{"graph": "learned", "prune": 0.8}, {"graph": "learned", "prune": 0.0}],
     "bm3": [{"dropout": 0.3}, {"dropout": 0.5}],
 }
-MODELS = {"knowledge": ["lightgcn", "kgat"], "media": ["lightgcn", "vbpr", "freedom", "bm3"]}
+MODELS = {
+    "knowledge": ["lightgcn", "knowledge-lightgcn", "kgat", "kgcn"],
+    "media": ["lightgcn", "vbpr", "freedom", "bm3"],
+}
 
 
 def main() -> None:
@@ -50,33 +61,55 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
     parser.add_argument("--models", default=None, help=f"some of {', '.join(GRID)}, separated by commas")
     parser.add_argument("--learning-rate", type=float, default=TRAIN["learning_rate"])
-    parser.add_argument("--epochs", type=int, default=100, help="at most; the validation may stop earlier (default 100)")
-    parser.add_argument("--attributes", default="", help="with atomic files: columns of the item table in the place of the .kg")
+    parser.add_argument(
+        "--epochs", type=int, default=100, help="at most; the validation may stop earlier (default 100)"
+    )
+    parser.add_argument(
+        "--attributes", default="", help="with atomic files: columns of the item table in the place of the .kg"
+    )
     parser.add_argument("--batch-size", type=int, default=TRAIN["batch_size"])
+    parser.add_argument(
+        "--keep", type=Path, help="folder for store and runs: what is there already is taken, a part is gone on with"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     TRAIN.update(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate)
-    with tempfile.TemporaryDirectory(prefix="graphrec-knowledge-") as scratch:
+    own = (
+        tempfile.TemporaryDirectory(prefix="graphrec-knowledge-")
+        if options.keep is None
+        else contextlib.nullcontext(options.keep)
+    )
+    with own as scratch:
         folder = Path(scratch)
         kind, store = build(options.data, folder / "store", [name for name in options.attributes.split(",") if name])
         names = options.models.split(",") if options.models else MODELS[kind]
         if options.seeds < 1 or not set(names) <= set(GRID):
             parser.error(f"give at least one seed and models among {', '.join(GRID)}")
-        print(f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds")
-        rows = {}
+        print(
+            f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds"
+        )
+        rows: dict[str, dict[str, Any]] = {}
+        first: dict[str, np.ndarray] = {}
         for name in names:
-            rows[name] = measure(store, name, options.seeds, folder)
+            values, rows[name] = measure(store, name, options.seeds, folder)
+            first = first or values
+            rows[name] |= {f"{key}_p": float(sign_flip_p((found - first[key])[:, None], 10_000, 0)[0])
+                           for key, found in values.items()}  # fmt: skip
             print(line(name, rows[name]), flush=True)
     if options.json:
         print(json.dumps({"data": options.data.name, "seeds": options.seeds, "train": TRAIN, "models": rows}))
 
 
 def build(data: Path, folder: Path, attributes: Sequence[str] = ()) -> tuple[str, GraphStore]:
-    """Read one of the three kinds of folder and build a store."""
+    """Read one of the three kinds of folder and build a store, or open the one that is there."""
+    if folder.exists():
+        return "media" if list(data.glob("*_feat.npy")) else "knowledge", GraphStore.open(folder)
     halves = {"method": "random", "valid": 0.1, "test": 0.2}
     if (data / "ratings_final.npy").exists():
         user, item, label = np.load(data / "ratings_final.npy", allow_pickle=False).T
-        triples = pl.read_csv(data / "kg_final.txt.gz", separator="\t", has_header=False, new_columns=["head", "relation", "tail"])
+        triples = pl.read_csv(
+            data / "kg_final.txt.gz", separator="\t", has_header=False, new_columns=["head", "relation", "tail"]
+        )
         triples = triples.with_columns(pl.col("relation").cast(pl.String))
         log = InteractionLog(events(user[label == 1], item[label == 1]).lazy(), triples=triples)
         return "knowledge", graphrec.build(log, folder, split=halves)
@@ -98,22 +131,30 @@ def build(data: Path, folder: Path, attributes: Sequence[str] = ()) -> tuple[str
 
 def events(user: np.ndarray, item: np.ndarray) -> pl.DataFrame:
     """Pairs as the events of a log."""
-    frame = pl.DataFrame({"user_id": user.astype(np.int64), "item_id": item.astype(np.int64)}).unique(maintain_order=True)
+    frame = pl.DataFrame({"user_id": user.astype(np.int64), "item_id": item.astype(np.int64)}).unique(
+        maintain_order=True
+    )
     time_of = pl.lit(None, pl.Datetime("us", "UTC"))
     return frame.with_columns(behavior=pl.lit("interaction"), timestamp=time_of, weight=pl.lit(1.0, pl.Float32))
 
 
-def measure(store: GraphStore, name: str, seeds: int, folder: Path) -> dict[str, Any]:
-    """Choose a line of the grid by validation, fit it with every seed, and measure these on the test split."""
+def measure(store: GraphStore, name: str, seeds: int, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Choose a line of the grid by validation, fit it with every seed, and measure these on the test split.
+
+    Returns:
+        By metric, the means over seeds of each user; and the row of the table.
+    """
     fits = {number: fit(store, name, number, 0, folder) for number in range(len(GRID[name]))}
     best = max(fits, key=lambda number: fits[number][0].summary()["valid"][f"ndcg@{K}"])
     chosen = [fits[best], *(fit(store, name, best, seed, folder) for seed in range(1, seeds))]
-    found = [test(store, run.model) | {"seconds": seconds} for run, seconds in chosen]
-    row: dict[str, Any] = {"chosen": GRID[name][best]}
+    found = [test(store, run.model) for run, _ in chosen]
+    row: dict[str, Any] = {"chosen": GRID[name][best], "valid": fits[best][0].summary()["valid"][f"ndcg@{K}"]}
     for key in found[0]:
-        values = [one[key] for one in found]
+        values = [float(one[key].mean()) for one in found]
         row[key], row[f"{key}_sd"] = statistics.fmean(values), statistics.stdev(values) if seeds > 1 else 0.0
-    return row
+    row |= {"epochs": [run.summary()["best_epoch"] for run, _ in chosen]}
+    row["seconds"] = statistics.fmean(seconds for _, seconds in chosen)
+    return {key: np.mean([one[key] for one in found], axis=0) for key in found[0]}, row
 
 
 def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> tuple[Any, float]:
@@ -121,13 +162,16 @@ def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> t
     own = dict(GRID[name][number])
     train = {**TRAIN, **own.pop("train", {}), "seed": seed}
     started = time.perf_counter()
-    run = graphrec.train(store, create(name, own), folder / f"{name}-{number}-{seed}", train)
+    place = folder / f"{name}-{number}-{seed}"
+    there = (place / "config.json").exists()
+    model = create(name.removesuffix("-learned"), own)
+    run = graphrec.train(store, model, place, train, resume=there, overwrite=not there)
     return run, time.perf_counter() - started
 
 
-def test(store: GraphStore, model: Any) -> dict[str, float]:
-    """Recall and NDCG over all held-out items, and recall over the rare ones."""
-    overall = graphrec.evaluate(model, store, k=[K], metrics=["recall", "ndcg"]).metrics
+def test(store: GraphStore, model: Any) -> dict[str, np.ndarray]:
+    """Per-user recall and NDCG over all held-out items, and recall over the rare ones of the users who have some."""
+    overall = graphrec.evaluate(model, store, k=[K], metrics=["recall", "ndcg"], bootstrap=0)
     data = read_split(store, "test", True)
     top = rank_users(model, data.users, K, data.seen)
     rare = model.catalogue.item_counts <= RARE
@@ -137,13 +181,15 @@ def test(store: GraphStore, model: Any) -> dict[str, float]:
         wanted = truth[rare[truth]]
         if len(wanted):
             recalls.append(np.isin(wanted, top[row]).mean())
-    return {"recall": overall[f"recall@{K}"], "ndcg": overall[f"ndcg@{K}"], "rare": float(np.mean(recalls))}
+    return {"recall": overall.values(f"recall@{K}"), "ndcg": overall.values(f"ndcg@{K}"), "rare": np.array(recalls)}
 
 
 def line(name: str, row: dict[str, Any]) -> str:
     """One row of the table."""
-    cells = [f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f})" for key in ("recall", "ndcg", "rare")]
-    return f"{name:10}" + "  ".join(cells) + f"  {row['seconds']:6.1f} s  {row['chosen']}"
+    cells = [
+        f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f}, p {row[f'{key}_p']:.4f})" for key in ("recall", "ndcg", "rare")
+    ]
+    return f"{name:18} " + "  ".join(cells) + f"  {row['seconds']:6.1f} s  {row['chosen']}"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ MODELS: dict[str, str] = {
     "mb-cgcn": "graphrec.models.behaviors:MBCGCN",
     "mbgcn": "graphrec.models.behaviors:MBGCN",
     "kgat": "graphrec.models.knowledge:KGAT",
+    "knowledge-lightgcn": "graphrec.models.knowledge:KnowledgeLightGCN",
+    "kgcn": "graphrec.models.kgcn:KGCN",
     "vbpr": "graphrec.models.multimodal:VBPR",
     "freedom": "graphrec.models.multimodal:Freedom",
     "bm3": "graphrec.models.multimodal:BM3",

@@ -36,26 +36,17 @@ class KGATSettings(TrainedSettings):
     """Columns of the space in which a relation compares head and tail; the paper's."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of a layer's values left out in training; the paper's."""
+    half_life_days: float | None = Field(default=None, gt=0)
+    """Days after which an edge that has a time counts half in the attention; left out: all count alike."""
     auxiliary: list[dict[str, Any]] = Field(default=[{"name": "transr", "weight": 1.0}])
     """The loss on triples, which is what the attention learns from; with an empty list it stays as it started."""
 
 
-class KGAT(TrainedRecommender):
-    """Attention over the interactions and the triples of a knowledge graph, as one graph, with the BPR loss and TransR.
-
-    Items without a training event that triples tie to entities of the graph get vectors too (`graphrec.with_new_items`): a ridge
-    regression, fitted on the trained items, from what an item's entities say to its vector.
-
-    Source: Wang et al. 2019, arXiv:1905.07854; see `graphrec.nn.knowledge` and `graphrec.losses.triples` for what differs.
+class LinkedItems(TrainedRecommender):
+    """Base of models whose encoders give vectors to items without a training event, too, that triples tie to entities of the
+    graph (`graphrec.with_new_items`): a ridge regression, fitted on the trained items, from what an item's entities say to its
+    vector. The encoder has `entity_links` and `by_entities`, as `graphrec.nn.knowledge.KGATEncoder` does.
     """
-
-    name = "kgat"
-    Settings = KGATSettings
-
-    def _specs(self) -> dict[str, dict[str, Any]]:
-        own = self.settings
-        names = "relations", "layer_sizes", "relation_dim", "dropout"
-        return {**super()._specs(), "encoder": {"name": "kgat", **{name: getattr(own, name) for name in names}}}
 
     def prepare(
         self, store: GraphStore, *, seed: int = 0, device: str | torch.device = "cpu", progress: Reporter = SILENT
@@ -108,7 +99,7 @@ class KGAT(TrainedRecommender):
         found = store.new_links()
         if self._new_vectors is None or found is None or len(found[0]) != len(self._new_vectors):
             raise UnsupportedError(
-                f"this kgat model has vectors of {0 if self._new_vectors is None else len(self._new_vectors)} new items, and the "
+                f"this {self.name} model has vectors of {0 if self._new_vectors is None else len(self._new_vectors)} new items, and the "
                 f"triples of the store {store.folder} tie {0 if found is None else len(found[0])} to entities; give the store "
                 "that it was trained on, or list the items and their triples in the log, build and train again"
             )
@@ -126,3 +117,52 @@ class KGAT(TrainedRecommender):
     def _restore(self, state: dict[str, Tensor]) -> None:
         super()._restore(state)
         self._new_vectors = state["linked"].clone() if "linked" in state else None
+
+
+class KGAT(LinkedItems):
+    """Attention over the interactions and the triples of a knowledge graph, as one graph, with the BPR loss and TransR.
+
+    Source: Wang et al. 2019, arXiv:1905.07854; see `graphrec.nn.knowledge` and `graphrec.losses.triples` for what differs.
+    """
+
+    name = "kgat"
+    Settings = KGATSettings
+
+    def _specs(self) -> dict[str, dict[str, Any]]:
+        own = self.settings
+        names = "relations", "layer_sizes", "relation_dim", "dropout", "half_life_days"
+        return {**super()._specs(), "encoder": {"name": "kgat", **{name: getattr(own, name) for name in names}}}
+
+
+class KnowledgeLightGCNSettings(TrainedSettings):
+    """Settings of the knowledge-aware LightGCN. Triples come as those of KGAT do."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        **TrainedSettings.search,
+        "num_knowledge_layers": [1, 2],
+        "knowledge_weight": {"low": 0.1, "high": 3.0, "log": True},
+    }
+
+    relations: list[str] | None = None
+    """Names of the relations of the knowledge graph to use; None: all between items and entities."""
+    num_layers: int = Field(default=2, ge=1, le=16)
+    """L, hops between users and items."""
+    num_knowledge_layers: int = Field(default=1, ge=1, le=4)
+    """K, hops in the knowledge graph before them."""
+    knowledge_weight: float = Field(default=1.0, gt=0)
+    """w, how much each hop in the knowledge graph counts."""
+
+
+class KnowledgeLightGCN(LinkedItems):
+    """LightGCN from item vectors to which the knowledge graph has added what an item's entities say.
+
+    Source: He et al. 2020, arXiv:2002.02126, and Kula 2015, arXiv:1507.08439; see `graphrec.nn.knowledge_light`.
+    """
+
+    name = "knowledge-lightgcn"
+    Settings = KnowledgeLightGCNSettings
+
+    def _specs(self) -> dict[str, dict[str, Any]]:
+        names = "relations", "num_layers", "num_knowledge_layers", "knowledge_weight"
+        encoder = {name: getattr(self.settings, name) for name in names}
+        return {**super()._specs(), "encoder": {"name": "knowledge-lightgcn", **encoder}}

@@ -18,17 +18,23 @@ class LightGCNSettings(TrainedSettings):
 
     num_layers: int = Field(default=3, ge=1, le=16)
     """L, hops of propagation; 3 is the paper's choice, 1 suits softmax losses."""
+    half_life_days: float | None = Field(default=None, gt=0)
+    """Days after which an interaction counts half in every hop, age counting back from the latest; left out: all count alike."""
 
 
 class LightGCN(TrainedRecommender):
     """E = 1/(L+1) sum_{l=0..L} A^l X with A = D^-1/2 (adjacency) D^-1/2 over users and items, s(u, i) = <e_u, e_i>.
 
     Source: He et al. 2020, LightGCN, arXiv:2002.02126, eq. 3-9. Here each batch computes only the rows it needs, which
-    gives the same numbers.
+    gives the same numbers. With `half_life_days` A holds the interactions' weights by age, and D their sums.
     """
 
     name = "lightgcn"
     Settings = LightGCNSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        return {**super()._specs(), "encoder": {"name": "lightgcn", "num_layers": self.settings.num_layers}}
+        own = self.settings
+        encoder = {"name": "lightgcn", "num_layers": own.num_layers}
+        if own.half_life_days is not None:
+            encoder |= {"name": "joint-lightgcn", "relations": ["target"], "half_life_days": own.half_life_days}
+        return {**super()._specs(), "encoder": encoder}

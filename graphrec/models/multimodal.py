@@ -77,12 +77,20 @@ class FreedomSettings(MultimodalSettings):
     """How much a modality's neighbours count; 1 where it is not named."""
     prune: float = Field(default=0.8, ge=0, lt=1)
     """Share of the interactions that a training step leaves out."""
+    graph: Literal["frozen", "learned"] = "frozen"
+    """Which items are neighbours: those of the raw features, or, beside these, those of features that training maps (LATTICE)."""
+    frozen_share: float = Field(default=0.7, ge=0, le=1)
+    """With "learned": the share of the frozen graph."""
+    refresh_steps: int = Field(default=100, ge=1)
+    """With "learned": training steps after which neighbours are looked for anew."""
+    item_weight: float = Field(default=1.0, gt=0)
+    """How much the hops in the item graph count."""
     auxiliary: list[dict[str, Any]] = Field(default=[{"name": "modality-bpr", "weight": 0.001}])
     """The paper's loss on modalities, with one of its weights."""
 
 
 class Freedom(Multimodal):
-    """A frozen graph of similar items beside LightGCN on a thinned-out graph of interactions.
+    """A frozen or learned graph of similar items beside LightGCN on a thinned-out graph of interactions.
 
     Source: Zhou and Shen 2023, arXiv:2211.06924; see `graphrec.nn.multimodal.FreedomEncoder` for what differs.
     """
@@ -92,7 +100,7 @@ class Freedom(Multimodal):
 
     def _specs(self) -> dict[str, dict[str, Any]]:
         names = ("modalities", "project", "project_dim", "num_layers", "num_item_layers", "num_neighbours",
-                 "modality_weights", "prune")  # fmt: skip
+                 "modality_weights", "prune", "graph", "frozen_share", "refresh_steps", "item_weight")  # fmt: skip
         encoder = {name: getattr(self.settings, name) for name in names}
         return {**super()._specs(), "encoder": {"name": "freedom", **encoder}}
 

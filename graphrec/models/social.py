@@ -24,6 +24,8 @@ class SocialLightGCNSettings(SocialSettings):
 
     social_weight: float = Field(default=1.0, gt=0)
     """How much a link between users counts beside an interaction, which counts 1."""
+    half_life_days: float | None = Field(default=None, gt=0)
+    """Days after which an edge that has a time counts half in every hop; left out: all count alike."""
 
 
 class SocialLightGCN(TrainedRecommender):
@@ -41,6 +43,7 @@ class SocialLightGCN(TrainedRecommender):
     def _specs(self) -> dict[str, dict[str, Any]]:
         own = self.settings
         graph = {"relations": ["target", own.social], "weights": {own.social: own.social_weight}}
+        graph["half_life_days"] = own.half_life_days
         encoder = {"name": "joint-lightgcn", "num_layers": own.num_layers, **graph}
         return {**super()._specs(), "encoder": encoder}
 

@@ -54,6 +54,7 @@ ENCODERS: dict[str, str] = {
     "mbgcn": "graphrec.nn.behaviors:MBGCNEncoder",
     "mhcn": "graphrec.nn.hypergraph:HypergraphEncoder",
     "kgat": "graphrec.nn.knowledge:KGATEncoder",
+    "knowledge-lightgcn": "graphrec.nn.knowledge_light:KnowledgeLightEncoder",
     "freedom": "graphrec.nn.multimodal:FreedomEncoder",
 }
 

@@ -29,6 +29,8 @@ class KGATSettings(HeteroSettings):
     """k, columns of the space in which a relation compares head and tail; 64 is the paper's choice."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of a layer's values left out in training; 0.1 is the paper's choice."""
+    half_life_days: float | None = Field(default=None, gt=0)
+    """Days after which an edge that has a time counts half: its attention is multiplied before the softmax divides by the sum."""
 
 
 class KGATEncoder(HeteroEncoder):
@@ -70,24 +72,25 @@ class KGATEncoder(HeteroEncoder):
         sizes |= {m.target: m.relation.num_dst for m in self.messages} | {m.source: m.relation.num_src for m in self.messages}
         starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
         total = sum(sizes.values())
-        heads, tails, kinds, wanted = [], [], [], []
+        heads, tails, kinds, wanted, ages = [], [], [], [], []
         for number, message in enumerate(self.messages):
             rows, columns = message.relation.rows.cpu().numpy(), message.relation.indices.cpu().numpy().astype(np.int64)
             heads.append(rows + starts[message.target])
             tails.append(columns + starts[message.source])
             kinds.append(np.full(len(rows), number))
+            ages.append(np.zeros(len(rows)) if message.weight is None else message.weight.double().log().cpu().numpy())
             wanted.append(_target_keys(message, rows, columns) if message.etype == self._target else np.full(len(rows), -1))
-        head, tail, kind, key = (np.concatenate(parts) for parts in (heads, tails, kinds, wanted))
+        head, tail, kind, key, age = (np.concatenate(parts) for parts in (heads, tails, kinds, wanted, ages))
         head_pairs, head_place = np.unique(kind * total + head, return_inverse=True)
         tail_pairs, tail_place = np.unique(kind * total + tail, return_inverse=True)
         order = np.argsort(head_place * len(tail_pairs) + tail_place)  # the order in which the scored graph has its edges
-        head, tail, kind, key = (part[order] for part in (head, tail, kind, key))
+        head, tail, kind, key, age = (part[order] for part in (head, tail, kind, key, age))
         _, place = np.unique(head * total + tail, return_inverse=True)  # a pair may be joined by several relations
         device = first.relation.device
         self._starts, self._sizes = starts, sizes
         self._graph = Relation.from_coo(head, tail, total, total).to(device)
         self._scored = Relation.from_coo(head_place, tail_place, len(head_pairs), len(tail_pairs)).to(device)
-        parts = {"head": head, "tail": tail, "kind": kind, "key": key, "place": place}
+        parts = {"head": head, "tail": tail, "kind": kind, "key": key, "place": place, "age": age}
         self._edges = {name: torch.from_numpy(part).to(device) for name, part in parts.items()}
         self._pairs = [
             [torch.from_numpy(nodes).to(device) for nodes in _by_relation(pairs, total, len(self.messages))]
@@ -130,7 +133,7 @@ class KGATEncoder(HeteroEncoder):
             alive = torch.ones_like(alive)
         else:
             alive |= torch.isin(key, relation.rows * relation.num_src + relation.indices)
-        score = score.masked_fill(~alive, -torch.inf)
+        score = (score + self._edges["age"].to(score.dtype)).masked_fill(~alive, -torch.inf)
         largest = score.new_full((len(x),), torch.finfo(score.dtype).min).scatter_reduce_(0, head, score, "amax")
         weight = torch.exp(score - largest[head])
         total = score.new_zeros(len(x)).index_add_(0, head, weight)

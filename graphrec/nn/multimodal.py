@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
 from graphrec.errors import ConfigError
+from graphrec.nn.item_graph import LearnedItemGraph
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.masking import keep_edges
 from graphrec.nn.modalities import Modalities, ModalitySettings, read_modalities
@@ -36,13 +37,21 @@ class FreedomSettings(ModalitySettings):
     """How much a modality's neighbours count; 1 where it is not named. They are scaled to sum to one for every item."""
     prune: float = Field(default=0.8, ge=0, lt=1)
     """Share of the interactions that a training step leaves out; the paper's best are 0.8 and 0.9."""
+    graph: Literal["frozen", "learned"] = "frozen"
+    """Which items are neighbours: those of the raw features, or, beside these, those of features that training maps."""
+    frozen_share: float = Field(default=0.7, ge=0, le=1)
+    """With "learned": lambda, the share of the frozen graph; 0.7 is the value of LATTICE's public code."""
+    refresh_steps: int = Field(default=100, ge=1)
+    """With "learned": training steps after which neighbours are looked for anew; LATTICE looks once in an epoch."""
+    item_weight: float = Field(default=1.0, gt=0)
+    """How much the hops in the item graph count beside those between users and items; 1 is the paper's choice."""
 
 
 class FreedomEncoder(nn.Module):
     """LightGCN on interactions from which training leaves out most, plus hops in a graph of items that look or sound alike.
 
-    e_u = LightGCN_u, e_i = LightGCN_i + S^L x_i. S is the mean over modalities of the k nearest items by cosine of the raw features,
-    made once and frozen. A step keeps (1 - prune) E edges, drawn with probability proportional to 1 / sqrt(d_u d_i).
+    e_u = LightGCN_u, e_i = LightGCN_i + w S^L x_i. S is the mean over modalities of the k nearest items by cosine of the raw features,
+    made once and frozen; with `graph = "learned"` it is lambda times that and 1 - lambda times a `LearnedItemGraph`. A step keeps (1 - prune) E edges, drawn with probability proportional to 1 / sqrt(d_u d_i).
 
     An item that lacks a modality has the neighbours of those it has, at their full weight, and is nobody's neighbour in the
     one it lacks; one that has none is its own only neighbour.
@@ -77,6 +86,9 @@ class FreedomEncoder(nn.Module):
         self.modalities = Modalities(features, own, self.dim, generator)
         weights = [own.modality_weights.get(name, 1.0) for name in features.names]
         self._similar, self._weight = item_graph(features.arrays, features.masks, weights, own.num_neighbours)
+        masks = [torch.from_numpy(mask) for mask in features.masks]
+        learned = own.graph == "learned"
+        self.learned = LearnedItemGraph(masks, own.num_neighbours, own.refresh_steps) if learned else None
 
     def forward(
         self,
@@ -92,10 +104,17 @@ class FreedomEncoder(nn.Module):
         if self.training and self.settings.prune > 0:
             relation = prune(relation, self.settings.prune)
         user, item = self._hops(relation, user_x, item_x, users, items)
-        near, weight = item_x, self._weight.to(scale_dtype(item_x))
-        for _ in range(self.settings.num_item_layers - 1):
-            near = spmm(self._similar, near, edge_weight=weight)
-        return user, item + spmm(self._similar, near, edge_weight=weight, rows=items)
+        own, near, weight = self.settings, item_x, self._weight.to(scale_dtype(item_x))
+        if self.learned is None:
+            for _ in range(own.num_item_layers - 1):
+                near = spmm(self._similar, near, edge_weight=weight)
+            near = spmm(self._similar, near, edge_weight=weight, rows=items)
+            return user, item + (near if own.item_weight == 1 else own.item_weight * near)
+        mapped = [values for values, _ in self.modalities(torch.arange(len(item_x), device=item_x.device))]
+        for _ in range(own.num_item_layers):
+            frozen = spmm(self._similar, near, edge_weight=weight)
+            near = own.frozen_share * frozen + (1 - own.frozen_share) * self.learned(near, mapped)
+        return user, item + own.item_weight * (near if items is None else near.index_select(0, items))
 
 
 def item_graph(

@@ -30,7 +30,7 @@ def with_new_items(
     store: GraphStore | None = None,
     progress: Reporter = SILENT,
 ) -> tuple[Recommender, int]:
-    """Return a run's model with items added that have no training event, from their features (or, with `kgat`, triples) alone.
+    """Return a run's model with items added that have no training event, from their features or triples alone.
 
     Args:
         source: a run, a model, or the folder of either. A model that is given itself is changed.

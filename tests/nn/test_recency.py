@@ -7,8 +7,10 @@ import torch
 
 from graphrec.errors import ConfigError
 from graphrec.graph.build import build
+from graphrec.models import create
 from graphrec.nn.fusion import FusedEncoder, FusedSettings
 from graphrec.nn.hetero import JointLightGCN, JointSettings
+from graphrec.nn.knowledge import KGATEncoder, KGATSettings
 from graphrec.nn.relations import Relations
 from graphrec.nn.rgcn import RGCNEncoder, RGCNSettings
 from graphrec.ops import Relation
@@ -72,6 +74,35 @@ def test_rgcn_takes_weighted_means(relations):
     x = {"user": torch.ones(12, 3), "item": torch.ones(12, 3)}
     for _, z in encoder.layers[0].means(encoder.messages, x).values():
         torch.testing.assert_close(z, torch.ones_like(z))  # the weights of a mean sum to one
+
+
+def test_attention_over_a_knowledge_graph_counts_old_interactions_less(relations):
+    made_by = Relation.from_coo(range(12), [0] * 12, 12, 1)
+    edges = {**relations.edges, ("item", "made_by", "entity"): made_by}
+    graph = Relations(edges, {**relations.num_nodes, "entity": 1}, TARGET, relations.times)
+    found = []
+    for days in (None, 1.0):
+        encoder = KGATEncoder(KGATSettings(half_life_days=days), 3)
+        encoder.prepare(graph, torch.Generator().manual_seed(0))
+        x = torch.randn(25, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        found.append(encoder.double().attention(x, graph.edges[TARGET]))
+    head = encoder._edges["head"]
+    age = torch.ones(len(head), dtype=torch.float64)
+    weights = dense(encoder.messages[0].relation, encoder.messages[0].weight)
+    for edge, (h, t) in enumerate(zip(head.tolist(), encoder._edges["tail"].tolist(), strict=True)):
+        if min(h, t) < 12 <= max(h, t) < 24:  # a user and an item
+            age[edge] = weights[min(h, t), max(h, t) - 12]
+    expected = found[0] * age
+    expected = expected / torch.zeros(25, dtype=torch.float64).index_add_(0, head, expected)[head]
+    torch.testing.assert_close(found[1], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_models_hand_the_half_life_to_their_encoders():
+    for name in ("lightgcn", "social-lightgcn", "kgat"):
+        encoder = create(name, half_life_days=30.0).parts["encoder"]
+        assert encoder.settings.half_life_days == 30.0, name
+    assert create("lightgcn").parts["encoder"].name == "lightgcn"
+    assert create("lightgcn", half_life_days=30.0).parts["encoder"].settings.relations == ["target"]
 
 
 def test_a_half_life_without_times_or_with_encoders_that_know_no_weights_is_refused(relations):

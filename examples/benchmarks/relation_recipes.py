@@ -1,0 +1,84 @@
+"""The settings behind `relations.py`: for every model the candidates, among which the validation part chooses with seed 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recipes import Recipe
+
+# LightGCN's public settings but for the rate, which is five times larger so that 20 to 100 epochs suffice; none was tuned.
+TRAIN = {"epochs": 150, "batch_size": 2048, "learning_rate": 5e-3, "weight_decay": 1e-3, "eval_every": 5, "patience": 3}
+SOFTMAX = {**TRAIN, "epochs": 60, "weight_decay": 0.0, "sampler": "uniform-edge", "eval_every": 3}
+RESIDUAL = {"residual": {"weight": 1.0}}
+
+
+def softmax(temperature: float, **settings: Any) -> dict[str, Any]:
+    """Model settings with the in-batch softmax on cosines, ranked by the inner product."""
+    loss = {"name": "sampled-softmax", "temperature": temperature}
+    return {"num_layers": 2, "head": {"name": "cosine", "ranking": "dot"}, "loss": loss, **settings}
+
+
+SOCIAL = {
+    "lightgcn": [Recipe("lightgcn", {"num_layers": 2}, TRAIN)],
+    "social-lightgcn": [Recipe("social-lightgcn", {"num_layers": 2}, TRAIN)],
+    "mhcn": [Recipe("mhcn", {"num_layers": 2}, TRAIN)],
+    "diffnet": [Recipe("diffnet", {"num_layers": 2}, TRAIN)],
+    "graph-filter": [Recipe("graph-filter")],
+    "social-graph-filter": [Recipe("social-graph-filter")],
+    "lightgcn-residual": [Recipe("lightgcn", {"num_layers": 2, **RESIDUAL}, TRAIN)],
+    "social-lightgcn-residual": [Recipe("social-lightgcn", {"num_layers": 2, **RESIDUAL}, TRAIN)],
+    "lightgcn-softmax": [Recipe("lightgcn", softmax(t), SOFTMAX) for t in (0.15, 0.25)],
+    "social-lightgcn-softmax": [
+        Recipe("social-lightgcn", softmax(0.15, social_weight=w), SOFTMAX) for w in (0.1, 0.3, 1.0)
+    ],
+}
+# Last.fm of HetRec 2011. A softmax over the positive and 2,048 items drawn once for the batch from all alike, on inner products,
+# needs a tenth of the steps of BPR. Weight decay, number of hops and of drawn items were settled on seed 0's validation part.
+DRAWN = {"loss": {"name": "sampled-softmax", "negatives": "shared", "num_negatives": 2048, "temperature": 1.0}}
+DRAWN = {"num_layers": 2, "inputs": {"name": "id", "init": "spectral"}, **DRAWN}
+FAST = {**TRAIN, "epochs": 20, "learning_rate": 1e-2, "weight_decay": 5e-2, "eval_every": 2, "patience": 2}
+FRIENDS = (0.1, 0.3)
+RESIDUALS = (0.15, 0.3)
+HETREC = {
+    "lightgcn": [Recipe("lightgcn", DRAWN, FAST)],
+    "social-lightgcn": [Recipe("social-lightgcn", {**DRAWN, "social_weight": w}, FAST) for w in FRIENDS],
+    "mhcn": [Recipe("mhcn", {**DRAWN, "num_layers": 2}, FAST)],
+    "diffnet": [Recipe("diffnet", {**DRAWN, "num_layers": 1}, FAST)],
+    "graph-filter": SOCIAL["graph-filter"],
+    "social-graph-filter": SOCIAL["social-graph-filter"],
+    "lightgcn-residual": [Recipe("lightgcn", {**DRAWN, "residual": {"weight": w}}, FAST) for w in RESIDUALS],
+    "social-lightgcn-residual": [
+        Recipe("social-lightgcn", {**DRAWN, "social_weight": 0.3, "residual": {"weight": w}}, FAST) for w in RESIDUALS
+    ],
+}
+# Views are 858,505 edges: fewer dimensions, larger batches and fewer epochs than the others, to keep the time down.
+LARGE = {**TRAIN, "epochs": 40, "batch_size": 8192, "learning_rate": 1e-2}
+BEHAVIORS = {
+    "lightgcn": [Recipe("lightgcn", {"num_layers": 2, "embedding_dim": 32}, LARGE)],
+    "joint-lightgcn": [
+        Recipe("composed", {"encoder": {"name": "joint-lightgcn", "num_layers": 2}, "embedding_dim": 32}, LARGE)
+    ],
+    "mb-cgcn": [Recipe("mb-cgcn", {"num_layers": 1, "embedding_dim": 32}, LARGE)],
+    "mbgcn": [Recipe("mbgcn", {"num_layers": 1, "embedding_dim": 32}, LARGE)],
+}
+
+
+def joined(relations: list[str], weight: float = 1.0, **settings: Any) -> dict[str, Any]:
+    """Model settings of LightGCN on the joined graph of the target and other relations, these of one weight."""
+    weights = {name: weight for name in relations if name != "target"}
+    return {
+        "encoder": {"name": "joint-lightgcn", "num_layers": 2, "relations": relations, "weights": weights, **settings}
+    }
+
+
+ITEMS = ["complement", "substitute"]
+DAYS = (90.0, 365.0, 1460.0)
+GROCERY = {
+    "lightgcn": [Recipe("composed", joined(["target"]), TRAIN)],
+    "recency": [Recipe("composed", joined(["target"], half_life_days=days), TRAIN) for days in DAYS],
+    "complements": [Recipe("composed", joined(["target", ITEMS[0]], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
+    "substitutes": [Recipe("composed", joined(["target", ITEMS[1]], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
+    "both": [Recipe("composed", joined(["target", *ITEMS], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
+    "all": [Recipe("composed", joined(["target", *ITEMS], 0.3, half_life_days=days), TRAIN) for days in DAYS],
+}
+RECIPES = {"hetrec": HETREC, "lastfm": SOCIAL, "ciao": SOCIAL, "taobao": BEHAVIORS, "grocery": GROCERY}
