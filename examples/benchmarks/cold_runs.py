@@ -40,16 +40,17 @@ class Runs:
     progress: Reporter = SILENT
 
     def __call__(self, store: GraphStore, name: str = "lightgcn", label: str = "", **settings: Any) -> Run:
-        """Train a model, or read the finished run of the same store, label and settings."""
+        """Train a model, go on with a run that was interrupted, or read the finished one of the same store, label and settings."""
         values = {**self.common, **settings} if name == "lightgcn" else settings
         events = store.manifest.files["splits/train.parquet"].sha256
         key = json.dumps([events, name, label, values, self.train], sort_keys=True)
         folder = self.folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         if (folder / MODEL).is_dir():
             return graphrec.load(folder)
-        return graphrec.train(
-            store, name, folder, self.train, model_settings=values, overwrite=True, progress=self.progress
-        )
+        begun = (folder / "checkpoints" / "last").is_dir()
+        train = {**self.train, "checkpoint_every": 15.0}
+        options = {"resume": begun, "overwrite": not begun, "progress": self.progress}
+        return graphrec.train(store, name, folder, train, model_settings=values, **options)
 
 
 def seconds(run: Run) -> float:
