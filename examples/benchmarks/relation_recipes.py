@@ -66,19 +66,18 @@ BEHAVIORS = {
 def joined(relations: list[str], weight: float = 1.0, **settings: Any) -> dict[str, Any]:
     """Model settings of LightGCN on the joined graph of the target and other relations, these of one weight."""
     weights = {name: weight for name in relations if name != "target"}
-    return {
-        "encoder": {"name": "joint-lightgcn", "num_layers": 2, "relations": relations, "weights": weights, **settings}
-    }
+    graph = {"name": "joint-lightgcn", "num_layers": 2, "relations": relations, "weights": weights, **settings}
+    return {"encoder": graph, "inputs": DRAWN["inputs"], "loss": DRAWN["loss"]}
 
 
 ITEMS = ["complement", "substitute"]
-DAYS = (90.0, 365.0, 1460.0)
+WEIGHTS, DAYS = (0.3,), (365.0,)
 GROCERY = {
-    "lightgcn": [Recipe("composed", joined(["target"]), TRAIN)],
-    "recency": [Recipe("composed", joined(["target"], half_life_days=days), TRAIN) for days in DAYS],
-    "complements": [Recipe("composed", joined(["target", ITEMS[0]], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
-    "substitutes": [Recipe("composed", joined(["target", ITEMS[1]], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
-    "both": [Recipe("composed", joined(["target", *ITEMS], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
-    "all": [Recipe("composed", joined(["target", *ITEMS], 0.3, half_life_days=days), TRAIN) for days in DAYS],
+    "lightgcn": [Recipe("composed", joined(["target"]), FAST)],
+    "items": [Recipe("composed", joined(["target", *ITEMS], weight), FAST) for weight in WEIGHTS],
+    "complements": [Recipe("composed", joined(["target", ITEMS[0]], weight), FAST) for weight in WEIGHTS],
+    "substitutes": [Recipe("composed", joined(["target", ITEMS[1]], weight), FAST) for weight in WEIGHTS],
+    "recency": [Recipe("composed", joined(["target"], half_life_days=days), FAST) for days in DAYS],
+    "items+recency": [Recipe("composed", joined(["target", *ITEMS], 0.3, half_life_days=days), FAST) for days in DAYS],
 }
 RECIPES = {"hetrec": HETREC, "lastfm": SOCIAL, "ciao": SOCIAL, "taobao": BEHAVIORS, "grocery": GROCERY}
