@@ -8,16 +8,7 @@ from recipes import Recipe
 
 # LightGCN's public settings but for the rate, which is five times larger so that 20 to 100 epochs suffice; none was tuned.
 TRAIN = {"epochs": 150, "batch_size": 2048, "learning_rate": 5e-3, "weight_decay": 1e-3, "eval_every": 5, "patience": 3}
-SOFTMAX = {**TRAIN, "epochs": 60, "weight_decay": 0.0, "sampler": "uniform-edge", "eval_every": 3}
 RESIDUAL = {"residual": {"weight": 1.0}}
-
-
-def softmax(temperature: float, **settings: Any) -> dict[str, Any]:
-    """Model settings with the in-batch softmax on cosines, ranked by the inner product."""
-    loss = {"name": "sampled-softmax", "temperature": temperature}
-    return {"num_layers": 2, "head": {"name": "cosine", "ranking": "dot"}, "loss": loss, **settings}
-
-
 SOCIAL = {
     "lightgcn": [Recipe("lightgcn", {"num_layers": 2}, TRAIN)],
     "social-lightgcn": [Recipe("social-lightgcn", {"num_layers": 2}, TRAIN)],
@@ -27,10 +18,6 @@ SOCIAL = {
     "social-graph-filter": [Recipe("social-graph-filter")],
     "lightgcn-residual": [Recipe("lightgcn", {"num_layers": 2, **RESIDUAL}, TRAIN)],
     "social-lightgcn-residual": [Recipe("social-lightgcn", {"num_layers": 2, **RESIDUAL}, TRAIN)],
-    "lightgcn-softmax": [Recipe("lightgcn", softmax(t), SOFTMAX) for t in (0.15, 0.25)],
-    "social-lightgcn-softmax": [
-        Recipe("social-lightgcn", softmax(0.15, social_weight=w), SOFTMAX) for w in (0.1, 0.3, 1.0)
-    ],
 }
 # Last.fm of HetRec 2011. A softmax over the positive and 2,048 items drawn once for the batch from all alike, on inner products,
 # needs a tenth of the steps of BPR. Weight decay, number of hops and of drawn items were settled on seed 0's validation part.
