@@ -20,7 +20,8 @@ SOCIAL = {
     "social-lightgcn-residual": [Recipe("social-lightgcn", {"num_layers": 2, **RESIDUAL}, TRAIN)],
 }
 # Last.fm of HetRec 2011. A softmax over the positive and 2,048 items drawn once for the batch from all alike, on inner products,
-# needs a tenth of the steps of BPR. Weight decay, number of hops and of drawn items were settled on seed 0's validation part.
+# is at a validation NDCG@20 of 0.2211 after 222 steps, BPR at 0.1927 after 380. Weight decay, hops and the number of drawn items
+# were settled on seed 0's validation part.
 DRAWN = {"loss": {"name": "sampled-softmax", "negatives": "shared", "num_negatives": 2048, "temperature": 1.0}}
 DRAWN = {"num_layers": 2, "inputs": {"name": "id", "init": "spectral"}, **DRAWN}
 FAST = {**TRAIN, "epochs": 20, "learning_rate": 1e-2, "weight_decay": 5e-2, "eval_every": 2, "patience": 2}
