@@ -36,6 +36,13 @@ from graphrec.models import create
 
 K, RARE = 20, 5
 TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu", "checkpoint_every": 15}
+# A softmax over the positive and 2,048 items drawn once for the batch, on inner products, from a spectral start: few epochs, strong decay.
+SOFTMAX: dict[str, Any] = {
+    "loss": {"name": "sampled-softmax", "negatives": "shared", "num_negatives": 2048, "temperature": 1.0},
+    "inputs": {"name": "id", "init": "spectral"},
+    "train": {"weight_decay": 0.3, "learning_rate": 5e-3, "epochs": 8, "eval_every": 1, "patience": 2},
+}
+ALIKE = {"auxiliary": [], "prune": 0.0, **SOFTMAX}
 GRID: dict[str, list[dict[str, Any]]] = {
     "lightgcn": [{"num_layers": 2}, {"num_layers": 3}],
     "knowledge-lightgcn": [
@@ -46,6 +53,10 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "vbpr": [{"train": {"weight_decay": 1e-3}}, {"train": {"weight_decay": 1e-2}}],
     "freedom": [{"prune": 0.8}, {"prune": 0.0}],
     "freedom-learned": [{"graph": "learned", "prune": 0.8}, {"graph": "learned", "prune": 0.0}],
+    "lightgcn-softmax": [{"num_layers": 2, **SOFTMAX}],
+    "freedom-softmax": [{**ALIKE, "item_weight": weight} for weight in (1.0, 2.0)],
+    "freedom-learned-softmax": [{**ALIKE, "graph": "learned", "frozen_share": share, "item_weight": 2.0} for share in (0.7, 0.3)],
+    "knowledge-lightgcn-softmax": [{"knowledge_weight": weight, **SOFTMAX} for weight in (1.0, 3.0)],
     "bm3": [{"dropout": 0.3}, {"dropout": 0.5}],
 }
 MODELS = {
@@ -164,7 +175,7 @@ def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> t
     started = time.perf_counter()
     place = folder / f"{name}-{number}-{seed}"
     there = (place / "config.json").exists()
-    model = create(name.removesuffix("-learned"), own)
+    model = create(name.removesuffix("-softmax").removesuffix("-learned"), own)
     run = graphrec.train(store, model, place, train, resume=there, overwrite=not there)
     return run, time.perf_counter() - started
 

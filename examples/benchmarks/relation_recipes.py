@@ -8,16 +8,7 @@ from recipes import Recipe
 
 # LightGCN's public settings but for the rate, which is five times larger so that 20 to 100 epochs suffice; none was tuned.
 TRAIN = {"epochs": 150, "batch_size": 2048, "learning_rate": 5e-3, "weight_decay": 1e-3, "eval_every": 5, "patience": 3}
-SOFTMAX = {**TRAIN, "epochs": 60, "weight_decay": 0.0, "sampler": "uniform-edge", "eval_every": 3}
 RESIDUAL = {"residual": {"weight": 1.0}}
-
-
-def softmax(temperature: float, **settings: Any) -> dict[str, Any]:
-    """Model settings with the in-batch softmax on cosines, ranked by the inner product."""
-    loss = {"name": "sampled-softmax", "temperature": temperature}
-    return {"num_layers": 2, "head": {"name": "cosine", "ranking": "dot"}, "loss": loss, **settings}
-
-
 SOCIAL = {
     "lightgcn": [Recipe("lightgcn", {"num_layers": 2}, TRAIN)],
     "social-lightgcn": [Recipe("social-lightgcn", {"num_layers": 2}, TRAIN)],
@@ -27,13 +18,10 @@ SOCIAL = {
     "social-graph-filter": [Recipe("social-graph-filter")],
     "lightgcn-residual": [Recipe("lightgcn", {"num_layers": 2, **RESIDUAL}, TRAIN)],
     "social-lightgcn-residual": [Recipe("social-lightgcn", {"num_layers": 2, **RESIDUAL}, TRAIN)],
-    "lightgcn-softmax": [Recipe("lightgcn", softmax(t), SOFTMAX) for t in (0.15, 0.25)],
-    "social-lightgcn-softmax": [
-        Recipe("social-lightgcn", softmax(0.15, social_weight=w), SOFTMAX) for w in (0.1, 0.3, 1.0)
-    ],
 }
 # Last.fm of HetRec 2011. A softmax over the positive and 2,048 items drawn once for the batch from all alike, on inner products,
-# needs a tenth of the steps of BPR. Weight decay, number of hops and of drawn items were settled on seed 0's validation part.
+# is at a validation NDCG@20 of 0.2211 after 222 steps, BPR at 0.1927 after 380. Weight decay, hops and the number of drawn items
+# were settled on seed 0's validation part.
 DRAWN = {"loss": {"name": "sampled-softmax", "negatives": "shared", "num_negatives": 2048, "temperature": 1.0}}
 DRAWN = {"num_layers": 2, "inputs": {"name": "id", "init": "spectral"}, **DRAWN}
 FAST = {**TRAIN, "epochs": 20, "learning_rate": 1e-2, "weight_decay": 5e-2, "eval_every": 2, "patience": 2}
@@ -66,19 +54,18 @@ BEHAVIORS = {
 def joined(relations: list[str], weight: float = 1.0, **settings: Any) -> dict[str, Any]:
     """Model settings of LightGCN on the joined graph of the target and other relations, these of one weight."""
     weights = {name: weight for name in relations if name != "target"}
-    return {
-        "encoder": {"name": "joint-lightgcn", "num_layers": 2, "relations": relations, "weights": weights, **settings}
-    }
+    graph = {"name": "joint-lightgcn", "num_layers": 2, "relations": relations, "weights": weights, **settings}
+    return {"encoder": graph, "inputs": DRAWN["inputs"], "loss": DRAWN["loss"]}
 
 
 ITEMS = ["complement", "substitute"]
-DAYS = (90.0, 365.0, 1460.0)
+WEIGHTS, DAYS = (0.3,), (365.0,)
 GROCERY = {
-    "lightgcn": [Recipe("composed", joined(["target"]), TRAIN)],
-    "recency": [Recipe("composed", joined(["target"], half_life_days=days), TRAIN) for days in DAYS],
-    "complements": [Recipe("composed", joined(["target", ITEMS[0]], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
-    "substitutes": [Recipe("composed", joined(["target", ITEMS[1]], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
-    "both": [Recipe("composed", joined(["target", *ITEMS], weight), TRAIN) for weight in (0.1, 0.3, 1.0)],
-    "all": [Recipe("composed", joined(["target", *ITEMS], 0.3, half_life_days=days), TRAIN) for days in DAYS],
+    "lightgcn": [Recipe("composed", joined(["target"]), FAST)],
+    "items": [Recipe("composed", joined(["target", *ITEMS], weight), FAST) for weight in WEIGHTS],
+    "complements": [Recipe("composed", joined(["target", ITEMS[0]], weight), FAST) for weight in WEIGHTS],
+    "substitutes": [Recipe("composed", joined(["target", ITEMS[1]], weight), FAST) for weight in WEIGHTS],
+    "recency": [Recipe("composed", joined(["target"], half_life_days=days), FAST) for days in DAYS],
+    "items+recency": [Recipe("composed", joined(["target", *ITEMS], 0.3, half_life_days=days), FAST) for days in DAYS],
 }
 RECIPES = {"hetrec": HETREC, "lastfm": SOCIAL, "ciao": SOCIAL, "taobao": BEHAVIORS, "grocery": GROCERY}
