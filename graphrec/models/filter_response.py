@@ -60,38 +60,15 @@ def smooth_share(responses: Sequence[Response]) -> float:
     return sum(response.smooth_share for response in responses) / len(responses)
 
 
-class LinearLowPass:
-    """The linear low-pass R~^T R~ / s_1^2, with R~ = D_u^-a R D_i^-b and s_1 its largest singular value.
-
-    Args:
-        train: R, float32 (U, I).
-        user_exponent, item_exponent: a and b.
-        largest: s_1 where it is known, as in a saved model; None computes it.
-    """
-
-    def __init__(
-        self, train: sp.csr_matrix, user_exponent: float, item_exponent: float, largest: float | None = None
-    ) -> None:
-        self._interactions = NormalisedInteractions(train, user_exponent, item_exponent)
-        if largest is None:
-            _, values, _ = truncated_svd(self._interactions, 1, torch.Generator().manual_seed(0))
-            largest = float(values[0])
-        self.largest = largest
-
-    def __call__(self, signal: torch.Tensor) -> torch.Tensor:
-        """Filter float32 signals on the items (I, B): (I, B)."""
-        filtered = self._interactions.to_items(self._interactions.to_users(signal))
-        return filtered.div_(max(self.largest**2, 1e-30))
-
-
 def choose_responses(
     train: sp.csr_matrix,
     given: Response,
-    exponents: tuple[float, float, float],
+    user_exponent: float,
+    item_exponent: float,
     rank: int,
     seed: int,
     progress: Reporter,
-) -> tuple[list[Response], torch.Tensor | None]:
+) -> list[Response]:
     """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
     A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked
@@ -102,33 +79,28 @@ def choose_responses(
     Args:
         train: R, float32 (U, I).
         given: None fields are to be chosen; without any it is returned as it is.
-        exponents: of users, of items in the flat and of items in the linear low-pass.
-        rank: of the filter.
+        user_exponent, item_exponent, rank: of the filter.
         seed: of the held-out part, the users and the decomposition.
         progress: receives the candidates.
-
-    Returns:
-        The responses, and the smooth directions (I, rank) of the training items that were not hidden, which are a good
-        start for those of all; None where nothing was left to choose.
 
     Source: the rule of one standard error, Breiman et al. (1984), "Classification and regression trees", section 3.4.3,
         which takes the simplest of the candidates; here they are averaged.
     """
-    if None not in vars(given).values():
-        return [given], None
+    candidates = list(_candidates(given))
+    if len(candidates) == 1:
+        return candidates
     rng = np.random.default_rng(seed)
     kept, hidden = hide(train, _HELD_OUT, rng)
     users = np.flatnonzero(np.diff(hidden.indptr))
     if not len(users):
-        chosen = {key: value for key, value in vars(given).items() if value is not None}
-        return [replace(Response(*_DEFAULT), **chosen)], None
+        cutoff, share, gain = _DEFAULT
+        fallback = Response(cutoff, share, gain)
+        return [replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})]
     users = np.sort(rng.permutation(users)[:_USERS])
-    user_exponent, item_exponent, linear_exponent = exponents
     interactions = NormalisedInteractions(kept, user_exponent, item_exponent)
     generator = torch.Generator().manual_seed(seed)
     _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
-    judge = _Judge(kept, hidden, users, LinearLowPass(kept, user_exponent, linear_exponent))
-    candidates = list(_candidates(given))
+    judge = _Judge(kept, hidden, users, interactions, float(values[0]))
     with progress.task("choosing the filter", total=len(candidates), unit="filters") as task:
         quality = []
         for candidate in candidates:
@@ -140,7 +112,7 @@ def choose_responses(
         f"graph filter: gain exponent {chosen[0].gain_exponent:g}, mean of {len(chosen)} of {len(candidates)} shapes, "
         f"judged on {len(users):,} users' held-out training items: {shapes}"
     )
-    return chosen, directions
+    return chosen
 
 
 def nearly_best(candidates: list[Response], quality: np.ndarray) -> list[Response]:
@@ -182,9 +154,17 @@ def _candidates(given: Response) -> Iterator[Response]:
 class _Judge:
     """Ranks a fixed sample of users by any response; what the responses have in common is computed once."""
 
-    def __init__(self, kept: sp.csr_matrix, hidden: sp.csr_matrix, users: np.ndarray, low_pass: LinearLowPass) -> None:
+    def __init__(
+        self,
+        kept: sp.csr_matrix,
+        hidden: sp.csr_matrix,
+        users: np.ndarray,
+        interactions: NormalisedInteractions,
+        largest: float,
+    ) -> None:
         self._kept, self._rows, self._truth = kept, kept[users], hidden[users]
-        self._linear = low_pass(torch.from_numpy(self._rows.T.toarray())).T.contiguous()
+        signal = torch.from_numpy(self._rows.T.toarray())  # (I, B)
+        self._linear = (interactions.to_items(interactions.to_users(signal)) / max(largest**2, 1e-30)).T.contiguous()
         self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
 
     def quality(self, response: Response, values: torch.Tensor, directions: torch.Tensor) -> np.ndarray:

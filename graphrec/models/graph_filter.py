@@ -16,7 +16,7 @@ from pydantic import Field
 
 from graphrec import settings
 from graphrec.models.base import Recommender, training_matrix
-from graphrec.models.filter_response import LinearLowPass, Response, choose_responses, factors, smooth_share
+from graphrec.models.filter_response import Response, choose_responses, factors, smooth_share
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
@@ -36,9 +36,7 @@ class GraphFilterSettings(settings.Settings):
 
     Attributes:
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
-        item_exponent: b, how strongly the flat low-pass discounts popular items; 0.5 in GF-CF.
-        linear_exponent: d, how strongly the linear low-pass discounts popular items; b in GF-CF. On held-out training items
-            0.4 is better than 0.5 where logs are sparse, and no worse where they are dense.
+        item_exponent: b, how strongly popular items are discounted; 0.5 in GF-CF.
         rank: r, number of smooth directions that the flat low-pass may keep; at most min(U, I) of them are used. None
             takes a sixth of min(U, I), within 64..1,024.
         cutoff: t, the eigenvalue, as a share of the largest, that the flat low-pass halves; 0 keeps r directions whole.
@@ -49,13 +47,11 @@ class GraphFilterSettings(settings.Settings):
     search: ClassVar[Mapping[str, Any]] = {
         "user_exponent": {"low": 0.0, "high": 0.6},
         "item_exponent": {"low": 0.2, "high": 0.7},
-        "linear_exponent": {"low": 0.2, "high": 0.7},
         "rank": {"low": 32, "high": 1024, "log": True},
     }
 
     user_exponent: float = Field(0.3, ge=0, le=1)
     item_exponent: float = Field(0.5, ge=0, le=1)
-    linear_exponent: float = Field(0.4, ge=0, le=1)
     rank: int | None = Field(None, ge=1)
     cutoff: float | None = Field(None, ge=0, le=1)
     smooth_share: float | None = Field(None, ge=0, le=1)
@@ -65,17 +61,16 @@ class GraphFilterSettings(settings.Settings):
 class GraphFilter(Recommender):
     """Scores all items by filtering the user's row of the interaction matrix.
 
-    With R_b = D_u^-a R D_i^-b, its largest singular value s_b, and its leading right singular vectors Q (I, r) with
-    eigenvalues l = s^2 / s_b^2 of the item graph,
+    With R~ = D_u^-a R D_i^-b, its largest singular value s_1, and its leading right singular vectors Q (I, r) with
+    eigenvalues l = s^2 / s_1^2 of the item graph,
 
-        score(u) = r_u ((1 - w) R_d^T R_d / s_d^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c)
+        score(u) = r_u ((1 - w) R~^T R~ / s_1^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c)
 
-    The first term is the linear low-pass, with an exponent d of its own in the place of b, evaluated for blocks of users as
-    two sparse products; the second the flat low-pass, two thin dense products. No I x I matrix is ever formed. Several
-    shapes (w, t) of one c give the mean of their filters.
+    The first term is the linear low-pass, evaluated for blocks of users as two sparse products; the second the flat
+    low-pass, two thin dense products. No I x I matrix is ever formed. Several shapes (w, t) of one c give the mean of their filters.
 
     Source: Shen et al. (2021), "How powerful is graph convolution for recommendation?", arXiv 2108.07567, equation 12
-        and algorithm 1, which is a = b = c = d = 1/2 and t = 0. The smooth flank of the flat low-pass is the Butterworth
+        and algorithm 1, which is a = b = c = 1/2 and t = 0. The smooth flank of the flat low-pass is the Butterworth
         response of second order, close to the plateau filter of Kim et al. (2025), arXiv 2505.00552.
     """
 
@@ -84,29 +79,27 @@ class GraphFilter(Recommender):
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
         train = training_matrix(store, self.name)
-        own = self.settings
-        given = Response(own.cutoff, own.smooth_share, own.gain_exponent)
-        rank = min(own.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
-        exponents = own.user_exponent, own.item_exponent, own.linear_exponent
-        responses, start = choose_responses(train, given, exponents, rank, seed, progress)
-        interactions = NormalisedInteractions(train, own.user_exponent, own.item_exponent)
+        given = Response(self.settings.cutoff, self.settings.smooth_share, self.settings.gain_exponent)
+        exponents = self.settings.user_exponent, self.settings.item_exponent
+        rank = min(self.settings.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
+        responses = choose_responses(train, given, *exponents, rank, seed, progress)
+        interactions = NormalisedInteractions(train, *exponents)
         generator = torch.Generator().manual_seed(seed)
-        _, values, directions = truncated_svd(interactions, rank, generator, progress, start=start)
-        linear = LinearLowPass(train, own.user_exponent, own.linear_exponent)
-        self._take(train, linear, values, directions, responses)
+        _, values, directions = truncated_svd(interactions, rank, generator, progress)
+        self._take(train, interactions, values, directions, responses)
 
     def _take(
         self,
         train: sp.csr_matrix,
-        linear: LinearLowPass,
+        interactions: NormalisedInteractions,
         values: torch.Tensor,
         directions: torch.Tensor,
         responses: list[Response],
     ) -> None:
-        self._train, self._linear = train, linear
+        self._train, self._interactions = train, interactions
         self._histories = train  # what is filtered
         self._values, self._directions, self.responses = values, directions, responses
-        self._linear_weight = 1 - smooth_share(responses)
+        self._linear_weight = (1 - smooth_share(responses)) / max(float(values[0]) ** 2, 1e-30)
         self._analysis, self._synthesis = factors(responses, train, values, directions)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
@@ -129,25 +122,23 @@ class GraphFilter(Recommender):
         for start in range(0, histories.shape[0], _USERS_AT_ONCE):
             block = slice(start, start + _USERS_AT_ONCE)
             signal = torch.from_numpy(histories[block].T.toarray())  # (I, B)
-            scores[block].add_(self._linear(signal).T, alpha=self._linear_weight)
+            linear = self._interactions.to_items(self._interactions.to_users(signal))
+            scores[block].add_(linear.T, alpha=self._linear_weight)
         return scores
 
     def embeddings(self) -> dict[str, np.ndarray]:
         """The low-rank factors, user (U, r) and item (I, r), or (U, 2 r) and (I, 2 r) where the linear low-pass counts.
 
         The first r columns give the flat low-pass exactly: user r_u D_i^-c Q h, with h the mean of w l^2 / (l^2 + t^2),
-        and item D_i^c Q. The next r, user (1 - w) r_u D_i^(b-d) Q l s_b^2 / s_d^2 and item D_i^(b-d) Q, give the linear one
-        within the r directions; what it does beyond them is left out.
+        and item D_i^c Q. The next r, user (1 - w) r_u Q l and item Q, give the linear one within the r directions; what it
+        does beyond them is left out.
         """
         _ = self.catalogue
         user, item = [self._histories @ self._analysis], [self._synthesis.numpy()]
         if self._linear_weight:
-            degree = torch.from_numpy(np.asarray(self._train.sum(axis=0), dtype=np.float32).ravel()).clamp(min=1e-30)
-            change = self.settings.item_exponent - self.settings.linear_exponent
-            directions = degree[:, None].pow(change) * self._directions  # 0 for items without an event, as Q is there
-            weights = self._linear_weight * (self._values / max(self._linear.largest, 1e-30)).square()
-            user.append(self._histories @ (directions * weights).numpy())
-            item.append(directions.numpy())
+            weights = self._linear_weight * self._values.square()
+            user.append(self._histories @ (self._directions * weights).numpy())
+            item.append(self._directions.numpy())
         return {"user": np.concatenate(user, axis=1), "item": np.concatenate(item, axis=1)}
 
     @property
@@ -155,13 +146,12 @@ class GraphFilter(Recommender):
         return self._linear_weight == 0
 
     def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
-        shapes = np.array([list(vars(response).values()) for response in self.responses])
+        shapes = np.array([[one.cutoff, one.smooth_share, one.gain_exponent] for one in self.responses])
         parts = {"directions": self._directions, "singular_values": self._values, "response": shapes}
-        return {**csr_arrays("train", self._train), **parts, "linear_largest": np.array([self._linear.largest])}
+        return {**csr_arrays("train", self._train), **parts}
 
     def _restore(self, state: dict[str, torch.Tensor]) -> None:
         train = csr_from(state, "train", self.catalogue.num_items)
+        interactions = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
         responses = [Response(*shape) for shape in state["response"].reshape(-1, 3).tolist()]
-        largest = float(state["linear_largest"])
-        linear = LinearLowPass(train, self.settings.user_exponent, self.settings.linear_exponent, largest)
-        self._take(train, linear, state["singular_values"], state["directions"], responses)
+        self._take(train, interactions, state["singular_values"], state["directions"], responses)

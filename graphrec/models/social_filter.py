@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from pydantic import Field
 
-from graphrec.models.filter_response import LinearLowPass, hide, list_quality
+from graphrec.models.filter_response import hide, list_quality
 from graphrec.models.graph_filter import GraphFilter, GraphFilterSettings
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
@@ -68,8 +68,7 @@ class SocialGraphFilter(GraphFilter):
         interactions = NormalisedInteractions(kept, self.settings.user_exponent, self.settings.item_exponent)
         generator = torch.Generator().manual_seed(seed)
         _, values, directions = truncated_svd(interactions, len(self._values), generator, progress)
-        linear = LinearLowPass(kept, self.settings.user_exponent, self.settings.linear_exponent)
-        probe._take(kept, linear, values, directions, self.responses)
+        probe._take(kept, interactions, values, directions, self.responses)
         quality = []
         for share in SHARES:
             scores = probe._filtered(with_friends(kept, links, share)[users])

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _OVERSAMPLING = 32  # extra directions, so that the last wanted ones converge too
 _POWER_ITERATIONS = 3  # 2 to 8 give the same Recall@20 on Gowalla within 0.0015
-_WARM_ITERATIONS = 1  # from directions that are nearly right
 _NEGLIGIBLE = 1e-6  # relative size below which a direction is rounding noise in float32
 
 
@@ -64,21 +63,17 @@ def truncated_svd(
     rank: int,
     generator: torch.Generator,
     progress: Reporter = SILENT,
-    *,
-    start: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Find the leading singular triplets by block power iteration from a random start, or from a good guess.
+    """Find the leading singular triplets by block power iteration from a random start.
 
     R~ ~ P diag(s) Q^T. Signs are fixed so that the entry of largest magnitude in each column of Q is positive; the same
-    generator state and start give the same result bit for bit.
+    generator state gives the same result bit for bit.
 
     Args:
         interactions: R~, (U, I).
         rank: number of triplets, 1..min(U, I).
         generator: draws the start.
         progress: receives the iterations.
-        start: float32 (I, n), n of 1 or more: the first n columns of the start, such as the directions of a matrix that is
-            nearly the same; one power iteration is then enough. None starts at random.
 
     Returns:
         P float32 (U, rank), s float32 (rank,) descending, Q float32 (I, rank). Where s is zero, so is P.
@@ -94,14 +89,8 @@ def truncated_svd(
     if not 1 <= rank <= limit:
         raise ValueError(f"truncated_svd: rank must lie in 1..{limit} for shape {interactions.shape}, got {rank}")
     basis = torch.randn(num_items, min(limit, rank + _OVERSAMPLING), generator=generator)  # (I, w)
-    iterations = _POWER_ITERATIONS
-    if start is not None:
-        basis *= num_items**-0.5  # as long as the columns of the guess
-        known = min(start.shape[1], basis.shape[1])
-        basis[:, :known] = start[:, :known]
-        iterations = _WARM_ITERATIONS
-    with progress.task("singular vectors", total=iterations + 1, unit="passes") as task:
-        for _ in range(iterations):
+    with progress.task("singular vectors", total=_POWER_ITERATIONS + 1, unit="passes") as task:
+        for _ in range(_POWER_ITERATIONS):
             basis = _orthonormal(interactions.to_items(interactions.to_users(basis)))
             task.advance()
         users, _, _ = _thin_svd(interactions.to_users(basis))  # (U, w)

@@ -16,29 +16,27 @@ ALL_USERS = np.arange(NUM_USERS)
 SHAPED = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.2}  # nothing left to choose
 
 
-def dense_filter(
-    matrix: sp.csr_matrix, a: float, b: float, rank: int, t: float, w: float, c: float, d: float
-) -> np.ndarray:
-    """(1 - w) R_d^T R_d / s_d^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c in float64."""
-    linear, normalised = dense_normalised(matrix, a, d), dense_normalised(matrix, a, b)
+def dense_filter(matrix: sp.csr_matrix, a: float, b: float, rank: int, t: float, w: float, c: float) -> np.ndarray:
+    """(1 - w) R~^T R~ / s_1^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c in float64."""
+    normalised = dense_normalised(matrix, a, b)
     _, values, right = np.linalg.svd(normalised, full_matrices=False)
     eigenvalues = (values[:rank] / values[0]) ** 2
     degree = np.asarray(matrix.sum(axis=0)).ravel().astype(np.float64)
     flat = (right[:rank].T * (eigenvalues**2 / (eigenvalues**2 + t**2))) @ right[:rank]
-    return (1 - w) * linear.T @ linear / np.linalg.norm(linear, 2) ** 2 + w * flat / degree[:, None] ** c * degree**c
+    return (1 - w) * normalised.T @ normalised / values[0] ** 2 + w * flat / degree[:, None] ** c * degree**c
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "rank", "t", "w", "c", "d"),
-    [(0.5, 0.5, 4, 0.0, 0.3, 0.5, 0.5), (0.7, 0.2, 2, 0.1, 0.6, 0.3, 0.6), (0.0, 0.0, 8, 0.02, 0.0, 0.0, 0.1)],
+    ("a", "b", "rank", "t", "w", "c"),
+    [(0.5, 0.5, 4, 0.0, 0.3, 0.5), (0.7, 0.2, 2, 0.1, 1.0, 0.3), (0.0, 0.0, 8, 0.02, 0.0, 0.0)],
 )
-def test_scores_follow_the_formula(a, b, rank, t, w, c, d, board):
+def test_scores_follow_the_formula(a, b, rank, t, w, c, board):
     model = create(
         "graph-filter",
-        user_exponent=a, item_exponent=b, rank=rank, cutoff=t, smooth_share=w, gain_exponent=c, linear_exponent=d,
+        user_exponent=a, item_exponent=b, rank=rank, cutoff=t, smooth_share=w, gain_exponent=c,
     ).fit(board)  # fmt: skip
     train = board.train_matrix()
-    expected = train.toarray() @ dense_filter(train, a, b, rank, t, w, c, d)
+    expected = train.toarray() @ dense_filter(train, a, b, rank, t, w, c)
     np.testing.assert_allclose(model.score(ALL_USERS), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -49,7 +47,7 @@ def test_weights_count(tmp_path):
     store = make_store(tmp_path / "store", pairs[1:], pairs[:1], weights=weights[1:])
     model = create("graph-filter", SHAPED, rank=3).fit(store)
     train = store.train_matrix()
-    expected = train.toarray() @ dense_filter(train, 0.3, 0.5, 3, *SHAPED.values(), 0.4)
+    expected = train.toarray() @ dense_filter(train, 0.3, 0.5, 3, 0.05, 0.4, 0.2)
     np.testing.assert_allclose(model.score(np.arange(12)), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -69,7 +67,7 @@ def test_embeddings_of_the_flat_part_alone_take_half_the_columns(board):
 
 def test_similar_items_answer_a_history_of_one_item(board):
     model = create("graph-filter", SHAPED, rank=6).fit(board)
-    filter_matrix = dense_filter(board.train_matrix(), 0.3, 0.5, 6, *SHAPED.values(), 0.4)
+    filter_matrix = dense_filter(board.train_matrix(), 0.3, 0.5, 6, 0.05, 0.4, 0.2)
     np.fill_diagonal(filter_matrix, -np.inf)
     items = model.catalogue.items.ids_of(np.arange(NUM_ITEMS))
     listed = model.similar(items, 1)
@@ -91,8 +89,7 @@ def test_a_log_with_nothing_to_hold_out_takes_the_defaults(tmp_path):
 
 
 def test_shapes_that_chance_could_part_from_the_best_are_averaged(board):
-    shapes = [Response(0.1, share, 0.5) for share in (0.2, 0.3, 0.45)]
-    shapes.append(Response(0.1, 0.2, 0.3))  # of another gain exponent
+    shapes = [Response(0.1, 0.2, 0.5), Response(0.1, 0.3, 0.5), Response(0.1, 0.45, 0.5), Response(0.1, 0.2, 0.3)]
     quality = np.tile(np.random.default_rng(0).random(400), (4, 1))
     quality[[1, 3]] += -0.001 + 0.1 * (-1.0) ** np.arange(400)  # behind by a fifth of the standard error, 0.1 / sqrt(400)
     quality[2] += -0.02 + 0.1 * (-1.0) ** np.arange(400)  # behind by four
@@ -102,7 +99,7 @@ def test_shapes_that_chance_could_part_from_the_best_are_averaged(board):
     model = create("graph-filter", rank=4).fit(board)
     means = []
     for shape in model.responses:
-        means.append(dense_filter(train, 0.3, 0.5, 4, *vars(shape).values(), 0.4))
+        means.append(dense_filter(train, 0.3, 0.5, 4, shape.cutoff, shape.smooth_share, shape.gain_exponent))
     expected = train.toarray() @ np.mean(means, axis=0)
     np.testing.assert_allclose(model.score(ALL_USERS), expected, rtol=1e-3, atol=1e-4)
 
