@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -19,6 +22,12 @@ _OWN_SCALE = 0.1  # standard deviation of the entities' first vectors, as of the
 
 class KnowledgeLightSettings(Settings):
     """Settings of the `knowledge-lightgcn` encoder."""
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "num_layers": [1, 2, 3],
+        "num_knowledge_layers": [1, 2],
+        "knowledge_weight": {"low": 0.1, "high": 3.0, "log": True},
+    }
 
     relations: list[str] | None = None
     """Names of the relations of the knowledge graph to use; None: all between items and entities."""

@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_refused(store, trained):
 CAN = [*MODELS, WITH_RESIDUAL]
 
 
-@pytest.mark.parametrize("name", [name for name in CAN if name != "popularity"])
+@pytest.mark.parametrize("name", [name for name in CAN if name not in ("popularity", "kgcn")])
 def test_a_few_events_place_a_new_user(name, board, fitted):
     model = fitted(name, board)
     items = model.catalogue.items.ids_of(np.arange(NUM_ITEMS))
@@ -174,6 +174,12 @@ def test_a_few_events_place_a_new_user(name, board, fitted):
     assert not {*histories[0]} & {*listed.filter(pl.col("user_id") == 0)["item_id"]}
     single = torch.cat([model.fold_in([history]) for history in histories])
     torch.testing.assert_close(model.fold_in(histories), single, rtol=1e-4, atol=1e-5)
+
+
+def test_kgcn_says_that_it_cannot_place_a_new_user(board, fitted):
+    model = fitted("kgcn", board)
+    with pytest.raises(UnsupportedError, match="kgcn cannot place a new user"):
+        model.recommend_to_new([model.catalogue.items.ids_of(np.arange(3))], 8)
 
 
 @pytest.mark.parametrize("name", ["graph-filter", "item-knn"])
