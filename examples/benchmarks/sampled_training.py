@@ -33,10 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import quality
-import recipes
 
 import graphrec
-from graphrec.logs.read import read_log
+from graphrec.logs.read import read_log, read_split_folder
 from graphrec.logs.synthetic import make_world
 from graphrec.models import create
 from graphrec.progress import SILENT
@@ -95,7 +94,7 @@ def settings_of(options: argparse.Namespace, batching: str, batch_size: int) -> 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Train with both kinds of batches for every seed; average over seeds."""
     with tempfile.TemporaryDirectory(prefix="graphrec-sampled-") as scratch:
-        log = recipes.read_data(options.data, Path(scratch) / "rejected.parquet")
+        log = read_split_folder(options.data, rejected=Path(scratch) / "rejected.parquet")
         split = {"method": "given", "valid": quality.VALID_SHARE if options.validate else 0.0}
         graphrec.build(log, Path(scratch) / "store", split=split)
         rows = []
