@@ -91,6 +91,8 @@ def measure(options: argparse.Namespace, seed: int, weights: tuple[float, ...], 
             residual.settings = ResidualSettings(weight=weight)
             run.model.add_residual(residual)
             rows[f"sum {weight:g}"] = users_of(run.model)
+    for row, metrics in rows.items():
+        progress.note(f"seed {seed}, {row}: " + ", ".join(f"{name} {value.mean():.4f}" for name, value in metrics.items()))
     return {"rows": rows, "trained": trained - started, "graph-filter": fitted - fitting, "peak": peak_mb()}
 
 
