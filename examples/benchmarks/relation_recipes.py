@@ -22,15 +22,18 @@ SOCIAL = {
 # Last.fm of HetRec 2011. A softmax over the positive and 2,048 items drawn once for the batch from all alike, on inner products,
 # is at a validation NDCG@20 of 0.2211 after 222 steps, BPR at 0.1927 after 380. Weight decay, hops and the number of drawn items
 # were settled on seed 0's validation part.
-DRAWN = {"loss": {"name": "sampled-softmax", "negatives": "shared", "num_negatives": 2048, "temperature": 1.0}}
-DRAWN = {"num_layers": 2, "inputs": {"name": "id", "init": "spectral"}, **DRAWN}
+DRAWN = {
+    "num_layers": 2,
+    "inputs": {"name": "id", "init": "spectral"},
+    "loss": {"name": "sampled-softmax", "negatives": "shared", "num_negatives": 2048, "temperature": 1.0},
+}
 FAST = {**TRAIN, "epochs": 20, "learning_rate": 1e-2, "weight_decay": 5e-2, "eval_every": 2, "patience": 2}
 FRIENDS = (0.1, 0.3)
 RESIDUALS = (0.15, 0.3)
 HETREC = {
     "lightgcn": [Recipe("lightgcn", DRAWN, FAST)],
     "social-lightgcn": [Recipe("social-lightgcn", {**DRAWN, "social_weight": w}, FAST) for w in FRIENDS],
-    "mhcn": [Recipe("mhcn", {**DRAWN, "num_layers": 2}, FAST)],
+    "mhcn": [Recipe("mhcn", DRAWN, FAST)],
     "diffnet": [Recipe("diffnet", {**DRAWN, "num_layers": 1}, FAST)],
     "graph-filter": SOCIAL["graph-filter"],
     "social-graph-filter": SOCIAL["social-graph-filter"],
