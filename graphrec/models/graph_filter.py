@@ -7,6 +7,7 @@ filter, which keeps the smoothest directions of the graph and fades the others o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from graphrec import settings
 from graphrec.models.base import Recommender, training_matrix
-from graphrec.models.filter_response import Response, choose_responses, factors, smooth_share
+from graphrec.models.filter_response import Response, choose_responses, factors, sharpening, smooth_share
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
@@ -30,9 +31,9 @@ _USERS_AT_ONCE = 64  # one line of the kernels' widest path, so the intermediate
 class GraphFilterSettings(settings.Settings):
     """Settings of the graph filter.
 
-    The last three settings shape the filter. What suits a log depends on how dense it is, so they are chosen together at
+    The last four settings shape the filter. What suits a log depends on how dense it is, so they are chosen together at
     fit time on a fifth of the training items that is held out for that, and shapes that chance alone could part from the
-    best are averaged; give all three to skip it.
+    best are averaged; give all four to skip it.
 
     Attributes:
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
@@ -42,6 +43,8 @@ class GraphFilterSettings(settings.Settings):
         cutoff: t, the eigenvalue, as a share of the largest, that the flat low-pass halves; 0 keeps r directions whole.
         smooth_share: w, weight of the flat low-pass; the linear one has 1 - w.
         gain_exponent: c, how strongly the flat low-pass raises popular items back up; b in GF-CF.
+        sharpening: h, how much of its broadest directions, which the flat low-pass has already, the linear one gives up; 0
+            in GF-CF.
     """
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -56,6 +59,7 @@ class GraphFilterSettings(settings.Settings):
     cutoff: float | None = Field(None, ge=0, le=1)
     smooth_share: float | None = Field(None, ge=0, le=1)
     gain_exponent: float | None = Field(None, ge=0, le=1)
+    sharpening: float | None = Field(None, ge=0, le=1)
 
 
 class GraphFilter(Recommender):
@@ -64,13 +68,16 @@ class GraphFilter(Recommender):
     With R~ = D_u^-a R D_i^-b, its largest singular value s_1, and its leading right singular vectors Q (I, r) with
     eigenvalues l = s^2 / s_1^2 of the item graph,
 
-        score(u) = r_u ((1 - w) R~^T R~ / s_1^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c)
+        score(u) = r_u ((1 - w) (R~^T R~ / s_1^2 - h Q' diag(l'^2) Q'^T) + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c)
 
-    The first term is the linear low-pass, evaluated for blocks of users as two sparse products; the second the flat
-    low-pass, two thin dense products. No I x I matrix is ever formed. Several shapes (w, t) of one c give the mean of their filters.
+    The first term is the linear low-pass, evaluated for blocks of users as two sparse products, of which Q', the leading 64
+    of Q, loses h l^2: the sharpening. The second is the flat low-pass, two thin dense products. No I x I matrix is ever
+    formed. Several shapes (w, t, h) of one c give the mean of their filters.
 
     Source: Shen et al. (2021), "How powerful is graph convolution for recommendation?", arXiv 2108.07567, equation 12
-        and algorithm 1, which is a = b = c = 1/2 and t = 0. The smooth flank of the flat low-pass is the Butterworth
+        and algorithm 1, which is a = b = c = 1/2 and t = h = 0. The sharpening is one step of the sharpening process of Choi
+        et al. (2023), "Blurring-sharpening process models for collaborative filtering", arXiv 2211.09324, applied to the
+        linear part and cut to the directions where l^2 is not small. The smooth flank of the flat low-pass is the Butterworth
         response of second order, close to the plateau filter of Kim et al. (2025), arXiv 2505.00552.
     """
 
@@ -79,9 +86,10 @@ class GraphFilter(Recommender):
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
         train = training_matrix(store, self.name)
-        given = Response(self.settings.cutoff, self.settings.smooth_share, self.settings.gain_exponent)
-        exponents = self.settings.user_exponent, self.settings.item_exponent
-        rank = min(self.settings.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
+        own = self.settings
+        given = Response(own.cutoff, own.smooth_share, own.gain_exponent, own.sharpening)
+        exponents = own.user_exponent, own.item_exponent
+        rank = min(own.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
         responses = choose_responses(train, given, *exponents, rank, seed, progress)
         interactions = NormalisedInteractions(train, *exponents)
         generator = torch.Generator().manual_seed(seed)
@@ -101,6 +109,11 @@ class GraphFilter(Recommender):
         self._values, self._directions, self.responses = values, directions, responses
         self._linear_weight = (1 - smooth_share(responses)) / max(float(values[0]) ** 2, 1e-30)
         self._analysis, self._synthesis = factors(responses, train, values, directions)
+        self._taken = sharpening(responses, values)
+        if len(self._taken):
+            leading = directions[:, : len(self._taken)]
+            self._analysis = np.concatenate([self._analysis, -(leading * self._taken).numpy()], axis=1)
+            self._synthesis = torch.cat([self._synthesis, leading], dim=1)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
         return self._filtered(self._histories[users])
@@ -129,14 +142,16 @@ class GraphFilter(Recommender):
     def embeddings(self) -> dict[str, np.ndarray]:
         """The low-rank factors, user (U, r) and item (I, r), or (U, 2 r) and (I, 2 r) where the linear low-pass counts.
 
-        The first r columns give the flat low-pass exactly: user r_u D_i^-c Q h, with h the mean of w l^2 / (l^2 + t^2),
-        and item D_i^c Q. The next r, user (1 - w) r_u Q l and item Q, give the linear one within the r directions; what it
-        does beyond them is left out.
+        The first r columns give the flat low-pass exactly: user r_u D_i^-c Q g, with g the mean of w l^2 / (l^2 + t^2),
+        and item D_i^c Q. The next r, user (1 - w) r_u Q (l - h l^2) and item Q, give the linear one within the r directions;
+        what it does beyond them is left out.
         """
         _ = self.catalogue
-        user, item = [self._histories @ self._analysis], [self._synthesis.numpy()]
+        rank = len(self._values)
+        user, item = [self._histories @ self._analysis[:, :rank]], [self._synthesis[:, :rank].numpy()]
         if self._linear_weight:
             weights = self._linear_weight * self._values.square()
+            weights[: len(self._taken)] -= self._taken
             user.append(self._histories @ (self._directions * weights).numpy())
             item.append(self._directions.numpy())
         return {"user": np.concatenate(user, axis=1), "item": np.concatenate(item, axis=1)}
@@ -146,12 +161,12 @@ class GraphFilter(Recommender):
         return self._linear_weight == 0
 
     def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
-        shapes = np.array([[one.cutoff, one.smooth_share, one.gain_exponent] for one in self.responses])
+        shapes = np.array([astuple(one) for one in self.responses])
         parts = {"directions": self._directions, "singular_values": self._values, "response": shapes}
         return {**csr_arrays("train", self._train), **parts}
 
     def _restore(self, state: dict[str, torch.Tensor]) -> None:
         train = csr_from(state, "train", self.catalogue.num_items)
         interactions = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
-        responses = [Response(*shape) for shape in state["response"].reshape(-1, 3).tolist()]
+        responses = [Response(*shape) for shape in state["response"].tolist()]
         self._take(train, interactions, state["singular_values"], state["directions"], responses)

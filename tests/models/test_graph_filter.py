@@ -1,42 +1,59 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 from graphrec.errors import ConfigError
 from graphrec.models import create
-from graphrec.models.filter_response import GAIN_EXPONENTS, SMOOTH_SHARES, Response, hide, nearly_best
+from graphrec.models.filter_response import (
+    GAIN_EXPONENTS,
+    SHARPENINGS,
+    SMOOTH_SHARES,
+    Response,
+    choose_responses,
+    hide,
+    list_quality,
+    nearly_best,
+)
+from graphrec.progress import SILENT
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, make_store
 from tests.models.test_spectral import dense_normalised
 
 ALL_USERS = np.arange(NUM_USERS)
 
 
-SHAPED = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.2}  # nothing left to choose
+SHAPED = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.2, "sharpening": 0.6}  # nothing left to choose
 
 
-def dense_filter(matrix: sp.csr_matrix, a: float, b: float, rank: int, t: float, w: float, c: float) -> np.ndarray:
-    """(1 - w) R~^T R~ / s_1^2 + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c in float64."""
+def dense_filter(
+    matrix: sp.csr_matrix, a: float, b: float, rank: int, t: float, w: float, c: float, h: float
+) -> np.ndarray:
+    """(1 - w) (R~^T R~ / s_1^2 - h Q' diag(l'^2) Q'^T) + w D_i^-c Q diag(l^2 / (l^2 + t^2)) Q^T D_i^c in float64."""
     normalised = dense_normalised(matrix, a, b)
     _, values, right = np.linalg.svd(normalised, full_matrices=False)
     eigenvalues = (values[:rank] / values[0]) ** 2
     degree = np.asarray(matrix.sum(axis=0)).ravel().astype(np.float64)
     flat = (right[:rank].T * (eigenvalues**2 / (eigenvalues**2 + t**2))) @ right[:rank]
-    return (1 - w) * normalised.T @ normalised / values[0] ** 2 + w * flat / degree[:, None] ** c * degree**c
+    leading = right[: min(rank, 64)]
+    taken = h * (leading.T * eigenvalues[:64] ** 2) @ leading
+    return (1 - w) * (normalised.T @ normalised / values[0] ** 2 - taken) + w * flat / degree[:, None] ** c * degree**c
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "rank", "t", "w", "c"),
-    [(0.5, 0.5, 4, 0.0, 0.3, 0.5), (0.7, 0.2, 2, 0.1, 1.0, 0.3), (0.0, 0.0, 8, 0.02, 0.0, 0.0)],
+    ("a", "b", "rank", "t", "w", "c", "h"),
+    [(0.5, 0.5, 4, 0.0, 0.3, 0.5, 0.0), (0.7, 0.2, 2, 0.1, 1.0, 0.3, 0.7), (0.0, 0.0, 8, 0.02, 0.0, 0.0, 1.0)],
 )
-def test_scores_follow_the_formula(a, b, rank, t, w, c, board):
+def test_scores_follow_the_formula(a, b, rank, t, w, c, h, board):
     model = create(
         "graph-filter",
-        user_exponent=a, item_exponent=b, rank=rank, cutoff=t, smooth_share=w, gain_exponent=c,
+        user_exponent=a, item_exponent=b, rank=rank, cutoff=t, smooth_share=w, gain_exponent=c, sharpening=h,
     ).fit(board)  # fmt: skip
     train = board.train_matrix()
-    expected = train.toarray() @ dense_filter(train, a, b, rank, t, w, c)
+    expected = train.toarray() @ dense_filter(train, a, b, rank, t, w, c, h)
     np.testing.assert_allclose(model.score(ALL_USERS), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -47,7 +64,7 @@ def test_weights_count(tmp_path):
     store = make_store(tmp_path / "store", pairs[1:], pairs[:1], weights=weights[1:])
     model = create("graph-filter", SHAPED, rank=3).fit(store)
     train = store.train_matrix()
-    expected = train.toarray() @ dense_filter(train, 0.3, 0.5, 3, 0.05, 0.4, 0.2)
+    expected = train.toarray() @ dense_filter(train, 0.3, 0.5, 3, 0.05, 0.4, 0.2, 0.6)
     np.testing.assert_allclose(model.score(np.arange(12)), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -67,7 +84,7 @@ def test_embeddings_of_the_flat_part_alone_take_half_the_columns(board):
 
 def test_similar_items_answer_a_history_of_one_item(board):
     model = create("graph-filter", SHAPED, rank=6).fit(board)
-    filter_matrix = dense_filter(board.train_matrix(), 0.3, 0.5, 6, 0.05, 0.4, 0.2)
+    filter_matrix = dense_filter(board.train_matrix(), 0.3, 0.5, 6, 0.05, 0.4, 0.2, 0.6)
     np.fill_diagonal(filter_matrix, -np.inf)
     items = model.catalogue.items.ids_of(np.arange(NUM_ITEMS))
     listed = model.similar(items, 1)
@@ -78,6 +95,7 @@ def test_what_is_given_is_not_chosen(board):
     model = create("graph-filter", rank=6, cutoff=0.02).fit(board)
     assert model.responses and {response.cutoff for response in model.responses} == {0.02}
     assert all(response.smooth_share in SMOOTH_SHARES for response in model.responses)
+    assert {response.sharpening for response in model.responses} <= set(SHARPENINGS)
     assert len({response.gain_exponent for response in model.responses} & set(GAIN_EXPONENTS)) == 1
     fixed = create("graph-filter", SHAPED, rank=6).fit(board)
     assert [vars(response) for response in fixed.responses] == [SHAPED]
@@ -91,7 +109,9 @@ def test_a_log_with_nothing_to_hold_out_takes_the_defaults(tmp_path):
 def test_shapes_that_chance_could_part_from_the_best_are_averaged(board):
     shapes = [Response(0.1, 0.2, 0.5), Response(0.1, 0.3, 0.5), Response(0.1, 0.45, 0.5), Response(0.1, 0.2, 0.3)]
     quality = np.tile(np.random.default_rng(0).random(400), (4, 1))
-    quality[[1, 3]] += -0.001 + 0.1 * (-1.0) ** np.arange(400)  # behind by a fifth of the standard error, 0.1 / sqrt(400)
+    quality[[1, 3]] += -0.001 + 0.1 * (-1.0) ** np.arange(
+        400
+    )  # behind by a fifth of the standard error, 0.1 / sqrt(400)
     quality[2] += -0.02 + 0.1 * (-1.0) ** np.arange(400)  # behind by four
     assert nearly_best(shapes, quality) == shapes[:2]
     assert nearly_best(shapes, quality[:, :1]) == [shapes[1]]
@@ -99,7 +119,8 @@ def test_shapes_that_chance_could_part_from_the_best_are_averaged(board):
     model = create("graph-filter", rank=4).fit(board)
     means = []
     for shape in model.responses:
-        means.append(dense_filter(train, 0.3, 0.5, 4, shape.cutoff, shape.smooth_share, shape.gain_exponent))
+        one = shape.cutoff, shape.smooth_share, shape.gain_exponent, shape.sharpening
+        means.append(dense_filter(train, 0.3, 0.5, 4, *one))
     expected = train.toarray() @ np.mean(means, axis=0)
     np.testing.assert_allclose(model.score(ALL_USERS), expected, rtol=1e-3, atol=1e-4)
 
@@ -110,6 +131,33 @@ def test_hiding_parts_each_history():
     assert (kept + hidden != matrix).nnz == 0
     assert kept.multiply(hidden).nnz == 0
     np.testing.assert_array_equal(np.diff(hidden.indptr), [1] * 10 + [0, 0])
+
+
+def test_only_the_leading_64_directions_are_sharpened(tmp_path):
+    rng = np.random.default_rng(2)
+    pairs = [(user, item) for user in range(90) for item in range(80) if rng.random() < 0.3]
+    model = create("graph-filter", SHAPED, rank=80).fit(make_store(tmp_path / "store", pairs, [(0, 0)]))
+    train = model._train
+    expected = train.toarray() @ dense_filter(train, 0.3, 0.5, 80, 0.05, 0.4, 0.2, 0.6)
+    np.testing.assert_allclose(model.score(np.arange(90)), expected, rtol=1e-3, atol=1e-3)
+    unlimited = train.toarray() @ dense_filter(train, 0.3, 0.5, 80, 0.05, 0.4, 0.2, 0.0)
+    assert np.abs(expected - unlimited).max() > 0.01
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_choice_judges_the_filter_that_is_then_used(seed):
+    rng = np.random.default_rng(seed)
+    train = sp.csr_matrix((rng.random((60, 40)) < 0.15 + 0.4 * rng.random(40)).astype(np.float32))
+    given = Response(0.05, 0.1, 0.2, None)
+    chosen = choose_responses(train, given, 0.3, 0.5, 20, seed, SILENT)
+    kept, hidden = hide(train, 0.2, np.random.default_rng(seed))
+    users = np.flatnonzero(np.diff(hidden.indptr))
+    candidates, quality = [replace(given, sharpening=h) for h in SHARPENINGS], []
+    for one in candidates:
+        scores = kept.toarray() @ dense_filter(kept, 0.3, 0.5, 20, 0.05, 0.1, 0.2, one.sharpening)
+        quality.append(list_quality(torch.from_numpy(scores[users]).float(), kept[users], hidden[users]))
+    assert np.abs(quality[0] - quality[1]).max() > 0.1  # so that a filter mistaken for the other would be noticed
+    assert chosen == nearly_best(candidates, np.stack(quality))
 
 
 @pytest.mark.parametrize(

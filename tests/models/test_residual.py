@@ -18,7 +18,7 @@ from graphrec.training.train import train
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, TRAINING, make_store
 
 ALL_USERS = np.arange(NUM_USERS)
-SHAPED = {"rank": 8, "cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.3}
+SHAPED = {"rank": 8, "cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.3, "sharpening": 0.5}
 
 
 def learn(name, store, folder, residual):

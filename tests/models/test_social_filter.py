@@ -12,7 +12,7 @@ from graphrec.models import create, load_model
 from graphrec.models.social_filter import SHARES, with_friends
 from tests.models.conftest import NUM_USERS, checkerboard, make_store, named
 
-FIXED = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.3}
+FIXED = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.3, "sharpening": 0.5}
 
 
 def test_friends_add_their_share_of_the_users_own_mass():
