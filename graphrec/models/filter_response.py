@@ -21,6 +21,8 @@ SHARPENINGS = (0.0, 0.7)
 _SHARPENED = 64  # directions; more find no more of Gowalla's or ml-1m's held-out items, and make ranking slower
 _HELD_OUT = 0.2  # of each user's training items: the usual share of a test split; less favours the linear part too much
 _USERS = 2000  # judged at the most; their standard error is common to all candidates, so differences are sharper
+_FIRST_LOOK = 4  # the first look takes every fourth of them,
+_CLEARLY = 3.0  # and drops what is more standard errors behind the best
 _LIST_LENGTH = 20
 _DEFAULT = (0.0, 0.2, 0.5, 0.0)  # for a log too small to hold anything out
 
@@ -114,12 +116,17 @@ def choose_responses(
     generator = torch.Generator().manual_seed(seed)
     _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
     judge = _Judge(kept, hidden, users, interactions, values, directions)
-    with progress.task("choosing the filter", total=len(candidates), unit="filters") as task:
+    near, looks = candidates, [(1, 1.0)]
+    if len(users) == _USERS:
+        looks.insert(0, (_FIRST_LOOK, _CLEARLY))
+    for every, errors in looks:
         quality = []
-        for candidate in candidates:
-            quality.append(judge.quality(candidate))
-            task.advance()
-    chosen = nearly_best(candidates, np.stack(quality))
+        with progress.task("choosing the filter", total=len(near), unit="filters") as task:
+            for candidate in near:
+                quality.append(judge.quality(candidate, every))
+                task.advance()
+        near = nearly_best(near, np.stack(quality), errors)
+    chosen = [one for one in near if one.gain_exponent == near[0].gain_exponent]
     shapes = "; ".join(
         f"cutoff {one.cutoff:g}, smooth share {one.smooth_share:g}, sharpening {one.sharpening:g}" for one in chosen
     )
@@ -130,17 +137,13 @@ def choose_responses(
     return chosen
 
 
-def nearly_best(candidates: list[Response], quality: np.ndarray) -> list[Response]:
-    """The best by quality (candidates, users), and those of its gain exponent within one standard error of it."""
+def nearly_best(candidates: Sequence[Response], quality: np.ndarray, errors: float = 1.0) -> list[Response]:
+    """The best by quality (candidates, users), then those at most so many standard errors of the difference behind it."""
     best = int(np.argmax(quality.mean(axis=1)))
     behind = quality[best] - quality  # of each candidate for each user
     error = behind.std(axis=1, ddof=1) / quality.shape[1] ** 0.5 if quality.shape[1] > 1 else np.zeros(len(quality))
-    near = behind.mean(axis=1) <= error
-    return [
-        candidate
-        for candidate, is_near in zip(candidates, near, strict=True)
-        if is_near and candidate.gain_exponent == candidates[best].gain_exponent
-    ]
+    near = np.flatnonzero(behind.mean(axis=1) <= errors * error)
+    return [candidates[at] for at in (best, *near[near != best])]
 
 
 def hide(matrix: sp.csr_matrix, share: float, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -193,8 +196,8 @@ class _Judge:
         self._linear = {0.0: (interactions.to_items(interactions.to_users(signal)) / largest).T.contiguous()}
         self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
 
-    def quality(self, response: Response) -> np.ndarray:
-        """Recall@20 + NDCG@20 of each user, float64 (B,)."""
+    def quality(self, response: Response, every: int = 1) -> np.ndarray:
+        """Recall@20 + NDCG@20 of each user, or of the first of each `every` in turn, float64 (B,)."""
         key = response.cutoff, response.gain_exponent
         if self._flat is None or self._flat[0] != key:  # the grid varies the others faster
             analysis, synthesis = factors(
@@ -206,8 +209,9 @@ class _Judge:
             leading = self._directions[:, : len(taken)]
             fewer = torch.from_numpy(self._rows @ (leading * taken).numpy()) @ leading.T
             self._linear[response.sharpening] = self._linear[0.0] - fewer
-        scores = torch.lerp(self._linear[response.sharpening], self._flat[1], response.smooth_share)
-        return list_quality(scores, self._rows, self._truth)
+        parts = self._linear[response.sharpening][::every], self._flat[1][::every]
+        scores = torch.lerp(*parts, response.smooth_share)
+        return list_quality(scores, self._rows[::every], self._truth[::every])
 
 
 def list_quality(scores: torch.Tensor, seen: sp.csr_matrix, truth: sp.csr_matrix) -> np.ndarray:
