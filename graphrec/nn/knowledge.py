@@ -154,13 +154,19 @@ class KGATEncoder(HeteroEncoder):
         inputs = self._inputs(user_x, item_x)
         x, edges = torch.cat([inputs[ntype] for ntype in self._sizes]), self._edges
         drawn = torch.randint(len(edges["head"]), (count,)).to(x.device)
-        kind = edges["kind"][drawn]
+        place = torch.rand(count, dtype=torch.float64).to(x.device)  # of the other tail among its type
+        kind, order = edges["kind"][drawn].sort(stable=True)
+        drawn, place = drawn[order], place[order]
         starts = torch.tensor([self._starts[m.source] for m in self.messages], device=x.device)[kind]
         sizes = torch.tensor([self._sizes[m.source] for m in self.messages], device=x.device)[kind]
-        other = starts + (torch.rand(count, dtype=torch.float64).to(x.device) * sizes).long()
-        ends = torch.stack([x[nodes] for nodes in (edges["head"][drawn], edges["tail"][drawn], other)], 1)  # (n, 3, D)
-        ends = ends @ self.projections.to(x.dtype)[kind]  # (n, 3, k)
-        head = ends[:, 0] + self.relation_vectors.to(x.dtype)[kind]
+        other = starts + (place * sizes).long()
+        nodes = torch.stack([edges["head"][drawn], edges["tail"][drawn], other], 1)
+        ends = x.index_select(0, nodes.flatten()).view(count, 3, -1)  # (n, 3, D)
+        # A product per relation: a matrix for every drawn edge, as indexing by `kind` gives, is n D k numbers to move.
+        counts = torch.bincount(kind, minlength=len(self.messages)).tolist()
+        parts = zip(ends.split(counts), self.projections.to(x.dtype), strict=True)
+        ends = torch.cat([part @ matrix for part, matrix in parts])  # (n, 3, k)
+        head = ends[:, 0] + self.relation_vectors.to(x.dtype).index_select(0, kind)
         return (head - ends[:, 1]).square().sum(1), (head - ends[:, 2]).square().sum(1)
 
     @torch.no_grad()
