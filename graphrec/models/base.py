@@ -254,7 +254,7 @@ class Recommender(ABC):
 
     def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
         """Score all items for histories (B, I) of at least one item each: float32 (B, I)."""
-        raise UnsupportedError(f"{self.name} cannot place a new user; use graph-filter, item-knn or a model with embeddings")
+        raise cannot_fold_in(self.name)
 
     @abstractmethod
     def _score(self, users: np.ndarray) -> torch.Tensor:
@@ -277,6 +277,11 @@ class Recommender(ABC):
             )
         unit = torch.nn.functional.normalize(torch.from_numpy(embeddings["item"]), dim=1)
         return unit[torch.from_numpy(items)] @ unit.T
+
+
+def cannot_fold_in(name: str) -> UnsupportedError:
+    """What a model called `name` that has no place for new users raises."""
+    return UnsupportedError(f"{name} cannot place a new user; use graph-filter, item-knn or a model with embeddings")
 
 
 def training_matrix(store: GraphStore, name: str) -> sp.csr_matrix:
