@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphrec.nn.relations import Message, Relations
+from graphrec.nn.relations import Message, RecencySettings, Relations
 from graphrec.ops import Relation, hetero_spmm, spmm
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
@@ -25,16 +25,19 @@ from graphrec.settings import Settings
 _OWN_SCALE = 0.1  # standard deviation of embeddings that the encoder owns, as the inputs' default
 
 
-class HeteroSettings(Settings):
+class ChosenRelations(Settings):
     """What all encoders over several relations share."""
 
     relations: list[str] | None = None
     """Names of the relations to use, such as "view" or "follows", and "target" for the behaviour that recommendations are
     for; None takes all that the store has."""
+
+
+class HeteroSettings(ChosenRelations, RecencySettings):
+    """What those share that carry vectors along all relations, hop by hop."""
+
     num_layers: int = Field(2, ge=1, le=16)
     """L, hops."""
-    half_life_days: float | None = Field(None, gt=0)
-    """Days after which an edge counts half in every hop, age counting back from the latest edge; None: all count alike."""
 
 
 class HeteroEncoder(nn.Module, ABC):
@@ -46,7 +49,7 @@ class HeteroEncoder(nn.Module, ABC):
         generator: source of the random start.
     """
 
-    Settings = HeteroSettings
+    Settings: ClassVar[type[Settings]] = HeteroSettings
     name = "hetero"  # for messages
 
     def __init__(self, settings: Settings | None = None, dim: int = 0, generator: torch.Generator | None = None) -> None:
@@ -64,8 +67,8 @@ class HeteroEncoder(nn.Module, ABC):
             ConfigError: a relation that the settings name is not there or has no edges.
         """
         self._target = relations.target
-        own = self.settings
-        self.messages = relations.messages(self.chosen(relations), f"encoder {self.name}", own.half_life_days)
+        half_life = self.settings.half_life_days if isinstance(self.settings, RecencySettings) else None
+        self.messages = relations.messages(self.chosen(relations), f"encoder {self.name}", half_life)
         types = dict.fromkeys(ntype for message in self.messages for ntype in (message.source, message.target))
         own = {ntype: relations.num_nodes[ntype] for ntype in types if ntype not in ("user", "item")}
         self.nodes = nn.ParameterDict(

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-import torch._dynamo
-import torch.utils.tensorboard
 
 import graphrec.models.lightgcn  # noqa: F401 - this and the two above are imported late; here every child would do it again
 from graphrec.tuning import tune as module
