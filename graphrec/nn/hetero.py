@@ -17,6 +17,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import at_rows
 from graphrec.nn.relations import Message, RecencySettings, Relations
 from graphrec.ops import Relation, hetero_spmm, spmm
 from graphrec.ops.spmm import scale_dtype
@@ -40,7 +42,7 @@ class HeteroSettings(ChosenRelations, RecencySettings):
     """L, hops."""
 
 
-class HeteroEncoder(nn.Module, ABC):
+class HeteroEncoder(Encoder, ABC):
     """Base of encoders over messages along both directions of the chosen edge types.
 
     Args:
@@ -51,10 +53,6 @@ class HeteroEncoder(nn.Module, ABC):
 
     Settings: ClassVar[type[Settings]] = HeteroSettings
     name = "hetero"  # for messages
-
-    def __init__(self, settings: Settings | None = None, dim: int = 0, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.settings, self.dim, self.out_dim = settings or self.Settings(), dim, dim
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Take the graph and make the parameters that depend on it.
@@ -102,11 +100,7 @@ class HeteroEncoder(nn.Module, ABC):
             (u, D) and (i, D) in the order asked for.
         """
         y = self.encode(self._inputs(user_x, item_x), self.messages_with(relation))
-        user, item = y["user"], y["item"]
-        return (
-            user if users is None else user.index_select(0, users),
-            item if items is None else item.index_select(0, items),
-        )
+        return at_rows(y["user"], users), at_rows(y["item"], items)
 
     def messages_with(self, relation: Relation) -> list[Message]:
         """The messages, with `relation` in the place of the target behaviour."""
