@@ -17,8 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+import torch._dynamo  # noqa: F401 - this and the two below are imported late; here every child would do it again
+import torch.utils.tensorboard  # noqa: F401
 
-import graphrec.models.lightgcn  # noqa: F401 - this and the two above are imported late; here every child would do it again
+import graphrec.models.lightgcn  # noqa: F401
 from graphrec.tuning import tune as module
 from graphrec.tuning.tune import tune
 
