@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-import torch._dynamo  # noqa: F401 - this and the two below are imported late; here every child would do it again
-import torch.utils.tensorboard  # noqa: F401
+import torch._dynamo
+import torch.utils.tensorboard  # noqa: F401 - this, the one above and the one below are imported late
 
-import graphrec.models.lightgcn  # noqa: F401
+import graphrec.models.lightgcn  # noqa: F401 - and here every child would import them again
 from graphrec.tuning import tune as module
 from graphrec.tuning.tune import tune
 
