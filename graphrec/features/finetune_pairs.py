@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -75,6 +76,15 @@ class PairSource:
                 f"fine-tuning needs at least {min_pairs:,} pairs of items with text in one training history, got "
                 f"{self.per_pass:,}; use the encoder as it is, bring a longer log, or lower features.finetune.min_pairs"
             )
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Of the generator, as JSON can hold it; with it set, the draws that follow are those that followed then."""
+        return self._generator.bit_generator.state
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        self._generator.bit_generator.state = state
 
     def draw(self, limit: int) -> Pairs:
         """Pair each history's items anew at random, every item at most once, and return `limit` of the pairs or all."""

@@ -39,5 +39,7 @@ class FinetuneSettings(Settings):
     """Pairs of one such item and another of the same user, at most."""
     patience: int = Field(default=2, ge=0)
     """Stop after this many passes in a row without a lower validation loss; 0 never stops."""
+    checkpoint_every: float = Field(default=60.0, ge=0)
+    """Seconds between two checkpoints; 0 writes one after every step. An interrupted fine-tuning goes on from the last."""
     seed: int = Field(default=0, ge=0)
     """Of the pairs, the adapters' start and dropout."""

@@ -13,13 +13,12 @@ import torch
 from typing_extensions import Self
 
 from graphrec.atomic import check_free
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import RunError
 from graphrec.link import LINK_MODELS
 from graphrec.link.known import KnownGraph
 from graphrec.logs.link_graph import LinkGraph
 from graphrec.models import saved
 from graphrec.progress import SILENT, Reporter
-from graphrec.registry import resolve
 from graphrec.settings import Settings, resolved
 
 HEADER = "link.json"
@@ -116,22 +115,8 @@ class LinkModel(ABC):
         Raises:
             RunError: the folder holds no predictor, another one, a truncated or edited one, or one from a newer graphrec.
         """
-        folder = Path(folder)
-        header, state, known = saved.read_parts(folder, HEADER, KnownGraph.load)
-        own_name = getattr(cls, "name", header.name)
-        if own_name != header.name:
-            raise RunError(f"{folder} holds a {header.name} predictor, not {own_name}; use LinkModel.load(folder)")
-        try:
-            kind = cls if hasattr(cls, "name") else resolve("link model", LINK_MODELS, header.name)
-            model = kind(header.settings)
-        except ConfigError as problem:
-            raise RunError(f"{folder / HEADER}: {problem}; the predictor was saved by another graphrec") from problem
-        model._known = known
-        try:
-            model._restore(state)
-        except (KeyError, ValueError, RuntimeError) as problem:
-            raise RunError(f"{folder / saved.WEIGHTS} does not fit the predictor {header.name}: {problem}") from problem
-        return model
+        beside, elsewhere = KnownGraph.load, "LinkModel.load(folder)"
+        return saved.load_as(cls, folder, HEADER, beside, LINK_MODELS, "predictor", elsewhere, "_known")
 
     @abstractmethod
     def _fit(self, graph: LinkGraph, seed: int, progress: Reporter) -> None:

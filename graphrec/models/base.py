@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,7 +23,6 @@ from graphrec.graph.ids import IdMap
 from graphrec.models import saved
 from graphrec.models.listing import ranked_frame
 from graphrec.progress import SILENT, Reporter
-from graphrec.registry import resolve
 from graphrec.settings import Settings, resolved
 
 if TYPE_CHECKING:
@@ -234,24 +232,9 @@ class Recommender(ABC):
         Raises:
             RunError: the folder holds no model, another model, a truncated or edited one, or one from a newer graphrec.
         """
-        folder = Path(folder)
-        header, state, catalogue = saved.read(folder)
-        own_name = getattr(cls, "name", header.name)
-        if own_name != header.name:
-            raise RunError(
-                f"{folder} holds a {header.name} model, not {own_name}; use graphrec.models.load_model(folder)"
-            )
-        try:
-            kind = cls if hasattr(cls, "name") else resolve("model", models.MODELS | models.MADE_FROM_RUNS, header.name)
-            model = kind(header.settings)
-        except ConfigError as problem:
-            raise RunError(f"{folder / saved.HEADER}: {problem}; the model was saved by another graphrec") from problem
-        model._catalogue = catalogue
-        try:
-            model._restore(state)
-        except (KeyError, ValueError, RuntimeError) as problem:
-            raise RunError(f"{folder / saved.WEIGHTS} does not fit the model {header.name}: {problem}") from problem
-        return model
+        table, elsewhere = models.MODELS | models.MADE_FROM_RUNS, "graphrec.models.load_model(folder)"
+        beside = saved.read_catalogue
+        return saved.load_as(cls, folder, saved.HEADER, beside, table, "model", elsewhere, "_catalogue")
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
         raise UnsupportedError(
@@ -271,7 +254,7 @@ class Recommender(ABC):
 
     def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
         """Score all items for histories (B, I) of at least one item each: float32 (B, I)."""
-        raise UnsupportedError(f"{self.name} cannot place a new user; use graph-filter, item-knn or a model with embeddings")
+        raise cannot_fold_in(self.name)
 
     @abstractmethod
     def _score(self, users: np.ndarray) -> torch.Tensor:
@@ -294,6 +277,11 @@ class Recommender(ABC):
             )
         unit = torch.nn.functional.normalize(torch.from_numpy(embeddings["item"]), dim=1)
         return unit[torch.from_numpy(items)] @ unit.T
+
+
+def cannot_fold_in(name: str) -> UnsupportedError:
+    """What a model called `name` that has no place for new users raises."""
+    return UnsupportedError(f"{name} cannot place a new user; use graph-filter, item-knn or a model with embeddings")
 
 
 def training_matrix(store: GraphStore, name: str) -> sp.csr_matrix:

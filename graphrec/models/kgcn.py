@@ -10,8 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from graphrec.errors import ConfigError, UnsupportedError
+from graphrec.errors import ConfigError
 from graphrec.losses.batch import Batch
+from graphrec.models.base import cannot_fold_in
 from graphrec.models.parts import Part
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import InputSettings
@@ -88,7 +89,7 @@ class KGCN(TrainedRecommender):
         return self._field.matrix(user, self._nodes, self.catalogue.num_items).contiguous()
 
     def _folded(self) -> Any:
-        raise UnsupportedError(f"{self.name} cannot place a new user; use graph-filter, item-knn or a model with embeddings")
+        raise cannot_fold_in(self.name)
 
     def _keep_field(self, state: Mapping[str, Tensor]) -> None:
         """Make the receptive field anew from its parameters, on the CPU."""

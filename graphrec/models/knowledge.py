@@ -15,6 +15,7 @@ from graphrec.graph.sides import NEW_ITEMS
 from graphrec.models.ridge import fit_ridge
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
+from graphrec.nn.relations import RecencySettings
 from graphrec.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 
-class KGATSettings(TrainedSettings):
+class KGATSettings(TrainedSettings, RecencySettings):
     """Settings of KGAT. Triples come with the log ([log] triples) or from attributes ([build] attribute_triples)."""
 
     search: ClassVar[Mapping[str, Any]] = {**TrainedSettings.search, "dropout": [0.0, 0.1, 0.3]}
@@ -36,8 +37,6 @@ class KGATSettings(TrainedSettings):
     """Columns of the space in which a relation compares head and tail; the paper's."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of a layer's values left out in training; the paper's."""
-    half_life_days: float | None = Field(default=None, gt=0)
-    """Days after which an edge that has a time counts half in the attention; left out: all count alike."""
     auxiliary: list[dict[str, Any]] = Field(default=[{"name": "transr", "weight": 1.0}])
     """The loss on triples, which is what the attention learns from; with an empty list it stays as it started."""
 

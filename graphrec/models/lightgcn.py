@@ -9,17 +9,16 @@ from pydantic import Field
 
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
+from graphrec.nn.relations import RecencySettings
 
 
-class LightGCNSettings(TrainedSettings):
+class LightGCNSettings(TrainedSettings, RecencySettings):
     """Settings of LightGCN; inputs, head and loss can be exchanged."""
 
     search: ClassVar[Mapping[str, Any]] = {**TrainedSettings.search, "num_layers": {"low": 1, "high": 4}}
 
     num_layers: int = Field(default=3, ge=1, le=16)
     """L, hops of propagation; 3 is the paper's choice, 1 suits softmax losses."""
-    half_life_days: float | None = Field(default=None, gt=0)
-    """Days after which an interaction counts half in every hop, age counting back from the latest; left out: all count alike."""
 
 
 class LightGCN(TrainedRecommender):

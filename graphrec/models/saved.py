@@ -22,13 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from graphrec.atomic import atomic_folder
-from graphrec.errors import GraphrecError, RunError
+from graphrec.errors import ConfigError, GraphrecError, RunError
+from graphrec.registry import resolve
 from graphrec.settings import Settings
 
 if TYPE_CHECKING:
     from graphrec.graph.catalogue import Catalogue
 
-T = TypeVar("T")
+T, M = TypeVar("T"), TypeVar("M")
 
 SCHEMA_VERSION = 1
 HEADER = "model.json"
@@ -111,18 +112,11 @@ def write_parts(
         (temporary / header_file).write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> tuple[Header, dict[str, torch.Tensor], Catalogue]:
-    """Read and verify a model folder.
-
-    Returns:
-        The header, the arrays as CPU tensors, and the catalogue.
-
-    Raises:
-        RunError: a file is missing, truncated or edited, or the folder was written by a newer graphrec.
-    """
+def read_catalogue(folder: Path) -> Catalogue:
+    """Read the catalogue of a model folder, what `write` puts beside the arrays."""
     from graphrec.graph.catalogue import Catalogue
 
-    return read_parts(folder, HEADER, lambda folder: Catalogue.load(folder / CATALOGUE))
+    return Catalogue.load(folder / CATALOGUE)
 
 
 def read_parts(
@@ -148,6 +142,46 @@ def read_parts(
         return header, load_file(folder / WEIGHTS), beside(folder)
     except (OSError, SafetensorError, GraphrecError) as problem:
         raise RunError(f"{folder} cannot be read as a model: {problem}; train and save it again") from problem
+
+
+def load_as(
+    cls: type[M],
+    folder: str | os.PathLike[str],
+    header_file: str,
+    beside: Callable[[Path], T],
+    table: Mapping[str, str],
+    word: str,
+    elsewhere: str,
+    attribute: str,
+) -> M:
+    """Read what `write_parts` wrote as a model of a class.
+
+    Args:
+        cls: what to make; the base of all, which has no name of its own, stands for the class that the saved name finds.
+        folder, header_file, beside: as for `read_parts`.
+        table: the registry of the classes.
+        word: what such a model is called in messages.
+        elsewhere: what reads a model of any class, for the message about one of another class.
+        attribute: of the model that gets what `beside` read, before its `_restore` takes the arrays.
+
+    Raises:
+        RunError: as `read_parts`; or the folder holds a model of another class, or settings or arrays do not fit it.
+    """
+    folder = Path(folder)
+    header, state, found = read_parts(folder, header_file, beside)
+    if getattr(cls, "name", header.name) != header.name:
+        raise RunError(f"{folder} holds a {header.name} {word}, not {cls.name}; use {elsewhere}")
+    try:
+        kind = cls if hasattr(cls, "name") else resolve(word, table, header.name)
+        model = kind(header.settings)
+    except ConfigError as problem:
+        raise RunError(f"{folder / header_file}: {problem}; the {word} was saved by another graphrec") from problem
+    setattr(model, attribute, found)
+    try:
+        model._restore(state)
+    except (KeyError, ValueError, RuntimeError) as problem:
+        raise RunError(f"{folder / WEIGHTS} does not fit the {word} {header.name}: {problem}") from problem
+    return model
 
 
 def read_header(folder: Path, header_file: str = HEADER) -> Header:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
+from graphrec.nn.relations import RecencySettings
 
 
 class SocialSettings(TrainedSettings):
@@ -19,13 +20,11 @@ class SocialSettings(TrainedSettings):
     """Name of the relation between users; the social table of a log is "follows"."""
 
 
-class SocialLightGCNSettings(SocialSettings):
+class SocialLightGCNSettings(SocialSettings, RecencySettings):
     """Settings of the social LightGCN."""
 
     social_weight: float = Field(default=1.0, gt=0)
     """How much a link between users counts beside an interaction, which counts 1."""
-    half_life_days: float | None = Field(default=None, gt=0)
-    """Days after which an edge that has a time counts half in every hop; left out: all count alike."""
 
 
 class SocialLightGCN(TrainedRecommender):

@@ -137,6 +137,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
                 loss.prepare(train)
         self._vectors = None
         if self._residual:
+            # Its decomposition is no use to a spectral start, nor that to it: the filter keeps more directions than D, so a
+            # shared one would make other vectors than the model has without a residual.
             self._residual.fit(store, seed=seed, progress=progress)
         self.catalogue = store.catalogue()
 

@@ -7,8 +7,9 @@ Inputs are called without arguments and give (U, D) and (I, D); `rows(users, ite
 gradients of tables: for a penalty, and all that a sampled neighbourhood reads.
 Those that are made of features are made by `from_store(store, D, settings, generator, progress)`, which reads them.
 
-An encoder is made as `Encoder(settings, dim, generator)`, D of the inputs and the source of its random start, and says with
-`out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded rows asked for.
+An encoder is made as `Encoder(settings, dim, generator)` (`graphrec.nn.encoder`), D of the inputs and the source of its random
+start, and says with `out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded
+rows asked for.
 A head may have `observe(train)`, called once with the training matrix (U, I) before the first step.
 An encoder that keeps the rules in `graphrec.ops.relation.Relation` says with `hops` how many of its layers read the relation,
 and is then trained on sampled neighbourhoods too (`train.batching = "sampled"`); one without `hops` only on the whole graph.

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from graphrec.nn.encoder import Encoder
 from graphrec.nn.gcn import GCNLayer
 from graphrec.nn.layer import RelationLayer
 from graphrec.ops import Relation
@@ -163,7 +164,7 @@ class GAESettings(Settings):
     """Share of the values in front of each layer that training sets to zero; 0 is the choice of Kipf and Welling 2016."""
 
 
-class GAEEncoder(nn.Module):
+class GAEEncoder(Encoder):
     """`GAE` over the bipartite graph of users and items.
 
     Args:
@@ -177,10 +178,10 @@ class GAEEncoder(nn.Module):
 
     Settings = GAESettings
 
-    def __init__(self, settings: GAESettings, dim: int, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.settings, self.out_dim = settings, dim
-        self.net = self._make([dim, *[settings.hidden_dim or dim] * (settings.num_layers - 1), dim], generator)
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make the convolutions."""
+        own, dim = self.settings, self.dim
+        self.net = self._make([dim, *[own.hidden_dim or dim] * (own.num_layers - 1), dim], generator)
 
     def forward(
         self,

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from graphrec.errors import ConfigError
+from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import at_rows
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
@@ -27,7 +29,7 @@ class BehaviorSettings(Settings):
     """L, hops within each behaviour."""
 
 
-class BehaviorEncoder(nn.Module):
+class BehaviorEncoder(Encoder):
     """Base of encoders over the user to item relations, the target last.
 
     Args:
@@ -38,10 +40,6 @@ class BehaviorEncoder(nn.Module):
 
     Settings = BehaviorSettings
     name = "behaviors"  # for messages
-
-    def __init__(self, settings: Settings | None = None, dim: int = 0, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.settings, self.dim, self.out_dim = settings or self.Settings(), dim, dim
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Take the behaviours and make what depends on their number.
@@ -191,8 +189,7 @@ class MBGCNEncoder(BehaviorEncoder):
                 alike = self._alike(one, item_x) * (share / len(relations)) ** 0.5
                 user_parts.append(spmm(one, alike @ matrix.to(dtype), one.scale_dst(-1.0, dtype)))
                 item_parts.append(alike)
-        user, item = torch.cat(user_parts, 1), torch.cat(item_parts, 1)
-        return user if users is None else user[users], item if items is None else item[items]
+        return at_rows(torch.cat(user_parts, 1), users), at_rows(torch.cat(item_parts, 1), items)
 
     @torch.no_grad()
     def relation_weights(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> dict[str, float]:

@@ -13,14 +13,14 @@ from graphrec.errors import ConfigError
 from graphrec.graph.heterograph import EdgeType
 from graphrec.nn import ENCODERS
 from graphrec.nn.component import as_table, parse_component
-from graphrec.nn.hetero import HeteroEncoder, HeteroSettings
+from graphrec.nn.hetero import ChosenRelations, HeteroEncoder
 from graphrec.nn.relations import Message
 from graphrec.ops import Relation
 
 Method = Literal["sum", "mean", "gate", "attention"]
 
 
-class FusedSettings(HeteroSettings):
+class FusedSettings(ChosenRelations):
     """Settings of the `fused` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {"fusion": ["sum", "mean", "gate", "attention"]}
@@ -85,7 +85,7 @@ class FusedEncoder(HeteroEncoder):
     """Any encoder of one relation, run on each relation for itself and fused for each node type.
 
     A relation within one node type is walked as a bipartite graph of sources and targets that start from the same vectors; the
-    node's vector is the mean of its two.
+    node's vector is the mean of its two. How many hops there are is a setting of the inner encoder; it knows no edge weights.
 
     Source: Wang et al. 2019, HAN, arXiv:1903.07293, whose node-level attention any encoder may replace here.
     """
@@ -100,11 +100,6 @@ class FusedEncoder(HeteroEncoder):
             ConfigError: the inner encoder is unknown, or reads all relations itself.
         """
         part, inner = parse_component("encoder", ENCODERS, self.settings.encoder, "encoder fused: encoder")
-        if self.settings.half_life_days is not None:
-            raise ConfigError(
-                "encoder fused: half_life_days does not reach the inner encoders, which know no edge weights; leave it out, or use "
-                "joint-lightgcn or rgcn"
-            )
         if hasattr(part, "prepare") or hasattr(part, "read"):
             raise ConfigError(
                 f"encoder fused: the inner encoder must read one relation, and {self.settings.encoder['name']!r} reads more; "

@@ -17,7 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphrec.nn.relations import Message, Relations
+from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import at_rows
+from graphrec.nn.relations import Message, RecencySettings, Relations
 from graphrec.ops import Relation, hetero_spmm, spmm
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
@@ -25,19 +27,22 @@ from graphrec.settings import Settings
 _OWN_SCALE = 0.1  # standard deviation of embeddings that the encoder owns, as the inputs' default
 
 
-class HeteroSettings(Settings):
+class ChosenRelations(Settings):
     """What all encoders over several relations share."""
 
     relations: list[str] | None = None
     """Names of the relations to use, such as "view" or "follows", and "target" for the behaviour that recommendations are
     for; None takes all that the store has."""
+
+
+class HeteroSettings(ChosenRelations, RecencySettings):
+    """What those share that carry vectors along all relations, hop by hop."""
+
     num_layers: int = Field(2, ge=1, le=16)
     """L, hops."""
-    half_life_days: float | None = Field(None, gt=0)
-    """Days after which an edge counts half in every hop, age counting back from the latest edge; None: all count alike."""
 
 
-class HeteroEncoder(nn.Module, ABC):
+class HeteroEncoder(Encoder, ABC):
     """Base of encoders over messages along both directions of the chosen edge types.
 
     Args:
@@ -46,12 +51,8 @@ class HeteroEncoder(nn.Module, ABC):
         generator: source of the random start.
     """
 
-    Settings = HeteroSettings
+    Settings: ClassVar[type[Settings]] = HeteroSettings
     name = "hetero"  # for messages
-
-    def __init__(self, settings: Settings | None = None, dim: int = 0, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.settings, self.dim, self.out_dim = settings or self.Settings(), dim, dim
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Take the graph and make the parameters that depend on it.
@@ -64,8 +65,8 @@ class HeteroEncoder(nn.Module, ABC):
             ConfigError: a relation that the settings name is not there or has no edges.
         """
         self._target = relations.target
-        own = self.settings
-        self.messages = relations.messages(self.chosen(relations), f"encoder {self.name}", own.half_life_days)
+        half_life = self.settings.half_life_days if isinstance(self.settings, RecencySettings) else None
+        self.messages = relations.messages(self.chosen(relations), f"encoder {self.name}", half_life)
         types = dict.fromkeys(ntype for message in self.messages for ntype in (message.source, message.target))
         own = {ntype: relations.num_nodes[ntype] for ntype in types if ntype not in ("user", "item")}
         self.nodes = nn.ParameterDict(
@@ -99,11 +100,7 @@ class HeteroEncoder(nn.Module, ABC):
             (u, D) and (i, D) in the order asked for.
         """
         y = self.encode(self._inputs(user_x, item_x), self.messages_with(relation))
-        user, item = y["user"], y["item"]
-        return (
-            user if users is None else user.index_select(0, users),
-            item if items is None else item.index_select(0, items),
-        )
+        return at_rows(y["user"], users), at_rows(y["item"], items)
 
     def messages_with(self, relation: Relation) -> list[Message]:
         """The messages, with `relation` in the place of the target behaviour."""

@@ -10,6 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import at_rows
 from graphrec.nn.motifs import CHANNELS, averaging, motif_channels, to_scipy
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
@@ -28,7 +30,7 @@ class HypergraphSettings(Settings):
     """Name of the relation between users."""
 
 
-class HypergraphEncoder(nn.Module):
+class HypergraphEncoder(Encoder):
     """Users in three hypergraph channels and the plain user-item graph, mixed by attention.
 
     Channels c: h_c^0 = x_u * sigmoid(x_u W_c + b_c), h_c^{l+1} = H_c h_c^l with H_c row-normalised, and the plain one
@@ -46,15 +48,12 @@ class HypergraphEncoder(nn.Module):
 
     Settings = HypergraphSettings
 
-    def __init__(
-        self, settings: HypergraphSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.out_dim = settings or HypergraphSettings(), dim
-        self.gates = nn.ModuleDict({name: _Gate(dim, generator) for name in (*CHANNELS, "plain")})
-        self.views = nn.ModuleDict({name: _Gate(dim, generator) for name in CHANNELS})
-        self.attention = nn.Parameter(_glorot(dim, dim, generator))
-        self.query = nn.Parameter(_glorot(dim, 1, generator)[:, 0])
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make the channels' gates and their attention."""
+        self.gates = nn.ModuleDict({name: _Gate(self.dim, generator) for name in (*CHANNELS, "plain")})
+        self.views = nn.ModuleDict({name: _Gate(self.dim, generator) for name in CHANNELS})
+        self.attention = nn.Parameter(_glorot(self.dim, self.dim, generator))
+        self.query = nn.Parameter(_glorot(self.dim, 1, generator)[:, 0])
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Count the motifs of links and interactions of the target behaviour.
@@ -83,7 +82,7 @@ class HypergraphEncoder(nn.Module):
         if users is not None:
             parts, plain = parts[:, users], plain[users]
         mixed, _ = self._mix(parts)
-        return mixed + plain / 2, item if items is None else item.index_select(0, items)
+        return mixed + plain / 2, at_rows(item, items)
 
     def channel_views(self, user_x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each channel, users as they stand, (U, D), and what their hyperedges hold, (U, D), for the auxiliary loss."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import at_rows
 from graphrec.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ class IdentitySettings(Settings):
     """The identity encoder has nothing to set."""
 
 
-class IdentityEncoder(nn.Module):
+class IdentityEncoder(Encoder):
     """Passes the input embeddings on: e_u = x_u, e_i = x_i.
 
     Args:
@@ -28,12 +29,6 @@ class IdentityEncoder(nn.Module):
 
     Settings = IdentitySettings
     hops: ClassVar[int] = 0
-
-    def __init__(
-        self, settings: IdentitySettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.out_dim = dim
 
     def forward(
         self,
@@ -55,7 +50,4 @@ class IdentityEncoder(nn.Module):
         Returns:
             (u, D) and (i, D) in the order asked for.
         """
-        return (
-            user_x if users is None else user_x.index_select(0, users),
-            item_x if items is None else item_x.index_select(0, items),
-        )
+        return at_rows(user_x, users), at_rows(item_x, items)

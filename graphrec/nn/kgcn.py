@@ -9,7 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from graphrec.nn.encoder import Encoder
 from graphrec.nn.knowledge_light import knowledge_edges
+from graphrec.nn.layer import at_rows
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation
 from graphrec.settings import Settings
@@ -126,7 +128,7 @@ class ReceptiveField(nn.Module):
         return (y if self.aggregator == "sum" else torch.zeros_like(y)), y
 
 
-class KGCNEncoder(nn.Module):
+class KGCNEncoder(Encoder):
     """Gives users' and items' vectors as they are, and keeps what `ReceptiveField` scores them with.
 
     Both directions of a relation share its vector. Entities have vectors of the encoder's own. A node with fewer than K neighbours
@@ -138,11 +140,8 @@ class KGCNEncoder(nn.Module):
 
     Settings = KGCNSettings
 
-    def __init__(
-        self, settings: KGCNSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.dim, self.out_dim = settings or KGCNSettings(), dim, dim
+    def build(self, generator: torch.Generator | None) -> None:
+        """Nothing has been encoded yet."""
         self.tables: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
@@ -172,10 +171,7 @@ class KGCNEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The rows asked for as they are; the whole tables are kept in `tables` for `nodes`."""
         self.tables = user_x, item_x
-        return (
-            user_x if users is None else user_x.index_select(0, users),
-            item_x if items is None else item_x.index_select(0, items),
-        )
+        return at_rows(user_x, users), at_rows(item_x, items)
 
     def nodes(self) -> Tensor:
         """The vectors of all nodes after the last pass, items first: (N, D)."""

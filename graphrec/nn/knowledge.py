@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout, leaky_relu, normalize
 
-from graphrec.nn.hetero import HeteroEncoder, HeteroSettings, shares
-from graphrec.nn.relations import Message, Relations
+from graphrec.nn.hetero import ChosenRelations, HeteroEncoder, shares
+from graphrec.nn.relations import Message, RecencySettings, Relations
 from graphrec.ops import Relation, sddmm, spmm
 from graphrec.ops.spmm import scale_dtype
 
 
-class KGATSettings(HeteroSettings):
+class KGATSettings(ChosenRelations, RecencySettings):
     """Settings of the `kgat` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {"dropout": [0.0, 0.1, 0.3, 0.5]}
@@ -29,8 +29,6 @@ class KGATSettings(HeteroSettings):
     """k, columns of the space in which a relation compares head and tail; 64 is the paper's choice."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of a layer's values left out in training; 0.1 is the paper's choice."""
-    half_life_days: float | None = Field(default=None, gt=0)
-    """Days after which an edge that has a time counts half: its attention is multiplied before the softmax divides by the sum."""
 
 
 class KGATEncoder(HeteroEncoder):
@@ -42,6 +40,7 @@ class KGATEncoder(HeteroEncoder):
     Attention is taken once from the first embeddings, serves all layers, and is a constant to the ranking loss: W_r and
     e_r learn from the auxiliary loss `transr`. Both directions of a relation are relations of their own. `relations` names
     those of the knowledge graph; the target behaviour always belongs to it. Entities have embeddings of the encoder's own.
+    With `half_life_days` the exponential of a(h, r, t) is multiplied by the edge's weight before the softmax divides by the sum.
 
     Source: Wang et al. 2019, "KGAT: Knowledge Graph Attention Network for Recommendation", arXiv:1905.07854, eq. 3-5 and 8-9.
     There the attention is renewed once in an epoch, here in every step; in both it gets no gradient of the ranking loss.
@@ -154,13 +153,19 @@ class KGATEncoder(HeteroEncoder):
         inputs = self._inputs(user_x, item_x)
         x, edges = torch.cat([inputs[ntype] for ntype in self._sizes]), self._edges
         drawn = torch.randint(len(edges["head"]), (count,)).to(x.device)
-        kind = edges["kind"][drawn]
+        place = torch.rand(count, dtype=torch.float64).to(x.device)  # of the other tail among its type
+        kind, order = edges["kind"][drawn].sort(stable=True)
+        drawn, place = drawn[order], place[order]
         starts = torch.tensor([self._starts[m.source] for m in self.messages], device=x.device)[kind]
         sizes = torch.tensor([self._sizes[m.source] for m in self.messages], device=x.device)[kind]
-        other = starts + (torch.rand(count, dtype=torch.float64).to(x.device) * sizes).long()
-        ends = torch.stack([x[nodes] for nodes in (edges["head"][drawn], edges["tail"][drawn], other)], 1)  # (n, 3, D)
-        ends = ends @ self.projections.to(x.dtype)[kind]  # (n, 3, k)
-        head = ends[:, 0] + self.relation_vectors.to(x.dtype)[kind]
+        other = starts + (place * sizes).long()
+        nodes = torch.stack([edges["head"][drawn], edges["tail"][drawn], other], 1)
+        ends = x.index_select(0, nodes.flatten()).view(count, 3, -1)  # (n, 3, D)
+        # A product per relation: a matrix for every drawn edge, as indexing by `kind` gives, is n D k numbers to move.
+        counts = torch.bincount(kind, minlength=len(self.messages)).tolist()
+        parts = zip(ends.split(counts), self.projections.to(x.dtype), strict=True)
+        ends = torch.cat([part @ matrix for part, matrix in parts])  # (n, 3, k)
+        head = ends[:, 0] + self.relation_vectors.to(x.dtype).index_select(0, kind)
         return (head - ends[:, 1]).square().sum(1), (head - ends[:, 2]).square().sum(1)
 
     @torch.no_grad()

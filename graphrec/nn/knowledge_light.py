@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from graphrec.nn.encoder import Encoder
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
@@ -39,7 +40,7 @@ class KnowledgeLightSettings(Settings):
     """w, how much each hop in the knowledge graph counts."""
 
 
-class KnowledgeLightEncoder(nn.Module):
+class KnowledgeLightEncoder(Encoder):
     """LightGCN over the interactions, from item vectors to which their neighbours in the knowledge graph are added.
 
     x'_i = x_i + sum_{k=1..K} w^k (B^k [X; Z])_i and E = LightGCN([X_u; X'_i]), with B = D^-1/2 T D^-1/2, T the triples in both
@@ -54,12 +55,9 @@ class KnowledgeLightEncoder(nn.Module):
 
     Settings = KnowledgeLightSettings
 
-    def __init__(
-        self, settings: KnowledgeLightSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.dim, self.out_dim = settings or KnowledgeLightSettings(), dim, dim
-        self._hops = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), dim)
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make the hops between users and items."""
+        self._hops = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), self.dim)
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Join the triples in one graph, and make the entities' vectors.

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import nn
 
+from graphrec.nn.encoder import Encoder
 from graphrec.ops import Relation, SampledRelation, spmm, spmm_compact, spmm_forward
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
@@ -22,7 +22,7 @@ class LightGCNSettings(Settings):
     num_layers: int = Field(3, ge=1, le=16, description="propagation hops; 3 is the value of He et al. 2020")
 
 
-class LightGCNEncoder(nn.Module):
+class LightGCNEncoder(Encoder):
     """Mean of the embeddings after 0..L hops over the symmetrically normalised bipartite graph.
 
     E = 1/(L+1) · Σ_l Â^l · E⁰ with Â = D^-1/2 A D^-1/2.
@@ -35,12 +35,6 @@ class LightGCNEncoder(nn.Module):
     """
 
     Settings = LightGCNSettings
-
-    def __init__(
-        self, settings: LightGCNSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.out_dim = settings or LightGCNSettings(), dim
 
     @property
     def hops(self) -> int:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
 from graphrec.errors import ConfigError
+from graphrec.nn.encoder import Encoder
 from graphrec.nn.item_graph import LearnedItemGraph
+from graphrec.nn.layer import at_rows
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.masking import keep_edges
 from graphrec.nn.modalities import Modalities, ModalitySettings, read_modalities
@@ -47,7 +49,7 @@ class FreedomSettings(ModalitySettings):
     """How much the hops in the item graph count beside those between users and items; 1 is the paper's choice."""
 
 
-class FreedomEncoder(nn.Module):
+class FreedomEncoder(Encoder):
     """LightGCN on interactions from which training leaves out most, plus hops in a graph of items that look or sound alike.
 
     e_u = LightGCN_u, e_i = LightGCN_i + w S^L x_i. S is the mean over modalities of the k nearest items by cosine of the raw features,
@@ -62,12 +64,9 @@ class FreedomEncoder(nn.Module):
 
     Settings = FreedomSettings
 
-    def __init__(
-        self, settings: FreedomSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.dim, self.out_dim = settings or FreedomSettings(), dim, dim
-        self._hops = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), dim)
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make the hops between users and items."""
+        self._hops = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), self.dim)
 
     def read(self, store: GraphStore, generator: torch.Generator) -> None:
         """Read the items' features, and make the item graph and the maps that the auxiliary loss trains.
@@ -170,7 +169,7 @@ class BM3EncoderSettings(ModalitySettings):
     """Share of the target's values left out; the paper's best are 0.3 and 0.5."""
 
 
-class BM3Encoder(nn.Module):
+class BM3Encoder(Encoder):
     """e = P(h), h_u = LightGCN_u, h_i = LightGCN_i + x_i, and P a linear predictor that modalities go through too.
 
     In training it leaves in `targets` what the loss compares with: h of the rows asked for, with dropout and without a gradient.
@@ -180,13 +179,10 @@ class BM3Encoder(nn.Module):
 
     Settings = BM3EncoderSettings
 
-    def __init__(
-        self, settings: BM3EncoderSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.dim, self.out_dim = settings or BM3EncoderSettings(), dim, dim
-        self._hops = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), dim)
-        self.predictor = nn.utils.skip_init(nn.Linear, dim, dim)
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make the hops and the predictor."""
+        self._hops = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), self.dim)
+        self.predictor = nn.utils.skip_init(nn.Linear, self.dim, self.dim)
         nn.init.xavier_uniform_(self.predictor.weight, generator=generator)
         nn.init.zeros_(self.predictor.bias)
         self.targets: tuple[Tensor, Tensor] | None = None
@@ -210,7 +206,7 @@ class BM3Encoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Encode; arguments and result as of `LightGCNEncoder.forward`."""
         user, item = self._hops(relation, user_x, item_x, users, items)
-        item = item + (item_x if items is None else item_x.index_select(0, items))
+        item = item + at_rows(item_x, items)
         if self.training:
             self.targets = self.target(user), self.target(item)
         return self.predictor(user), self.predictor(item)

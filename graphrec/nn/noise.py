@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
+from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import at_rows
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings, hop
 from graphrec.ops import Relation
@@ -39,7 +40,7 @@ class NoisyLightGCNSettings(Settings):
         return self
 
 
-class NoisyLightGCNEncoder(nn.Module):
+class NoisyLightGCNEncoder(Encoder):
     """Mean of the embeddings after 1..L hops, without the inputs, and passes with noise while training.
 
     E = 1/L sum_{l=1..L} H_l with H_l = A H_{l-1} + N_l, A = D^-1/2 (adjacency) D^-1/2, H_0 = X;
@@ -56,12 +57,9 @@ class NoisyLightGCNEncoder(nn.Module):
 
     Settings = NoisyLightGCNSettings
 
-    def __init__(
-        self, settings: NoisyLightGCNSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.out_dim = settings or NoisyLightGCNSettings(), dim
-        self._light = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), dim)
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make the hops of a clean pass."""
+        self._light = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), self.dim)
         self.crossed: tuple[Tensor, Tensor] | None = None
 
     def forward(

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
+from graphrec.nn.encoder import Encoder
 from graphrec.ops import Relation, spmm
 from graphrec.ops.importance import Importance, ImportantNeighbourhoods
 from graphrec.settings import Settings
@@ -30,7 +31,7 @@ class PinSAGESettings(Settings):
     """S, items met by a walk, one for each step there and back."""
 
 
-class PinSAGEEncoder(nn.Module):
+class PinSAGEEncoder(Encoder):
     """Items and users convolve the states of the items that random walks meet from them.
 
     n_v = sum over the T important items w of v of a_vw relu(Q h_w + q), a_vw = w's share of the visits (importance pooling)
@@ -49,13 +50,10 @@ class PinSAGEEncoder(nn.Module):
 
     Settings = PinSAGESettings
 
-    def __init__(
-        self, settings: PinSAGESettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.out_dim = settings or PinSAGESettings(), dim
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make the convolutions and draw the seed of the walks."""
         self.hops = self.settings.num_layers
-        generator = generator or torch.Generator().manual_seed(0)
+        generator, dim = generator or torch.Generator().manual_seed(0), self.dim
         self.message = nn.ModuleList(_linear(dim, dim, generator) for _ in range(self.hops))
         self.user_update = nn.ModuleList(_linear(2 * dim, dim, generator) for _ in range(self.hops))
         self.item_update = nn.ModuleList(_linear(2 * dim, dim, generator) for _ in range(self.hops))

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from graphrec.errors import ConfigError, nearest
 from graphrec.graph.heterograph import EdgeType, reverse_name
 from graphrec.graph.split import NO_TIME
 from graphrec.ops import Relation
+from graphrec.settings import Settings
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
+
+
+class RecencySettings(Settings):
+    """What encoders and models that let old edges count less share."""
+
+    half_life_days: float | None = Field(default=None, gt=0)
+    """Days after which an edge that has a time counts half, in every hop or in the attention, age counting back from the
+    latest edge; left out: all count alike."""
 
 
 @dataclass(frozen=True)

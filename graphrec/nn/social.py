@@ -9,6 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import at_rows
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
@@ -28,7 +30,7 @@ class DiffNetSettings(Settings):
     """Name of the relation between users."""
 
 
-class DiffNetEncoder(nn.Module):
+class DiffNetEncoder(Encoder):
     """A user is what diffusion over the trusted users makes of the free vector, plus the mean of the items taken.
 
     h_u^{k+1} = W^k [mean of h_v^k over the users v that u trusts ; h_u^k],  e_u = h_u^K + mean of x_i over the items i of u,
@@ -45,13 +47,10 @@ class DiffNetEncoder(nn.Module):
 
     Settings = DiffNetSettings
 
-    def __init__(
-        self, settings: DiffNetSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.settings, self.out_dim = settings or DiffNetSettings(), dim
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make the matrices of the steps, if they have any."""
         steps = self.settings.num_layers if self.settings.transform else 0
-        half = torch.eye(dim) / 2
+        half = torch.eye(self.dim) / 2
         self.mix = nn.ParameterList([nn.Parameter(torch.cat([half, half])) for _ in range(steps)])  # (2 D, D) each
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
@@ -72,11 +71,8 @@ class DiffNetEncoder(nn.Module):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Diffuse; arguments and result as of `HeteroEncoder.forward`."""
-        user = self._diffused(user_x)
-        if users is not None:
-            user = user.index_select(0, users)
-        user = user + spmm(relation, item_x, relation.scale_dst(-1.0, scale_dtype(item_x)), rows=users)
-        return user, item_x if items is None else item_x.index_select(0, items)
+        taken = spmm(relation, item_x, relation.scale_dst(-1.0, scale_dtype(item_x)), rows=users)
+        return at_rows(self._diffused(user_x), users) + taken, at_rows(item_x, items)
 
     @torch.no_grad()
     def relation_weights(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> dict[str, float]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError, nearest
 from graphrec.models.trained import TrainedRecommender
 from graphrec.ops import RowAdam
 from graphrec.progress import Reporter, Task
-from graphrec.training import checkpoints
 from graphrec.training.journal import Journal
 from graphrec.training.memory import kept_memory
 from graphrec.training.samplers import Sampler

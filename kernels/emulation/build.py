@@ -8,6 +8,7 @@ Objects are kept in build/emulation under a hash of what they are made of, so th
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -64,13 +65,15 @@ def _compile(path: Path, headers: bytes, defines: Sequence[str], kept: Path) -> 
 
 
 def _make(target: Path, command: list[str | None]) -> Path:
-    """Run the command unless its target is there; it appears at once and whole, whoever else builds it."""
-    if not target.exists():
-        partial = target.with_suffix(f".{os.getpid()}{target.suffix}")
-        done = subprocess.run([*command, "-o", str(partial)], check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
-        partial.replace(target)
+    """Run the command unless its target is there; it appears at once and whole, and another process waits for it."""
+    with open(target.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            partial = target.with_suffix(f".partial{target.suffix}")
+            done = subprocess.run([*command, "-o", str(partial)], check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
+            partial.replace(target)
     return target
 
 

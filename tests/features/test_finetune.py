@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from graphrec.errors import ConfigError, MissingExtraError, RunError
-from graphrec.features.finetune import contrastive_loss, finetune
+from graphrec.features.finetune import finetune
+from graphrec.features.finetune_loop import contrastive_loss
 from graphrec.features.finetune_pairs import PairSource
 from graphrec.features.finetune_settings import FinetuneSettings
 from graphrec.features.settings import FeaturesSettings, TextFeature

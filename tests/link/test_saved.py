@@ -70,7 +70,7 @@ def test_the_mlp_decoder_and_a_directed_graph_come_back(tmp_path):
         (HEADER, lambda path: path.write_text(path.read_text()[:40]), "is damaged"),
         (HEADER, lambda path: path.unlink(), "holds no model"),
         (HEADER, lambda path: _edit(path, schema_version=99), "schema version 99"),
-        (HEADER, lambda path: _edit(path, name="no-such"), "unknown link model 'no-such'"),
+        (HEADER, lambda path: _edit(path, name="no-such"), "unknown predictor 'no-such'"),
         (HEADER, lambda path: _edit(path, settings={"out_dim": 3}), "does not fit the predictor gae"),
     ],
     ids=[

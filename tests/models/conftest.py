@@ -18,8 +18,9 @@ from graphrec.registry import resolve
 
 NUM_USERS, NUM_ITEMS, HELD_OUT = 40, 30, 4
 WITH_RESIDUAL = "lightgcn+residual"  # not a registered name: a trained model that adds the graph filter's scores
-RATES = {"pinsage": 0.01, "kgat": 0.01}  # dense layers with ReLU die at the rate that suits tables
-TRAINING = {"epochs": 60, "batch_size": 64, "learning_rate": 0.05, "weight_decay": 0.1}
+RATES = {"pinsage": 0.01, "kgat": 0.01, "gat": 0.01}  # dense layers with ReLU die at the rate that suits tables
+LONGER = {name: {"epochs": 60} for name in ("directau", "kgcn", "ultragcn")}  # these are not done at 30
+TRAINING = {"epochs": 30, "batch_size": 64, "learning_rate": 0.05, "weight_decay": 0.1}
 
 
 def make_store(
@@ -127,14 +128,15 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recommende
     return get
 
 
-def learn(name: str, store: GraphStore, folder: Path, seed: int = 0) -> Recommender:
-    """Fit a closed-form model, or run the training loop for a trained one."""
+def learn(name: str, store: GraphStore, folder: Path, seed: int = 0, **settings: object) -> Recommender:
+    """Fit a closed-form model, or run the training loop for a trained one; `settings` are of the loop."""
     model = create("lightgcn", residual={"weight": 0.5}) if name == WITH_RESIDUAL else create(name)
     if not is_trained(model):
         return model.fit(store, seed=seed)
     from graphrec.training.train import train
 
-    return train(store, model, folder / "run", {**TRAINING, "learning_rate": RATES.get(name, 0.05), "seed": seed}).model
+    own = {"learning_rate": RATES.get(name, 0.05), **LONGER.get(name, {}), "seed": seed}
+    return train(store, model, folder / "run", {**TRAINING, **own, **settings}).model
 
 
 def is_trained(model: Recommender) -> bool:

@@ -8,7 +8,6 @@ import torch
 from graphrec.errors import ConfigError
 from graphrec.graph.build import build
 from graphrec.models import create
-from graphrec.nn.fusion import FusedEncoder, FusedSettings
 from graphrec.nn.hetero import JointLightGCN, JointSettings
 from graphrec.nn.knowledge import KGATEncoder, KGATSettings
 from graphrec.nn.relations import Relations
@@ -105,9 +104,13 @@ def test_models_hand_the_half_life_to_their_encoders():
     assert create("lightgcn", half_life_days=30.0).parts["encoder"].settings.relations == ["target"]
 
 
-def test_a_half_life_without_times_or_with_encoders_that_know_no_weights_is_refused(relations):
+def test_a_half_life_without_times_is_refused(relations):
     timeless = Relations(relations.edges, relations.num_nodes, relations.target)
     with pytest.raises(ConfigError, match="half_life_days needs timestamps, and no edge of the store has one"):
         JointLightGCN(JointSettings(half_life_days=1.0), 3).prepare(timeless, torch.Generator())
-    with pytest.raises(ConfigError, match="half_life_days does not reach the inner encoders"):
-        FusedEncoder(FusedSettings(half_life_days=1.0), 3).prepare(relations, torch.Generator())
+
+
+@pytest.mark.parametrize(("encoder", "setting"), [("fused", "half_life_days"), ("fused", "num_layers"), ("kgat", "num_layers")])
+def test_a_setting_that_an_encoder_would_ignore_is_refused(encoder, setting):
+    with pytest.raises(ConfigError, match=f"encoder {setting}: unknown key"):
+        create("composed", encoder={"name": encoder, setting: 3})

@@ -73,14 +73,22 @@ def test_all_edges_give_the_outputs_and_gradients_of_the_whole_graph(relation, n
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_few_edges_give_the_propagation_of_the_whole_graph_on_average(relation, num_layers):
+    """Copies of the graph side by side: one draw of their rows is as many draws as there are copies."""
+    copies, rows = 200, len(USERS) + len(ITEMS)
+    offset = torch.arange(copies)[:, None]
+    edges = ((part + size * offset).flatten() for part, size in ((relation.rows, 13), (relation.indices, 9)))
+    users, items = (USERS + 13 * offset).flatten(), (ITEMS + 9 * offset).flatten()
     tables = [torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) for n in (13, 9)]
     encoder = LightGCNEncoder(LightGCNSettings(num_layers=num_layers))
-    sampler = NeighbourhoodSampler(relation, [2] * num_layers)
+    sampler = NeighbourhoodSampler(Relation.from_coo(*edges, 13 * copies, 9 * copies), [2] * num_layers)
     draws = []
-    for seed in range(4000):
-        hood = sampler.draw(USERS, ITEMS, seed=100 * seed)
-        draws.append(torch.cat(encoder(hood.relation, tables[0][hood.users], tables[1][hood.items], *map(torch.arange, (3, 2)))))
-    draws = torch.stack(draws)
+    for seed in range(20):
+        hood = sampler.draw(users, items, seed=100 * seed)
+        inputs = tables[0][hood.users % 13], tables[1][hood.items % 9]
+        user, item = encoder(hood.relation, *inputs, torch.arange(len(users)), torch.arange(len(items)))
+        draws.append(torch.cat([user.view(copies, -1, 2), item.view(copies, -1, 2)], 1))
+    draws = torch.cat(draws)
+    assert draws.shape == (4000, rows, 2)
     error = draws.std(0) / len(draws) ** 0.5
     gap = (draws.mean(0) - torch.cat(encoder(relation, *tables, USERS, ITEMS))).abs()
     assert bool((gap < 4 * error + 1e-12).all()), (gap / error).max()

@@ -20,8 +20,9 @@ import torch._dynamo
 import torch.utils.tensorboard
 
 import graphrec.models.lightgcn  # noqa: F401 - this and the two above are imported late; here every child would do it again
+from graphrec import checkpoints
 from graphrec.ops import RowAdam
-from graphrec.training import checkpoints, journal, loop
+from graphrec.training import journal, loop
 from graphrec.training.train import train
 
 SETTINGS = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01, "eval_every": 1, "patience": 2, "schedule": "cosine"}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError
 from graphrec.models import create
-from graphrec.training import checkpoints
 from graphrec.training.run import Run, load
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import train

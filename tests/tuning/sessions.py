@@ -18,8 +18,9 @@ from pathlib import Path
 
 import optuna
 import torch._dynamo
-import torch.utils.tensorboard  # noqa: F401 - this and the one above are imported late; here every child would do it again
+import torch.utils.tensorboard  # noqa: F401 - this, the one above and the one below are imported late
 
+import graphrec.models.lightgcn  # noqa: F401 - and here every child would import them again
 from graphrec.tuning import tune as module
 from graphrec.tuning.tune import tune
 
@@ -71,6 +72,7 @@ def wait(*processes: int) -> None:
 def main() -> None:
     """Make the four studies."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.storages.RDBStorage("sqlite://")  # in memory, thrown away: it imports what every child would import again
     store, folder = sys.argv[1], Path(sys.argv[2])
 
     def killed(name: str, trial: int) -> Callable[[], None]:

@@ -50,8 +50,12 @@ def save(folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) 
         (folder / current).unlink(missing_ok=True)
 
 
-def load(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def load(folder: Path, mend: str = _MEND) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read the checkpoint of `folder`: tensors on the CPU, and the state.
+
+    Args:
+        folder: where `save` wrote it.
+        mend: what messages tell a user to do about a damaged one.
 
     Raises:
         RunError: there is none, or it is truncated, edited, or from a newer graphrec; the message names the file.
@@ -64,22 +68,22 @@ def load(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         version, record, state = int(payload["schema_version"]), payload["tensors"], dict(payload["state"])
         name, size, digest = str(record["name"]), int(record["bytes"]), str(record["sha256"])
     except (ValueError, KeyError, TypeError) as problem:
-        raise RunError(f"{path} is damaged ({problem}); {_MEND}") from problem
+        raise RunError(f"{path} is damaged ({problem}); {mend}") from problem
     if version > SCHEMA_VERSION:
         raise RunError(
             f"{path} has schema version {version}, this graphrec reads up to {SCHEMA_VERSION}; upgrade graphrec"
         )
     tensors = folder / name
     if name not in _SLOTS or not tensors.is_file():
-        raise RunError(f"{tensors}, which {path} names, is missing; {_MEND}")
+        raise RunError(f"{tensors}, which {path} names, is missing; {mend}")
     if tensors.stat().st_size != size:
-        raise RunError(f"{tensors} holds {tensors.stat().st_size} bytes, {size} were written: it is truncated; {_MEND}")
+        raise RunError(f"{tensors} holds {tensors.stat().st_size} bytes, {size} were written: it is truncated; {mend}")
     if _sha256(tensors) != digest:
-        raise RunError(f"{tensors} was changed after it was written (sha256 differs); {_MEND}")
+        raise RunError(f"{tensors} was changed after it was written (sha256 differs); {mend}")
     try:
         return load_file(tensors), state
     except (OSError, SafetensorError) as problem:
-        raise RunError(f"{tensors} cannot be read ({problem}); {_MEND}") from problem
+        raise RunError(f"{tensors} cannot be read ({problem}); {mend}") from problem
 
 
 def exists(folder: Path) -> bool:

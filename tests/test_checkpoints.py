@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
+from graphrec import checkpoints
 from graphrec.errors import RunError
-from graphrec.training import checkpoints
 
 TENSORS = {"a": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), "step": torch.tensor(7.0)}
 

@@ -1,0 +1,30 @@
+"""How encoders over users and items are made."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from graphrec.settings import Settings
+
+
+class Encoder(nn.Module):
+    """Base of encoders, whose `forward(relation, user_x, item_x, users=None, items=None)` gives user and item vectors.
+
+    Args:
+        settings: an instance of the class's own `Settings`; None takes the defaults.
+        dim: D of the inputs, and of what comes out unless `build` says otherwise with `out_dim`.
+        generator: source of the random start.
+    """
+
+    Settings: ClassVar[type[Settings]]
+
+    def __init__(self, settings: Settings | None = None, dim: int = 0, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.settings, self.dim, self.out_dim = settings or self.Settings(), dim, dim
+        self.build(generator)
+
+    def build(self, generator: torch.Generator | None) -> None:
+        """Make what needs no graph, from `self.settings` and `self.dim`; nothing by default."""
