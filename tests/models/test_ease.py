@@ -12,7 +12,8 @@ from graphrec.models import create, ease, load_model
 from graphrec.models.ablation import ablations
 from graphrec.models.ease import EASE, REGULARISATIONS
 from graphrec.models.residual import Residual, ResidualSettings
-from graphrec.models.social_ease import SHARES
+from graphrec.models.social_ease import SHARES, _normalised
+from graphrec.nn.relations import Relations
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, checkerboard, make_store, named
 
 ALL_USERS = np.arange(NUM_USERS)
@@ -71,6 +72,16 @@ def test_friends_vote_by_both_degrees(board):
     np.testing.assert_allclose(social.score(ALL_USERS), expected, rtol=1e-4, atol=1e-4)
     assert create("social-ease", fixed).fit(board).social_share in SHARES
     assert joined.shape == own.shape
+
+
+def test_a_friend_of_many_has_less_to_say(tmp_path):
+    links = [("u000", "u001"), ("u002", "u000"), ("u002", "u001"), ("u003", "u000")]  # degrees 3, 2, 2, 1
+    store = make_store(tmp_path / "store", *map(named, checkerboard()), links=links)
+    found = _normalised(Relations.from_store(store), "follows").toarray()
+    expected = np.zeros((NUM_USERS, NUM_USERS))
+    for (left, right), product in {(0, 1): 6, (0, 2): 6, (1, 2): 4, (0, 3): 3}.items():
+        expected[left, right] = expected[right, left] = product**-0.5
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_share_of_zero_ranks_as_ease(board):
