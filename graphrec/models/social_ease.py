@@ -47,8 +47,8 @@ class SocialEASE(EASE):
     never saw has no links: EASE answers alone.
 
     Source: EASE, see there; one hop of the symmetric propagation of Kipf and Welling 2017 (arXiv:1609.02907, eq. 2) over the links
-        is the diffusion of Wu et al. 2019 (arXiv:1904.10322) without free vectors. Histories smoothed before the filter, as
-        `social-graph-filter` has them, were no better than EASE alone on held-out training items of Last.fm of HetRec 2011.
+        is the diffusion of Wu et al. 2019 (arXiv:1904.10322) without free vectors. Friends' histories or
+        friends themselves as further regressors of EASE were no better than EASE alone on validation items of Last.fm of HetRec 2011.
     """
 
     name = "social-ease"
