@@ -59,7 +59,6 @@ class SocialEASE(EASE):
         super()._fit(store, seed, progress)
         chosen = self.settings.social_share
         self.social_share = self._choose_share(links, seed, progress) if chosen is None else chosen
-        self._solve(self._train, self.regularisation)
         self._join(links, seed)
 
     def _choose_share(self, links: sp.csr_matrix, seed: int, progress: Reporter) -> float:
@@ -76,7 +75,7 @@ class SocialEASE(EASE):
             best = SHARES[int(np.argmax(quality))]
             judged = ", ".join(f"{share:g}: {value:.4f}" for share, value in zip(SHARES, quality, strict=True))
             progress.note(f"social-ease: friends' share {best:g} (Recall@20 + NDCG@20 of hidden items by share: {judged})")
-        self._train = train
+            self._solve(train, self.regularisation)  # of the whole again
         return best
 
     def _join(self, links: sp.csr_matrix, seed: int) -> None:
