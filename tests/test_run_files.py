@@ -19,8 +19,9 @@ def test_a_run_file_is_valid_and_named_after_its_model(path):
     assert config.model.name in MODELS and f"{path.stem}-".startswith(f"{config.model.name}-")
     assert create(config.model.name, config.model.settings).name == config.model.name
     data = Path(config.log.path)
-    name = "demo" if data == Path("datasets/demo/events.parquet") else find_card(data.name).name
-    assert name == "demo" or data == Path("data") / name
+    folder = data.parent if data.suffix == ".dat" else data
+    name = "demo" if data == Path("datasets/demo/events.parquet") else find_card(folder.name).name
+    assert name == "demo" or folder == Path("data") / name
     assert config.paths.run == f"runs/{path.stem}-{name}" and config.paths.store == f"stores/{name}"
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ") and "arXiv:" in path.read_text(encoding="utf-8").split("[paths]")[0]

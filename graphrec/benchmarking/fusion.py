@@ -13,7 +13,7 @@ from graphrec.evaluation.lists import Lists, compute, split_name
 from graphrec.evaluation.ranking import check_list_length
 from graphrec.evaluation.split_data import SplitData, check_fits, read_split
 from graphrec.models.base import Recommender, blocks
-from graphrec.models.residual import sample_users, spread
+from graphrec.models.spread import sample_users, spread
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore

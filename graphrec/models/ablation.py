@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphrec.errors import unknown_name
 from graphrec.graph.heterograph import reverse_name
+from graphrec.models.social_ease import SocialEASE
 from graphrec.models.social_filter import SocialGraphFilter
 from graphrec.models.trained import TrainedRecommender
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 def ablations(model: Recommender, store: GraphStore) -> dict[str, dict[str, Any]]:
     """Find what can be left out of a model, and how.
 
-    Relations are left out by the setting `without`, and the friends' share of `social-graph-filter` becomes 0. A relation that the
-    encoder is built on, such as the target behaviour of a cascade, stays. Features go from the inputs; where none is left, free
-    id embeddings take their place.
+    Relations are left out by the setting `without`, and the friends' share of `social-graph-filter` and `social-ease`, as models
+    or as a residual, becomes 0. A relation that the encoder is built on, such as the target behaviour of a cascade, stays.
+    Features go from the inputs; where none is left, free id embeddings take their place.
 
     Args:
         model: not yet fitted.
@@ -33,7 +34,7 @@ def ablations(model: Recommender, store: GraphStore) -> dict[str, dict[str, Any]
     Raises:
         ConfigError: the model's settings name a relation or a feature that the store lacks.
     """
-    if isinstance(model, SocialGraphFilter):
+    if isinstance(model, SocialGraphFilter | SocialEASE):
         _check(store, [model.settings.social])
         return {model.settings.social: {"social_share": 0.0}} if model.settings.social_share != 0 else {}
     if not isinstance(model, TrainedRecommender):
@@ -41,6 +42,12 @@ def ablations(model: Recommender, store: GraphStore) -> dict[str, dict[str, Any]
     gone = getattr(model.settings, "without", [])
     relations = [name for name in _relations_of(model.parts["encoder"].settings, store) if name not in gone]
     found: dict[str, dict[str, Any]] = {name: {"without": [*gone, name]} for name in relations}
+    residual = getattr(model.settings, "residual", None)
+    if residual and residual["filter"].get("social_share", 0) != 0:
+        name = residual["filter"]["social"]
+        _check(store, [name])
+        friendless = {**residual, "filter": {**residual["filter"], "social_share": 0.0}}
+        found[name] = {**found.get(name, {}), "residual": friendless}
     inputs = model.parts["inputs"]
     for ntype in ("item", "user"):
         names = getattr(inputs.settings, ntype, [])

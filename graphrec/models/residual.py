@@ -1,20 +1,24 @@
-"""A fixed residual of a trained model: the scores of the graph filter, added when the model scores and ranks.
+"""A fixed residual of a trained model: the scores of a closed-form model, added when the trained one scores and ranks.
 
-The two err differently: gradient steps fit a low-rank product, the filter keeps the item-item part of the graph that no
-such product holds. Nothing of it is trained: neither the loss nor the vectors know it.
+The two err differently: gradient steps fit a low-rank product, the graph filter or EASE keep the item-item part of the graph
+that no such product holds. Nothing of it is trained: neither the loss nor the vectors know it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
-from graphrec.models.graph_filter import GraphFilter, GraphFilterSettings
+from graphrec import models
+from graphrec.errors import ConfigError
+from graphrec.models.base import Recommender
+from graphrec.models.spread import sample_users, spread
+from graphrec.nn.component import as_table, parse_component
 from graphrec.progress import SILENT, Reporter
 from graphrec.settings import Settings
 
@@ -23,8 +27,6 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 _PREFIX = "residual."
-_USERS = 2000  # whose scores give the two standard deviations; on Gowalla 82 million scores each
-_USERS_AT_ONCE = 64  # bounds the memory of that: a few MB per signal
 
 
 class ResidualSettings(Settings):
@@ -32,8 +34,14 @@ class ResidualSettings(Settings):
 
     weight: float = Field(default=0.5, gt=0)
     """w, the share of the filter in standard deviations: at 1 both score sets spread alike."""
-    filter: GraphFilterSettings = GraphFilterSettings()
-    """The graph filter's own settings."""
+    filter: dict[str, Any] = Field(default={"name": "graph-filter"})
+    """The closed-form model to add, a name or a table `{name = ..., <its settings>}`: the graph filter where no name is given;
+    "ease" and "social-ease" are others."""
+
+    @field_validator("filter", mode="before")
+    @classmethod
+    def _as_table(cls, value: Any) -> Any:
+        return as_table(value, "graph-filter")
 
 
 class Residual:
@@ -41,20 +49,31 @@ class Residual:
 
         s(u, i) = <e_u, e_i> / sigma_e + w f(u, i) / sigma_f
 
-    with f the `GraphFilter` fitted on the same training edges. sigma_e and sigma_f are the standard deviations of the two
+    with f the scores of `filter`, fitted on the same training edges. sigma_e and sigma_f are the standard deviations of the two
     score sets over all items and one fixed sample of up to 2,000 users with a training history, drawn from the seed; a set
     without any spread is left as it is. Means are not subtracted: they are the same for all items, so no ranking sees them.
 
     Args:
         settings: the weight and the filter's settings.
+        where: what to call the place in messages ("model lightgcn residual").
+
+    Raises:
+        ConfigError: the filter is unknown or learns by gradient steps, or a setting of it is unknown or out of range.
 
     Source: fusion of scores after scaling to unit variance, Montague and Aslam 2001, Relevance score normalization for
         metasearch; here with one deviation per ranker instead of one per query, and a weight.
     """
 
-    def __init__(self, settings: ResidualSettings) -> None:
-        self.settings = settings
-        self.filter = GraphFilter(settings.filter)
+    def __init__(self, settings: ResidualSettings, where: str = "residual") -> None:
+        name = settings.filter["name"]
+        kind, own = parse_component("model", models.MODELS, settings.filter, f"{where} filter")
+        if kind._fit is Recommender._fit:
+            raise ConfigError(
+                f'{where} filter: it is fitted in closed form beside the trained model, and "{name}" learns by gradient steps; take '
+                '"graph-filter", "ease" or "social-ease"'
+            )
+        self.settings = settings.model_copy(update={"filter": {"name": name, **own.model_dump(mode="json")}})
+        self.filter: Recommender = kind(own)
         self._users = np.empty(0, np.int64)
         self._filter_spread = self._trained_spread = 1.0
 
@@ -69,7 +88,7 @@ class Residual:
         Raises:
             ConfigError: a training weight is negative.
         """
-        progress.note(f"residual: the graph filter with weight {self.settings.weight:g}, fixed while the model trains")
+        progress.note(f"residual: {self.filter.name} with weight {self.settings.weight:g}, fixed while the model trains")
         self.filter.fit(store, seed=seed, progress=progress)
         self._users = sample_users(self.filter.catalogue, seed)
         self._filter_spread = spread(self.filter.score, self._users)
@@ -118,29 +137,3 @@ class Residual:
         self.filter.catalogue = catalogue
         own = {name.removeprefix(_PREFIX): array for name, array in state.items() if name.startswith(_PREFIX)}
         self.filter._restore(own)
-
-
-def sample_users(catalogue: Catalogue, seed: int) -> np.ndarray:
-    """Draw up to 2,000 users with a training history, whose scores stand for all: int64, ascending."""
-    active = np.flatnonzero(np.diff(catalogue.seen_indptr))
-    return np.sort(np.random.default_rng(seed).permutation(active)[:_USERS])
-
-
-def spread(score: Callable[[np.ndarray], Tensor], users: np.ndarray) -> float:
-    """Return the standard deviation of all scores of `users`, or 1 where there is none to speak of.
-
-    Args:
-        score: from users (B,) to scores (B, I); what it returns may be overwritten.
-        users: int64, dense user indices.
-    """
-    count, total, squares, shift = 0, 0.0, 0.0, 0.0
-    for start in range(0, len(users), _USERS_AT_ONCE):
-        block = score(users[start : start + _USERS_AT_ONCE]).double()
-        if not count:
-            shift = float(block.mean())  # sums of what is near 0 lose no digits
-        block -= shift
-        count, total, squares = count + block.numel(), total + float(block.sum()), squares + float(block.square().sum())
-    if not count:
-        return 1.0
-    deviation = max(0.0, squares / count - (total / count) ** 2) ** 0.5
-    return deviation if deviation > np.finfo(np.float32).tiny else 1.0

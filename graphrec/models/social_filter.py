@@ -108,10 +108,24 @@ def with_friends(train: sp.csr_matrix, links: sp.csr_matrix, share: float) -> sp
 
 def _mean_over_links(relations: Relations, name: str) -> sp.csr_matrix:
     """Links in either direction as a float32 (U, U) matrix whose rows sum to one or nothing."""
-    relation = relations.social(name, "model social-graph-filter")
+    links = both_ways(relations, name, "model social-graph-filter")
+    degree = np.maximum(np.diff(links.indptr), 1).astype(np.float32)
+    return (sp.diags(1 / degree) @ links).tocsr()
+
+
+def both_ways(relations: Relations, name: str, where: str) -> sp.csr_matrix:
+    """Links between users, in whichever direction they are given, as ones: float32 (U, U), symmetric.
+
+    Args:
+        relations: of the store.
+        name: of the relation.
+        where: what wants it, for messages ("model social-ease").
+
+    Raises:
+        ConfigError: the store has no such links.
+    """
+    relation = relations.social(name, where)
     shape = relation.num_dst, relation.num_src
     ones = np.ones(relation.num_edges, np.float32)
     links = sp.csr_matrix((ones, relation.indices.numpy(), relation.indptr.numpy()), shape=shape)
-    links = links.maximum(links.T).tocsr()
-    degree = np.maximum(np.diff(links.indptr), 1).astype(np.float32)
-    return (sp.diags(1 / degree) @ links).tocsr()
+    return links.maximum(links.T).tocsr()

@@ -51,7 +51,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
     """A composition: (x_u, x_i) = inputs(), (e_u, e_i) = encoder(graph, x), s(u, i) = head(e_u, e_i), minimise the loss.
 
     With the setting `residual` the finished model scores and ranks by s(u, i) / sigma_s + w f(u, i) / sigma_f instead, f
-    being the closed-form graph filter of the same training edges (`graphrec.models.residual`). The residual is not trained
+    being the closed-form graph filter, or another closed-form model, of the same training edges (`graphrec.models.residual`). The residual is not trained
     and the training does not see it: the vectors are bit for bit those of the model without it. `similar` stays the cosine
     of the trained item vectors.
 
@@ -80,7 +80,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         self._residual: Residual | None = None
         if table is not None:
             residual_settings = parse(ResidualSettings, table, f"{where} residual")
-            self._residual, resolved["residual"] = Residual(residual_settings), residual_settings.model_dump()
+            self._residual = Residual(residual_settings, f"{where} residual")
+            resolved["residual"] = self._residual.settings.model_dump()
         self.settings = self.settings.model_copy(update=resolved)
         self._without = getattr(self.settings, "without", [])
         if self._without and not hasattr(self._parts["encoder"].part, "prepare"):

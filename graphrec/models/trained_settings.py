@@ -40,7 +40,8 @@ class TrainedSettings(InputSettings):
     without: list[str] = Field(default=[])
     """Names of relations whose edges the encoder does not get, to see what they are worth; see `graphrec benchmark --ablate`."""
     residual: dict[str, Any] | None = None
-    """`{weight = ...}` adds the graph filter's scores, not trained, when scoring and ranking; see `ResidualSettings`."""
+    """`{weight = ..., filter = ...}` adds the scores of a closed-form model, by default the graph filter, when scoring and
+    ranking; see `ResidualSettings`."""
 
     @field_validator("auxiliary", mode="before")
     @classmethod

@@ -106,7 +106,7 @@ class Unseen:
         """Add items by their vectors (n, D), those that are NaN left out; the rest as `add_items`."""
         if self._residual is not None:
             raise UnsupportedError(
-                "a model with a residual cannot take new items: the graph filter has no score for them"
+                "a model with a residual cannot take new items: its closed-form part has no score for them"
             )
         known = np.isfinite(made).all(axis=1)
         dtype, asked = self.catalogue.items.dtype, ids

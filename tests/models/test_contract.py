@@ -106,9 +106,15 @@ def test_recommendations_are_sorted_and_carry_ids_scores_and_titles(name, board,
 
 @pytest.mark.parametrize("name", CLOSED_FORM)
 def test_relabelling_permutes_the_scores(name, board, tmp_path):
-    # The graph filter chooses its shape on items held out at random, by position; a fixed shape leaves the model itself.
+    # The graph filter chooses its shape, and EASE its penalty, on items held out at random, by position; fixed ones leave the model itself.
     shape = {"cutoff": 0.05, "smooth_share": 0.4, "gain_exponent": 0.3, "sharpening": 0.5}
-    fixed = {"graph-filter": shape, "social-graph-filter": {**shape, "social_share": 0.4}}.get(name)
+    ridge = {"regularisation": 0.05}
+    fixed = {
+        "graph-filter": shape,
+        "social-graph-filter": {**shape, "social_share": 0.4},
+        "ease": ridge,
+        "social-ease": {**ridge, "social_share": 0.4},
+    }.get(name)
     rng = np.random.default_rng(11)
     new_user, new_item = rng.permutation(NUM_USERS), rng.permutation(NUM_ITEMS)
     train, test = checkerboard()

@@ -100,7 +100,9 @@ def test_the_same_seed_gives_the_same_residual(board):
         ({"weight": 0}, "model lightgcn residual weight: input should be greater than 0, got 0"),
         ({"weight": float("nan")}, "model lightgcn residual weight: .*got nan"),
         ({"wieght": 1}, "model lightgcn residual wieght: unknown key; .*did you mean 'weight'"),
-        ({"filter": {"rank": 0}}, "model lightgcn residual filter.rank: .*got 0"),
+        ({"filter": {"rank": 0}}, "model lightgcn residual filter rank: .*got 0"),
+        ({"filter": "eese"}, "model lightgcn residual filter: unknown model 'eese'.*did you mean 'ease'"),
+        ({"filter": "bpr-mf"}, '"bpr-mf" learns by gradient steps; take "graph-filter", "ease" or "social-ease"'),
         (0.5, "model lightgcn residual: input should be a valid dictionary, got 0.5"),
     ],
 )

@@ -1,0 +1,177 @@
+"""EASE: every item predicted from the other items of the user by a ridge regression, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from pydantic import Field
+
+from graphrec import settings
+from graphrec.errors import ConfigError
+from graphrec.models.base import Recommender, training_matrix
+from graphrec.models.filter_response import hide, list_quality
+from graphrec.models.saved import csr_arrays, csr_from
+from graphrec.models.spectral import NormalisedInteractions
+from graphrec.progress import Reporter
+
+if TYPE_CHECKING:
+    from graphrec.graph.store import GraphStore
+
+REGULARISATIONS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.2)  # tried when none is given
+HELD_OUT = 0.2  # of each user's training items, to choose on
+JUDGED = 2000  # users at the most
+LARGEST = 20_000  # users or items, whichever are fewer: a dense matrix of 1.6 GB, and as much again to invert it
+_POWER_ITERATIONS = 50
+_AT_ONCE = 256  # columns whose dense products are held at a time
+
+
+class EASESettings(settings.Settings):
+    """Settings of EASE.
+
+    Attributes:
+        user_exponent: a, how strongly long histories are discounted; 0 in Steck's paper.
+        item_exponent: b, how strongly popular items are discounted; 0 in Steck's paper. The defaults did best on validation items
+            of Last.fm of HetRec 2011 among a = b = 0, and a of 0.25 and 0.5 with b of 0, 0.25 and 0.5.
+        regularisation: l, the ridge penalty as a share of the largest eigenvalue of the item graph; None chooses it at fit
+            time among 0.01, 0.02, 0.04, 0.06, 0.1 and 0.2 on a fifth of the training items.
+    """
+
+    search: ClassVar[Mapping[str, Any]] = {
+        "user_exponent": {"low": 0.0, "high": 0.5},
+        "item_exponent": {"low": 0.0, "high": 0.5},
+    }
+
+    user_exponent: float = Field(0.25, ge=0, le=1)
+    item_exponent: float = Field(0.25, ge=0, le=1)
+    regularisation: float | None = Field(None, gt=0)
+
+
+class EASE(Recommender):
+    """Scores all items by a learned item-item matrix B with an empty diagonal.
+
+    With R~ = D_u^-a R D_i^-b, B minimises |R~ - R~ B|^2 + l s_1^2 |B|^2 subject to diag(B) = 0, s_1 being the largest singular
+    value of R~, and
+
+        score(u) = r_u D_i^-b B D_i^b.
+
+    B = I - P diag(P)^-1 with P = (R~^T R~ + l s_1^2 I)^-1. Where users are fewer than items, P is never formed: with
+    A = (R~ R~^T + l s_1^2 I)^-1 it is (I - R~^T A R~) / (l s_1^2), so that only a matrix of users by users is inverted.
+
+    Source: Steck 2019, "Embarrassingly shallow autoencoders for sparse data", arXiv:1905.03375, eq. 8, which is a = b = 0; the
+        degrees enter as in the graph filter (Shen et al. 2021, arXiv:2108.07567), and the penalty is a share of the spectrum.
+    """
+
+    name = "ease"
+    Settings = EASESettings
+
+    def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
+        train = training_matrix(store, self.name)
+        if min(train.shape) > LARGEST:
+            raise ConfigError(
+                f"model {self.name} inverts a dense matrix of the users or of the items, whichever are fewer, and takes at "
+                f"most {LARGEST:,} of them, got {train.shape[0]:,} users and {train.shape[1]:,} items; take graph-filter"
+            )
+        chosen = self.settings.regularisation
+        self.regularisation = self._choose(train, seed, progress) if chosen is None else chosen
+        self._solve(train, self.regularisation)
+
+    def _choose(self, train: sp.csr_matrix, seed: int, progress: Reporter) -> float:
+        """The penalty that finds most of a fifth of the training items, hidden at random."""
+        kept, hidden, users = held_out(train, seed)
+        if not len(users):
+            return REGULARISATIONS[2]
+        quality = []
+        with progress.task(f"choosing the penalty of {self.name}", total=len(REGULARISATIONS), unit="penalties") as task:
+            for value in REGULARISATIONS:
+                self._solve(kept, value)
+                scores = self._predicted(kept[users])
+                quality.append(float(list_quality(scores, kept[users], hidden[users]).mean()))
+                task.advance()
+        best = REGULARISATIONS[int(np.argmax(quality))]
+        judged = ", ".join(f"{one:g}: {value:.4f}" for one, value in zip(REGULARISATIONS, quality, strict=True))
+        progress.note(f"{self.name}: penalty {best:g} (Recall@20 + NDCG@20 of hidden items by penalty: {judged})")
+        return best
+
+    def _solve(self, train: sp.csr_matrix, regularisation: float) -> None:
+        """Invert for the whole of `train`."""
+        self._take(train)
+        rows = self._scaled if self._by_users else self._scaled.T.tocsr()
+        gram = torch.from_numpy((rows @ rows.T).toarray())
+        gram.diagonal().add_(max(regularisation * _largest_eigenvalue(rows), 1e-12))
+        self._core = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        self._gain = 1 / (1 - self._explained()) if self._by_users else 1 / self._core.diagonal()
+
+    def _take(self, train: sp.csr_matrix) -> None:
+        own = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
+        self._train, self._item_scale = train, own.item_scale.numpy()
+        scaled = sp.diags(own.user_scale.numpy()) @ train @ sp.diags(self._item_scale)
+        self._scaled = sp.csr_matrix(scaled, dtype=np.float32)  # R~
+        self._by_users = train.shape[0] <= train.shape[1]
+
+    def _explained(self) -> torch.Tensor:
+        """The diagonal of R~^T A R~, (I,)."""
+        columns, found = self._scaled.tocsc(), []
+        for start in range(0, columns.shape[1], _AT_ONCE):
+            block = torch.from_numpy(columns[:, start : start + _AT_ONCE].toarray())  # (U, n)
+            found.append((block * (self._core @ block)).sum(0))
+        return torch.cat(found).clamp(max=1 - 1e-6)
+
+    def _score(self, users: np.ndarray) -> torch.Tensor:
+        return self._predicted(self._train[users])
+
+    def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
+        return self._predicted(histories)
+
+    def _item_scores(self, items: np.ndarray) -> torch.Tensor:
+        """The answer to a history of the one item."""
+        one_each = np.ones(len(items), np.float32), items, np.arange(len(items) + 1)
+        return self._predicted(sp.csr_matrix(one_each, shape=(len(items), self._train.shape[1])))
+
+    def _predicted(self, histories: sp.csr_matrix) -> torch.Tensor:
+        """Apply D_i^-b B D_i^b to histories (B, I): float32 (B, I)."""
+        signal = sp.csr_matrix(histories @ sp.diags(self._item_scale), dtype=np.float32)
+        if self._by_users:
+            seen = torch.from_numpy((signal @ self._scaled.T).toarray()) @ self._core  # (B, U)
+            explained = torch.from_numpy(np.ascontiguousarray((self._scaled.T @ seen.numpy().T).T))
+            left = torch.from_numpy(signal.toarray()) - explained
+        else:
+            left = torch.from_numpy(signal @ self._core.numpy())  # r P
+        scores = torch.from_numpy(signal.toarray()) - left * self._gain
+        back = np.where(self._item_scale > 0, 1 / np.maximum(self._item_scale, 1e-30), 0).astype(np.float32)  # D_i^b
+        return scores * torch.from_numpy(back)
+
+    def embeddings(self) -> None:
+        """None: B has full rank."""
+        return
+
+    def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
+        own = {"core": self._core, "gain": self._gain, "regularisation": np.array([self.regularisation])}
+        return {**csr_arrays("train", self._train), **own}
+
+    def _restore(self, state: dict[str, torch.Tensor]) -> None:
+        self._take(csr_from(state, "train", self.catalogue.num_items))
+        self._core, self._gain = state["core"].clone(), state["gain"].clone()
+        self.regularisation = float(state["regularisation"])
+
+
+def held_out(train: sp.csr_matrix, seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix, np.ndarray]:
+    """Hide a fifth of the training items: what is kept, what is hidden, and up to 2,000 users to judge by, ascending."""
+    rng = np.random.default_rng(seed)
+    kept, hidden = hide(train, HELD_OUT, rng)
+    return kept, hidden, np.sort(rng.permutation(np.flatnonzero(np.diff(hidden.indptr)))[:JUDGED])
+
+
+def _largest_eigenvalue(rows: sp.csr_matrix) -> float:
+    """Of rows @ rows.T, non-negative, by power iteration from ones."""
+    x, value = np.ones(rows.shape[0], np.float64), 0.0
+    for _ in range(_POWER_ITERATIONS):
+        x = rows @ (rows.T @ x)
+        value = float(np.linalg.norm(x))
+        if value == 0:
+            break
+        x /= value
+    return value
