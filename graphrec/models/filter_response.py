@@ -21,7 +21,6 @@ SHARPENINGS = (0.0, 0.7)
 _SHARPENED = 64  # directions; more find no more of Gowalla's or ml-1m's held-out items, and make ranking slower
 _HELD_OUT = 0.2  # of each user's training items: the usual share of a test split; less favours the linear part too much
 _USERS = 2000  # judged at the most; their standard error is common to all candidates, so differences are sharper
-_FIRST_LOOK = 4  # a first look at every fourth of them drops what is not nearly the best there, for time's sake
 _LIST_LENGTH = 20
 _DEFAULT = (0.0, 0.2, 0.5, 0.0)  # for a log too small to hold anything out
 
@@ -87,10 +86,9 @@ def choose_responses(
     """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
     A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked by
-    every candidate; with as many as that, a quarter of them first, by which most candidates fall out. One decomposition
-    serves all. The best candidates often lie closer together than chance, so all those are returned that fall behind the
-    best, over the same users, by no more than one standard error of the difference and share its gain exponent: the filter
-    is their mean, and does not hang on which of them came out first.
+    every candidate. One decomposition serves them all. The best candidates often lie closer together than chance, so all
+    those are returned that fall behind the best, over the same users, by no more than one standard error of the difference
+    and share its gain exponent: the filter is their mean, and does not hang on which of them came out first.
 
     Args:
         train: R, float32 (U, I).
@@ -116,14 +114,12 @@ def choose_responses(
     generator = torch.Generator().manual_seed(seed)
     _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
     judge = _Judge(kept, hidden, users, interactions, values, directions)
-    near = candidates
-    for every in (_FIRST_LOOK, 1) if len(users) == _USERS else (1,):
+    with progress.task("choosing the filter", total=len(candidates), unit="filters") as task:
         quality = []
-        with progress.task("choosing the filter", total=len(near), unit="filters") as task:
-            for candidate in near:
-                quality.append(judge.quality(candidate, every))
-                task.advance()
-        near = nearly_best(near, np.stack(quality))
+        for candidate in candidates:
+            quality.append(judge.quality(candidate))
+            task.advance()
+    near = nearly_best(candidates, np.stack(quality))
     chosen = [one for one in near if one.gain_exponent == near[0].gain_exponent]
     shapes = "; ".join(
         f"cutoff {one.cutoff:g}, smooth share {one.smooth_share:g}, sharpening {one.sharpening:g}" for one in chosen
@@ -192,27 +188,25 @@ class _Judge:
         signal = torch.from_numpy(self._rows.T.toarray())  # (I, B)
         largest = max(float(values[0]) ** 2, 1e-30)
         self._linear = {0.0: (interactions.to_items(interactions.to_users(signal)) / largest).T.contiguous()}
-        self._flat: tuple[tuple[float, float, int], torch.Tensor] | None = None
+        self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
         # Written anew for every response: memory that is new each time costs more than what is computed into it.
         self._scores, self._flat_scores = torch.empty_like(self._linear[0.0]), torch.empty_like(self._linear[0.0])
 
-    def quality(self, response: Response, every: int = 1) -> np.ndarray:
-        """Recall@20 + NDCG@20 of each user, or of the first of each `every` in turn, float64 (B,)."""
-        rows, count = self._rows[::every], len(range(0, self._rows.shape[0], every))
-        key = response.cutoff, response.gain_exponent, every
+    def quality(self, response: Response) -> np.ndarray:
+        """Recall@20 + NDCG@20 of each user, float64 (B,)."""
+        key = response.cutoff, response.gain_exponent
         if self._flat is None or self._flat[0] != key:  # the grid varies the others faster
             whole = [replace(response, smooth_share=1.0)]
             analysis, synthesis = factors(whole, self._kept, self._values, self._directions)
-            flat = torch.mm(torch.from_numpy(rows @ analysis), synthesis.T, out=self._flat_scores[:count])
-            self._flat = key, flat
+            self._flat = key, torch.mm(torch.from_numpy(self._rows @ analysis), synthesis.T, out=self._flat_scores)
         if response.sharpening not in self._linear:
             taken = response.taken(self._values)
             leading = self._directions[:, : len(taken)]
             fewer = torch.from_numpy(self._rows @ (leading * taken).numpy()) @ leading.T
             self._linear[response.sharpening] = torch.sub(self._linear[0.0], fewer, out=fewer)
-        linear = self._linear[response.sharpening][::every]
-        scores = torch.lerp(linear, self._flat[1], response.smooth_share, out=self._scores[:count])
-        return list_quality(scores, rows, self._truth[::every])
+        linear = self._linear[response.sharpening]
+        scores = torch.lerp(linear, self._flat[1], response.smooth_share, out=self._scores)
+        return list_quality(scores, self._rows, self._truth)
 
 
 def list_quality(scores: torch.Tensor, seen: sp.csr_matrix, truth: sp.csr_matrix) -> np.ndarray:
