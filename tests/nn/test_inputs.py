@@ -22,6 +22,7 @@ def test_normal_start_has_the_spread_asked_for():
 
 def test_xavier_start_has_its_bound():
     user, item = make("xavier")()
+    user, item = user.detach(), item.detach()
     assert float(user.abs().max()) <= (6 / 316) ** 0.5 and float(item.abs().max()) <= (6 / 216) ** 0.5
     assert float(user.std()) == pytest.approx((2 / 316) ** 0.5, rel=0.05)
 
