@@ -32,7 +32,7 @@ def test_spectral_start_keeps_directions_and_order():
     user, item = make("spectral", 0.1, start)()
     both = torch.cat([user, item]).detach()
     assert float(both.square().mean().sqrt()) == pytest.approx(0.1, rel=1e-4)
-    factor = float(user[0, 0]) / float(start[0][0, 0])
+    factor = float(user.detach()[0, 0]) / float(start[0][0, 0])
     torch.testing.assert_close(user.detach(), start[0] * factor)
     torch.testing.assert_close(item.detach(), start[1] * factor)
 
