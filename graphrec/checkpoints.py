@@ -9,7 +9,6 @@ so whenever the process dies, the folder holds the last whole checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from graphrec.atomic import atomic_file
+from graphrec.checksum import sha256_of
 from graphrec.errors import RunError
 
 SCHEMA_VERSION = 1
@@ -42,7 +42,7 @@ def save(folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) 
     name = next(slot for slot in _SLOTS if slot != current)
     with atomic_file(folder / name, RunError) as temporary:
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
-        record = {"name": name, "bytes": temporary.stat().st_size, "sha256": _sha256(temporary)}
+        record = {"name": name, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
     with atomic_file(folder / STATE, RunError) as temporary:
         payload = {"schema_version": SCHEMA_VERSION, "tensors": record, "state": state}
         temporary.write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")
@@ -78,7 +78,7 @@ def load(folder: Path, mend: str = _MEND) -> tuple[dict[str, torch.Tensor], dict
         raise RunError(f"{tensors}, which {path} names, is missing; {mend}")
     if tensors.stat().st_size != size:
         raise RunError(f"{tensors} holds {tensors.stat().st_size} bytes, {size} were written: it is truncated; {mend}")
-    if _sha256(tensors) != digest:
+    if sha256_of(tensors) != digest:
         raise RunError(f"{tensors} was changed after it was written (sha256 differs); {mend}")
     try:
         return load_file(tensors), state
@@ -96,11 +96,3 @@ def _named_slot(folder: Path) -> str | None:
         return str(json.loads((folder / STATE).read_text(encoding="utf-8"))["tensors"]["name"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

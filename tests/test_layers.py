@@ -14,7 +14,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 CODE = SOURCES + sorted((ROOT / "examples").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-ROOT_MODULES = ("errors", "settings", "registry", "progress", "atomic", "checkpoints", "toml_text", "_dgl", "__init__")
+ROOT_MODULES = (
+    "errors", "settings", "registry", "progress", "atomic", "checksum", "checkpoints", "toml_text", "_dgl", "__init__",
+)  # fmt: skip
 LAYERS = [
     ROOT_MODULES,
     ("logs",),

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from graphrec.atomic import atomic_file
+from graphrec.checksum import sha256_of
 from graphrec.errors import ConfigError, RunError
 from graphrec.graph import manifest
 from graphrec.graph.build import build
@@ -83,7 +84,7 @@ def prepare(folder: Path, label: str, stores: Path, validate: bool, progress: Re
         return Data(label, store, _fingerprint(store), None, "valid" in store.splits)
     target = stores / (f"{label}-validate" if validate else label)
     record = stores / f"{target.name}.json"
-    sources = {path.name: _sha256(path) for path in sorted(folder.glob("*.txt*"))} if folder.is_dir() else {}
+    sources = {path.name: sha256_of(path) for path in sorted(folder.glob("*.txt*"))} if folder.is_dir() else {}
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() and target.is_dir() else {}
     if known.get("sources") != sources or not sources:
         started = time.perf_counter()
@@ -139,12 +140,4 @@ def _fingerprint(store: GraphStore) -> str:
     for ntype in store.node_types:
         for name in store.features(ntype):
             digest.update(f"{ntype}.{name}".encode() + store.feature(ntype, name)[0].tobytes())
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -14,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from graphrec.atomic import atomic_file
+from graphrec.checksum import sha256_of
 from graphrec.errors import RunError
 
 SCHEMA = 1
@@ -75,7 +75,7 @@ class Evaluation:
         # Table first, description last: a killed write leaves a pair that `load` recognises as not belonging together.
         with atomic_file(table, RunError) as temporary:
             self.per_user.write_parquet(temporary)
-            checksum = _sha256(temporary)
+            checksum = sha256_of(temporary)
         with atomic_file(path, RunError) as temporary:
             values = {**self.to_dict(), "per_user_sha256": checksum}
             temporary.write_text(json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False), encoding="utf-8")
@@ -96,7 +96,7 @@ class Evaluation:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("schema") > SCHEMA:
                 raise RunError(f"{path} was written by a newer graphrec; {again}")
-            if values.pop("per_user_sha256") != _sha256(table):
+            if values.pop("per_user_sha256") != sha256_of(table):
                 raise RunError(f"{table} does not belong to {path.name}: it was cut off or edited; {again}")
             values["metrics"] = {name: math.nan if v is None else v for name, v in values["metrics"].items()}
             return cls(**values, per_user=pl.read_parquet(table))
@@ -136,7 +136,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

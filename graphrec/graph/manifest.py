@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from graphrec.checksum import sha256_of
 from graphrec.errors import StoreError
 
 SCHEMA_VERSION = 1
@@ -127,24 +128,15 @@ class Manifest(BaseModel):
             if (size := path.stat().st_size) != record.bytes:
                 state = "truncated" if size < record.bytes else "changed"
                 raise StoreError(f"{path} was {state}: {size:,} of {record.bytes:,} bytes; build the store again")
-            if checksum(path) != record.sha256:
+            if sha256_of(path) != record.sha256:
                 raise StoreError(f"{path} was changed after the build (its SHA-256 differs); build the store again")
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Describe every file below `folder`, by path relative to it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=checksum(path))
+        path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path))
         for path in files
     }
 

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from graphrec.atomic import atomic_folder
+from graphrec.checksum import sha256_of
 from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.registry import resolve
 from graphrec.settings import Settings
@@ -230,7 +230,7 @@ def _verify(path: Path, expected: FileCheck) -> None:
     size = path.stat().st_size
     if size != expected.bytes:
         raise RunError(f"{path} holds {size} bytes, {expected.bytes} were written; copy or save the model again")
-    if _sha256(path) != expected.sha256:
+    if sha256_of(path) != expected.sha256:
         raise RunError(f"{path} was changed after it was written (sha256 differs); copy or save the model again")
 
 
@@ -239,15 +239,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _check_of(path: Path) -> FileCheck:
-    return FileCheck(bytes=path.stat().st_size, sha256=_sha256(path))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return FileCheck(bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def _as_tensor(array: torch.Tensor | np.ndarray) -> torch.Tensor:

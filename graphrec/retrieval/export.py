@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from graphrec.atomic import atomic_folder
+from graphrec.checksum import sha256_of
 from graphrec.errors import RunError, UnsupportedError
 from graphrec.models.base import Recommender, blocks
 from graphrec.progress import SILENT, Reporter
@@ -221,9 +221,5 @@ def _readme(manifest: dict[str, Any], formats: Sequence[str]) -> str:
 def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest = hashlib.sha256()
-        with open(path, "rb") as handle:
-            while chunk := handle.read(1 << 20):
-                digest.update(chunk)
-        found[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+        found[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     return found
