@@ -13,7 +13,7 @@ from pydantic import Field
 from graphrec import settings
 from graphrec.errors import ConfigError
 from graphrec.models.base import Recommender, training_matrix
-from graphrec.models.filter_response import hide, list_quality
+from graphrec.models.held_out import best_of, held_out, list_quality
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions
 from graphrec.progress import Reporter
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 REGULARISATIONS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.2)  # tried when none is given
-HELD_OUT = 0.2  # of each user's training items, to choose on
-JUDGED = 2000  # users at the most
 LARGEST = 20_000  # users or items, whichever are fewer: a dense matrix of 1.6 GB, and as much again to invert it
 _POWER_ITERATIONS = 50
 _AT_ONCE = 256  # columns whose dense products are held at a time
@@ -91,10 +89,7 @@ class EASE(Recommender):
                 scores = self._predicted(kept[users])
                 quality.append(float(list_quality(scores, kept[users], hidden[users]).mean()))
                 task.advance()
-        best = REGULARISATIONS[int(np.argmax(quality))]
-        judged = ", ".join(f"{one:g}: {value:.4f}" for one, value in zip(REGULARISATIONS, quality, strict=True))
-        progress.note(f"{self.name}: penalty {best:g} (Recall@20 + NDCG@20 of hidden items by penalty: {judged})")
-        return best
+        return best_of(REGULARISATIONS, quality, f"{self.name}: penalty", progress)
 
     def _solve(self, train: sp.csr_matrix, regularisation: float) -> None:
         """Invert for the whole of `train`."""
@@ -156,13 +151,6 @@ class EASE(Recommender):
         self._take(csr_from(state, "train", self.catalogue.num_items))
         self._core, self._gain = state["core"].clone(), state["gain"].clone()
         self.regularisation = float(state["regularisation"])
-
-
-def held_out(train: sp.csr_matrix, seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix, np.ndarray]:
-    """Hide a fifth of the training items: what is kept, what is hidden, and up to 2,000 users to judge by, ascending."""
-    rng = np.random.default_rng(seed)
-    kept, hidden = hide(train, HELD_OUT, rng)
-    return kept, hidden, np.sort(rng.permutation(np.flatnonzero(np.diff(hidden.indptr)))[:JUDGED])
 
 
 def _largest_eigenvalue(rows: sp.csr_matrix) -> float:

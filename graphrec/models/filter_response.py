@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from graphrec.models.held_out import held_out, list_quality
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
-from graphrec.ops import select_topk
 from graphrec.progress import Reporter
 
 CUTOFFS = (0.01, 0.03, 0.1)
@@ -19,9 +19,6 @@ SMOOTH_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 1.0)
 GAIN_EXPONENTS = (0.3, 0.5)
 SHARPENINGS = (0.0, 0.7)
 _SHARPENED = 64  # directions; more find no more of Gowalla's or ml-1m's held-out items, and make ranking slower
-_HELD_OUT = 0.2  # of each user's training items: the usual share of a test split; less favours the linear part too much
-_USERS = 2000  # judged at the most; their standard error is common to all candidates, so differences are sharper
-_LIST_LENGTH = 20
 _DEFAULT = (0.0, 0.2, 0.5, 0.0)  # for a log too small to hold anything out
 
 
@@ -103,13 +100,10 @@ def choose_responses(
     candidates = list(_candidates(given))
     if len(candidates) == 1:
         return candidates
-    rng = np.random.default_rng(seed)
-    kept, hidden = hide(train, _HELD_OUT, rng)
-    users = np.flatnonzero(np.diff(hidden.indptr))
+    kept, hidden, users = held_out(train, seed)
     if not len(users):
         fallback = Response(*_DEFAULT)
         return [replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})]
-    users = np.sort(rng.permutation(users)[:_USERS])
     interactions = NormalisedInteractions(kept, user_exponent, item_exponent)
     generator = torch.Generator().manual_seed(seed)
     _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
@@ -138,22 +132,6 @@ def nearly_best(candidates: Sequence[Response], quality: np.ndarray) -> list[Res
     error = behind.std(axis=1, ddof=1) / quality.shape[1] ** 0.5 if quality.shape[1] > 1 else np.zeros(len(quality))
     near = np.flatnonzero(behind.mean(axis=1) <= error)
     return [candidates[at] for at in (best, *near[near != best])]
-
-
-def hide(matrix: sp.csr_matrix, share: float, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Part each row's entries at random: all but `share` of them, and the rest; rows with fewer than 3 stay whole."""
-    degree = np.diff(matrix.indptr)
-    count = np.where(degree < 3, 0, np.maximum(1, np.round(share * degree))).astype(np.int64)
-    rows = np.repeat(np.arange(matrix.shape[0]), degree)
-    order = np.lexsort((rng.random(matrix.nnz), rows))
-    is_hidden = np.arange(matrix.nnz) - matrix.indptr[rows] < count[rows]
-
-    def part(chosen: np.ndarray) -> sp.csr_matrix:
-        entries = np.sort(order[chosen])
-        coordinates = (rows[entries], matrix.indices[entries])
-        return sp.csr_matrix((matrix.data[entries], coordinates), shape=matrix.shape)
-
-    return part(~is_hidden), part(is_hidden)
 
 
 def _candidates(given: Response) -> Iterator[Response]:
@@ -207,24 +185,3 @@ class _Judge:
         linear = self._linear[response.sharpening]
         scores = torch.lerp(linear, self._flat[1], response.smooth_share, out=self._scores)
         return list_quality(scores, self._rows, self._truth)
-
-
-def list_quality(scores: torch.Tensor, seen: sp.csr_matrix, truth: sp.csr_matrix) -> np.ndarray:
-    """Recall@20 + NDCG@20 of each user, float64 (B,).
-
-    Args:
-        scores: float32 (B, I).
-        seen: (B, I), what no list may hold; columns ascending.
-        truth: (B, I), what the lists should hold; at least one item in every row.
-    """
-    discount = 1 / np.log2(np.arange(2, _LIST_LENGTH + 2))
-    k = min(_LIST_LENGTH, scores.shape[1])
-    _, listed = select_topk(scores, k, seen.indptr, seen.indices)
-    listed = listed.numpy()
-    users = np.repeat(np.arange(len(listed)), k)
-    hits = np.asarray(truth[users, listed.ravel()]).reshape(listed.shape) != 0
-    hits &= listed >= 0
-    wanted = np.diff(truth.indptr)
-    ideal = np.cumsum(discount)[np.minimum(wanted, _LIST_LENGTH) - 1]
-    gain = (hits * discount[:k]).sum(axis=1) / ideal
-    return hits.sum(axis=1) / wanted + gain

@@ -9,8 +9,8 @@ import scipy.sparse as sp
 import torch
 from pydantic import Field
 
-from graphrec.models.ease import EASE, EASESettings, held_out
-from graphrec.models.filter_response import list_quality
+from graphrec.models.ease import EASE, EASESettings
+from graphrec.models.held_out import best_of, held_out, list_quality
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.social_filter import both_ways
 from graphrec.models.spread import sample_rows, spread
@@ -65,18 +65,15 @@ class SocialEASE(EASE):
         """The share whose lists find most of a fifth of the training items, hidden at random."""
         train = self._train
         kept, hidden, users = held_out(train, seed)
-        best = SHARES[1]
-        if len(users):
-            self._solve(kept, self.regularisation)
-            self._join(links, seed)
-            quality = []
-            for self.social_share in SHARES:
-                quality.append(float(list_quality(self._score(users), kept[users], hidden[users]).mean()))
-            best = SHARES[int(np.argmax(quality))]
-            judged = ", ".join(f"{share:g}: {value:.4f}" for share, value in zip(SHARES, quality, strict=True))
-            progress.note(f"social-ease: friends' share {best:g} (Recall@20 + NDCG@20 of hidden items by share: {judged})")
-            self._solve(train, self.regularisation)  # of the whole again
-        return best
+        if not len(users):
+            return SHARES[1]
+        self._solve(kept, self.regularisation)
+        self._join(links, seed)
+        quality = []
+        for self.social_share in SHARES:
+            quality.append(float(list_quality(self._score(users), kept[users], hidden[users]).mean()))
+        self._solve(train, self.regularisation)  # of the whole again
+        return best_of(SHARES, quality, "social-ease: friends' share", progress)
 
     def _join(self, links: sp.csr_matrix, seed: int) -> None:
         """Count the votes, and measure both spreads."""

@@ -9,8 +9,8 @@ import scipy.sparse as sp
 import torch
 from pydantic import Field
 
-from graphrec.models.filter_response import hide, list_quality
 from graphrec.models.graph_filter import GraphFilter, GraphFilterSettings
+from graphrec.models.held_out import best_of, held_out, list_quality
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.nn.relations import Relations
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)  # of the friends' mass, tried when none is given; 0 is the graph filter itself
-_HELD_OUT = 0.2
-_USERS = 2000
 
 
 class SocialGraphFilterSettings(GraphFilterSettings):
@@ -59,9 +57,7 @@ class SocialGraphFilter(GraphFilter):
 
     def _choose(self, links: sp.csr_matrix, seed: int, progress: Reporter) -> float:
         """The share whose filter finds most of a fifth of the training items, hidden at random."""
-        rng = np.random.default_rng(seed)
-        kept, hidden = hide(self._train, _HELD_OUT, rng)
-        users = np.sort(rng.permutation(np.flatnonzero(np.diff(hidden.indptr)))[:_USERS])
+        kept, hidden, users = held_out(self._train, seed)
         if not len(users):
             return SHARES[1]
         probe = GraphFilter(self.settings.model_dump(exclude={"social", "social_share"}))
@@ -73,10 +69,7 @@ class SocialGraphFilter(GraphFilter):
         for share in SHARES:
             scores = probe._filtered(with_friends(kept, links, share)[users])
             quality.append(float(list_quality(scores, kept[users], hidden[users]).mean()))
-        best = SHARES[int(np.argmax(quality))]
-        judged = ", ".join(f"{share:g}: {value:.4f}" for share, value in zip(SHARES, quality, strict=True))
-        progress.note(f"social graph filter: friends' share {best:g} (Recall@20 + NDCG@20 of hidden items by share: {judged})")
-        return best
+        return best_of(SHARES, quality, "social graph filter: friends' share", progress)
 
     def _state(self) -> dict[str, torch.Tensor | np.ndarray]:
         share = np.array([self.social_share])
