@@ -8,11 +8,11 @@ plain loop, whose calls overlap with the device's work.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from gpu_checks import GAT, GATV2, Attention, integers, random
+from gpu_checks import GAT, GATV2, Attention, attention_reference, integers, random
 from torch import Tensor
 from torch.nn import functional
 
@@ -74,7 +74,13 @@ class Clock:
         return warm, elapsed(capture(flushed, 5).replay) / 5 - self.flush
 
     def row(
-        self, name: str, run: Callable[[], Any], moved: float, peers: dict[str, Callable[[], Any]], count: int = 20, **more: Any
+        self,
+        name: str,
+        run: Callable[[], Any],
+        moved: float,
+        peers: dict[str, Callable[[], Any]],
+        count: int = 20,
+        **more: Any,
     ) -> Row:
         """One row of the table; `moved` counts every gathered row, whether or not a cache has it."""
         warm, cold = self.times(run, count)
@@ -137,8 +143,26 @@ def attention(clock: Clock, graph: Relation) -> Iterator[Row]:
             parts = Attention(graph, kind, 4, 16, dtype)
             width, edges = parts.x.element_size() * 64, graph.num_edges
             more = {"dtype": str(dtype)[6:], "d": 64}
-            yield clock.row(f"{name} forward", parts.forward, edges * (4 + width), {}, **more)
-            yield clock.row(f"{name} backward", parts.backward, edges * (24 + 2 * width), {}, **more)
+            forward, backward = torch_attention(parts)
+            yield clock.row(f"{name} forward", parts.forward, edges * (4 + width), {"torch_us": forward}, **more)
+            yield clock.row(
+                f"{name} backward", parts.backward, edges * (24 + 2 * width), {"torch_us": backward}, **more
+            )
+
+
+def torch_attention(parts: Attention) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """The same layer and its gradients with torch's operators, one per step of the formula."""
+    values = [
+        None if v is None else v.clone().requires_grad_() for v in (parts.dst, parts.score, parts.x, parts.vector)
+    ]
+    given = [v for v in values if v is not None]
+
+    def forward() -> Tensor:
+        return attention_reference(parts.graph, parts.kind, *values)
+
+    y = forward()
+    gradient = parts.gradient.to(y.dtype)
+    return forward, lambda: torch.autograd.grad(y, given, gradient, retain_graph=True)
 
 
 def ranking(clock: Clock, graph: Relation) -> Iterator[Row]:
@@ -170,7 +194,10 @@ def training_parts(clock: Clock, graph: Relation) -> Iterator[Row]:
     yield clock.row("sample_negatives", lambda: negatives_forward(*arguments), 32 * edges, {}, dtype="int64")
     tables = [random(graph, size, DIM) for size in (graph.num_dst, graph.num_src)]
     index = [integers(graph, size, BATCH) for size in (graph.num_dst, graph.num_src, graph.num_src)]
-    step = BprStep(*tables, *index)
+    groups = [
+        grouped(part[None], size) for part, size in ((index[0], graph.num_dst), (torch.cat(index[1:]), graph.num_src))
+    ]
+    step = BprStep(*tables, index, [part[0] for pair in groups for part in pair])
 
     def theirs() -> Tensor:
         user = tables[0][index[0]]
@@ -189,84 +216,112 @@ def training_parts(clock: Clock, graph: Relation) -> Iterator[Row]:
 
 
 class BprStep:
-    """bpr and its gradients into tables that stay in place; nothing waits for the device, so that it can be captured."""
+    """bpr and its gradients into tables that stay in place; nothing waits for the device, so that it can be captured.
 
-    def __init__(self, user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tensor, negatives: Tensor) -> None:
-        self.user_x, self.item_x = user_x, item_x
+    `batch`: users, positives, negatives. `groups`: as `grouped` gives them, for the users and for positives and negatives.
+    """
+
+    def __init__(self, user_x: Tensor, item_x: Tensor, batch: Sequence[Tensor], groups: Sequence[Tensor]) -> None:
+        self.user_x, self.item_x, self.groups = user_x, item_x, groups
+        users, positives, negatives = batch
         self.index = users, positives, negatives[:, None]
         self.losses = torch.empty(len(users), device=user_x.device)
         self.slopes = torch.empty(len(users), 1, device=user_x.device)
         self.gradients = torch.zeros_like(user_x), torch.zeros_like(item_x)
         self.one = torch.ones(1, device=user_x.device)
         self.code = _kernels.DTYPES[user_x.dtype], len(users), 1, user_x.shape[1]
-        self.regroup()
-
-    def regroup(self) -> None:
-        users, positives, negatives = self.index
-        self.groups = _group(users, len(self.user_x)) + _group(torch.cat([positives, negatives[:, 0]]), len(self.item_x))
 
     def forward(self) -> None:
         dtype, *shape = self.code
-        _kernels.call("bpr", self.user_x, dtype, *shape, self.user_x, self.item_x, *self.index, self.losses, self.slopes)
+        _kernels.call(
+            "bpr", self.user_x, dtype, *shape, self.user_x, self.item_x, *self.index, self.losses, self.slopes
+        )
 
     def backward(self) -> None:
         dtype, *shape = self.code
         tables = self.user_x, self.item_x
         _kernels.call(
-            *("bpr_backward", self.user_x, dtype, *map(len, tables), *shape, *tables, *self.index, self.slopes, self.one),
+            *(
+                "bpr_backward",
+                self.user_x,
+                dtype,
+                *map(len, tables),
+                *shape,
+                *tables,
+                *self.index,
+                self.slopes,
+                self.one,
+            ),
             *(1.0 / len(self.losses), *self.groups, *self.gradients),
         )
 
 
-def _group(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """As graphrec.ops.losses.group, without waiting for the device."""
-    counts = torch.zeros(size + 1, dtype=torch.int64, device=index.device)
-    counts.index_add_(0, index + 1, torch.ones_like(index))
-    return counts.cumsum(0), torch.argsort(index, stable=True)
+def grouped(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """As graphrec.ops.losses.group for each row of `index` (steps, entries): indptr (steps, size + 1) and order."""
+    counts = index.new_zeros(len(index), size + 1)
+    counts.scatter_add_(1, index + 1, torch.ones_like(index))
+    return counts.cumsum(1), torch.argsort(index, dim=1, stable=True)
 
 
 class Epoch:
-    """LightGCN with BPR: three layers forward and three back in one captured graph per step, then Adam."""
+    """LightGCN with BPR: three layers forward and three back in one captured graph per step, then Adam.
+
+    As in training, the last layer forward is computed at the rows of the batch alone, and the first one back reads these alone.
+    """
 
     def __init__(self, graph: Relation, square: Relation, dtype: torch.dtype) -> None:
         self.graph, self.square, self.dtype = graph, square, dtype
         self.scale = square.scale_dst(-0.5)
         self.x = random(square, square.num_dst, DIM) * 0.1
         self.moments = torch.zeros_like(self.x), torch.zeros_like(self.x)
-        self.batch = torch.zeros(3, BATCH, dtype=torch.int64, device=self.x.device)
-        self.output = torch.empty_like(self.x, dtype=dtype)
-        tables = self.output[: graph.num_dst], self.output[graph.num_dst :]
-        self.loss = BprStep(*tables, *self.batch)
-        self.gradient = torch.empty_like(self.output)
-        self.loss.gradients = self.gradient[: graph.num_dst], self.gradient[graph.num_dst :]
-        self.table_gradient = torch.empty_like(self.x)
         self.steps, self.step = graph.num_edges // BATCH, 0
+        sizes = [BATCH] * 3 + [graph.num_dst + 1, BATCH, graph.num_src + 1, 2 * BATCH]
+        self.data = torch.zeros(sum(sizes), dtype=torch.int64, device=self.x.device)  # of a step
+        *self.batch, self.user_indptr, self.user_order, self.item_indptr, self.item_order = self.data.split(sizes)
+        self.positions = torch.empty(len(self.x), dtype=torch.int32, device=self.x.device)
+        self.output, self.gradient = (torch.empty_like(self.x, dtype=dtype) for _ in range(2))
+        groups = self.user_indptr, self.user_order, self.item_indptr, self.item_order
+        self.loss = BprStep(self.output[: graph.num_dst], self.output[graph.num_dst :], self.batch, groups)
+        self.loss.gradients = self.gradient[: graph.num_dst], self.gradient[graph.num_dst :]
+        self.data.copy_(self.draw()[0])
         self.captured = capture(self._passes)
 
-    def _propagate(self, x: Tensor) -> Tensor:
-        """(x + A x + A² x + A³ x) / 4 as three products that add x."""
-        y = x
-        for layer in range(LAYERS):
-            factor = 1.0 / (LAYERS + 1) if layer == LAYERS - 1 else 1.0
-            y = ops.spmm_forward(self.square, y, self.scale, self.scale, factor, x, factor, None)
+    def _layer(self, y: Tensor, x: Tensor, factor: float = 1.0) -> Tensor:
+        return ops.spmm_forward(self.square, y, self.scale, self.scale, factor, x, factor, None)
+
+    def _layer_of_batch(self, x: Tensor) -> Tensor:
+        """x + A x where only the rows of the batch are not zero."""
+        square, y, options = self.square, torch.empty_like(x), (_kernels.DTYPES[x.dtype], 0, *x.shape)
+        edges = square.indptr, square.indices, None, self.positions, None, None
+        _kernels.call("spmm", x, *options, *edges, x, self.scale, self.scale, 1.0, x, 1.0, y, None)
         return y
 
     def _passes(self) -> None:
-        self.output.copy_(self._propagate(self.x.to(self.dtype)))
-        self.loss.regroup()
+        """(x + A x + A² x + A³ x) / 4 as three products that add x, the loss, and the same for its gradient: A is symmetric."""
+        users, positives, negatives = self.batch
+        nodes = torch.cat([users, positives + self.graph.num_dst, negatives + self.graph.num_dst])
+        x, factor = self.x.to(self.dtype), 1.0 / (LAYERS + 1)
+        y = self._layer(self._layer(x, x), x)
+        self.output[nodes] = ops.spmm_forward(self.square, y, self.scale, self.scale, factor, x[nodes], factor, nodes)
         self.loss.forward()
         self.loss.backward()
-        self.table_gradient.copy_(self._propagate(self.gradient))  # A is symmetric
+        self.positions.fill_(-1).scatter_(0, nodes, nodes.int())
+        y = self._layer(self._layer_of_batch(self.gradient), self.gradient)
+        self.table_gradient = self._layer(y, self.gradient, factor).float()
 
-    def run(self) -> None:
-        """One epoch over a random order of the edges, with negatives drawn at its start."""
-        graph = self.graph
+    def draw(self) -> Tensor:
+        """The batches of an epoch and their groups (steps, ...): a random order of the edges, and a negative for each."""
+        graph, shape = self.graph, (self.steps, BATCH)
         order = torch.randperm(graph.num_edges, device=self.x.device)[: self.steps * BATCH]
         users, positives = graph.rows[order], graph.indices[order].long()
         sampling = users, graph.indptr, graph.indices, graph.num_src, None, None, None, 1, self.step * BATCH, 1000
-        draws = torch.stack([users, positives, negatives_forward(*sampling)[0]])
-        for place in range(self.steps):
-            self.batch.copy_(draws[:, place * BATCH : (place + 1) * BATCH])
+        drawn = [part.view(shape) for part in (users, positives, negatives_forward(*sampling)[0])]
+        groups = grouped(drawn[0], graph.num_dst) + grouped(torch.cat(drawn[1:], 1), graph.num_src)
+        return torch.cat([*drawn, *groups], 1)
+
+    def run(self) -> None:
+        for data in self.draw():
+            self.data.copy_(data)
             self.captured.replay()
             self.step += 1
             adam_step(self.x, self.table_gradient, *self.moments, step=self.step)
@@ -275,7 +330,7 @@ class Epoch:
         """The same step written with torch's operators."""
         matrix, parameter = normalised(self.square, torch.float32), torch.nn.Parameter(self.x.clone())
         optimiser = torch.optim.Adam([parameter], fused=True)
-        users, positives, negatives = self.batch.clone()
+        users, positives, negatives = (part.clone() for part in self.batch)
 
         def step() -> None:
             y = total = parameter
@@ -297,7 +352,13 @@ def epochs(graph: Relation, square: Relation) -> Iterator[Row]:
         epoch.run()
         first = float(epoch.loss.losses.mean())
         seconds = elapsed(epoch.run, 2) / 1e6
-        row = {"operator": "LightGCN epoch", "dtype": str(dtype)[6:], "d": DIM, "steps": epoch.steps, "seconds": seconds}
+        row = {
+            "operator": "LightGCN epoch",
+            "dtype": str(dtype)[6:],
+            "d": DIM,
+            "steps": epoch.steps,
+            "seconds": seconds,
+        }
         if dtype == torch.float32:
             step = epoch.torch_step()
             theirs = peer_time(lambda step=step: [step() for _ in range(10)], 10)

@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) gat_rows(c
     const Place place = place_of(lanes);
     const Tile tile = tile_of<WIDTH>(op.dim, place);
     const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) { begin = op.indptr[r], end = op.indptr[r + 1]; };
-    each_row(int64_t(blockIdx.x) * kBlockWarps, num_rows, place, bounds, [&](int64_t r, const Share &share) {
+    each_row(int64_t(blockIdx.x) * kBlockRows, num_rows, place, bounds, [&](int64_t r, const Share &share) {
         SoftmaxOf<S, WIDTH> total;
         total.clear();
         attend<T, WIDTH, KIND>(op, r, tile, share, place, total);
@@ -100,7 +100,7 @@ int32_t launch(const Attention<T> &op, int64_t num_rows, void *y, void *lse, voi
     using S = typename Sum<T>::type;
     return for_width<T>(op.dim, op.all_aligned(KIND) && aligned(y), [&](auto width) -> int32_t {
         constexpr int kWidth = decltype(width)::value;
-        const dim3 grid(blocks_for(num_rows, kBlockWarps), unsigned(op.heads), tiles_for(op.dim, kWidth));
+        const dim3 grid(blocks_for(num_rows, kBlockRows), unsigned(op.heads), tiles_for(op.dim, kWidth));
         GRAPHREC_LAUNCH((gat_rows<T, kWidth, KIND>), grid, kBlockThreads, 0, stream, op, num_rows, lanes_for(op.dim, kWidth),
                         static_cast<T *>(y), static_cast<S *>(lse));
         return launched();

@@ -61,10 +61,7 @@ __device__ __forceinline__ Tile tile_of(int64_t dim, const Place &place) {
 template <int WIDTH, typename T>
 __device__ __forceinline__ Pack<T, WIDTH> read_message(const T *x, const Attention<T> &op, int64_t row, const Tile &tile) {
     if (row >= 0 && tile.active) return load_pack<WIDTH>(x + (row * op.heads + tile.head) * op.dim + tile.column);
-    Pack<T, WIDTH> zeros;
-#pragma unroll
-    for (int i = 0; i < WIDTH; ++i) narrow(typename Sum<T>::type(0), zeros.value[i]);
-    return zeros;
+    return zeros<T, WIDTH>();
 }
 
 // Calls add(tile) for the other tiles of the head, when it is wider than one.

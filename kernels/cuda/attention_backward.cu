@@ -117,7 +117,7 @@ struct RowPass {
     }
 };
 
-// Block b takes the rows 8 b .. 8 b + 7, then those `gridDim.x` blocks further on, and so owns one partial sum.
+// Block b takes the kBlockRows rows from b * kBlockRows on, then those `gridDim.x` blocks further on, and so owns one partial sum.
 template <typename T, int WIDTH, int KIND>
 __global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) gat_backward_rows(const Attention<T> op, const Gradients<T> to,
                                                                    int64_t num_rows, int lanes) {
@@ -125,9 +125,9 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) gat_backwa
     RowPass<T, WIDTH, KIND> pass{op, to, tile_of<WIDTH>(op.dim, place), place, {}, {}};
     pass.attention.clear();
     const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) { begin = op.indptr[r], end = op.indptr[r + 1]; };
-    const int64_t step = int64_t(gridDim.x) * kBlockWarps;
-    for (int64_t first = int64_t(blockIdx.x) * kBlockWarps; first < num_rows; first += step)
-        each_row(first, num_rows, place, bounds, [&](int64_t r, const Share &share) {
+    const int64_t step = int64_t(gridDim.x) * kBlockRows;
+    for (int64_t first = int64_t(blockIdx.x) * kBlockRows; first < num_rows; first += step)
+        each_row<true>(first, num_rows, place, bounds, [&](int64_t r, const Share &share) {
             pass.target.clear();
             pass.edges(r, share);
             pass.finish(r, share);
@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) gat_backwa
     const Place place = place_of(lanes);
     const Tile tile = tile_of<WIDTH>(op.dim, place);
     const auto bounds = [&](int64_t c, int64_t &begin, int64_t &end) { begin = op.indptr[c], end = op.indptr[c + 1]; };
-    each_row(int64_t(blockIdx.x) * kBlockWarps, num_columns, place, bounds, [&](int64_t c, const Share &share) {
+    each_row(int64_t(blockIdx.x) * kBlockRows, num_columns, place, bounds, [&](int64_t c, const Share &share) {
         SumOf<S, WIDTH + 1> total;
         total.clear();
         send_back<T, WIDTH, KIND>(op, to, edge_ids, c, tile, share, place, total);
@@ -206,9 +206,9 @@ int32_t launch(const Attention<T> &rows, const Attention<T> &columns, const Grad
         const int lanes = lanes_for(rows.dim, kWidth);
         const unsigned heads = unsigned(rows.heads), tiles = tiles_for(rows.dim, kWidth);
         const bool scores_only = KIND == GRAPHREC_GAT;  // then a row has nothing for each column
-        const dim3 row_grid(scores_only ? blocks_for(num_rows, kBlockWarps) : unsigned(num_partials), heads,
+        const dim3 row_grid(scores_only ? blocks_for(num_rows, kBlockRows) : unsigned(num_partials), heads,
                             scores_only ? 1 : tiles);
-        const dim3 column_grid(blocks_for(num_columns, kBlockWarps), heads, tiles);
+        const dim3 column_grid(blocks_for(num_columns, kBlockRows), heads, tiles);
         if (num_rows > 0 || KIND == GRAPHREC_GATV2)
             GRAPHREC_LAUNCH((gat_backward_rows<T, kWidth, KIND>), row_grid, kBlockThreads, 0, stream, rows, to, num_rows,
                             lanes);

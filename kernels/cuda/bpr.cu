@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) row_gradien
         for (int i = 0; i < WIDTH; ++i) sum.value[i] *= factor;
         store<WIDTH>(out + r * dim + column, sum.value);
     };
-    each_row(int64_t(blockIdx.x) * kBlockWarps, num_rows, place, bounds, body);
+    each_row(int64_t(blockIdx.x) * kBlockRows, num_rows, place, bounds, body);
 }
 
 template <typename T, typename Entries>
@@ -187,7 +187,7 @@ int32_t gradients(const Entries &entries, int64_t num_rows, const int64_t *indpt
     const bool all_aligned = aligned(entries.pairs.user_x) && aligned(entries.pairs.item_x) && aligned(out);
     return for_width<T>(dim, all_aligned, [&](auto width) -> int32_t {
         constexpr int kWidth = decltype(width)::value;
-        const dim3 grid(blocks_for(num_rows, kBlockWarps), tiles_for(dim, kWidth));
+        const dim3 grid(blocks_for(num_rows, kBlockRows), tiles_for(dim, kWidth));
         GRAPHREC_LAUNCH((row_gradients<T, kWidth, Entries>), grid, kBlockThreads, 0, stream, entries, num_rows,
                         lanes_for(dim, kWidth), indptr, static_cast<const S *>(gradient), S(scale), static_cast<T *>(out));
         return launched();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #ifdef GRAPHREC_EMULATION
 #include "emulation.h"
@@ -68,9 +69,23 @@ __device__ __forceinline__ Pack<T, WIDTH> load_pack(const T *from) {
 }
 
 template <typename T, int WIDTH>
+__device__ __forceinline__ Pack<T, WIDTH> zeros() {
+    Pack<T, WIDTH> pack;
+    memset(&pack, 0, sizeof pack);
+    return pack;
+}
+
+template <typename T, int WIDTH>
 __device__ __forceinline__ void widen(const Pack<T, WIDTH> &pack, typename Sum<T>::type (&to)[WIDTH]) {
+    if constexpr (sizeof(T) == 2 && WIDTH % 2 == 0) {  // a bfloat16 is the upper half of a float
+        unsigned words[WIDTH / 2];
+        memcpy(words, &pack, sizeof words);
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) to[i] = widen(pack.value[i]);
+        for (int i = 0; i < WIDTH; ++i) to[i] = __uint_as_float(i % 2 ? words[i / 2] & 0xFFFF0000u : words[i / 2] << 16);
+    } else {
+#pragma unroll
+        for (int i = 0; i < WIDTH; ++i) to[i] = widen(pack.value[i]);
+    }
 }
 
 template <int WIDTH, typename T>

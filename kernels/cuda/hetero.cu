@@ -57,31 +57,21 @@ __device__ __forceinline__ bool all_aligned(const int64_t *parts, const Target &
 
 // total += alpha * left[row] * the sum over the group's share of the part's edges.
 template <typename T, int WIDTH>
-__device__ __forceinline__ void add_part(const Part<T> &part, int64_t row, const Share &share, int64_t dim, int64_t column,
-                                         typename Sum<T>::type alpha, SumOf<typename Sum<T>::type, WIDTH> &total) {
+__device__ __forceinline__ void add_part(const Part<T> &part, int64_t row, const Share &share, const Place &place,
+                                         int64_t dim, int64_t column, typename Sum<T>::type alpha, SumOf<typename Sum<T>::type, WIDTH> &total) {
     using S = typename Sum<T>::type;
     SumOf<S, WIDTH> sum;
     sum.clear();
-    const int64_t end = part.indptr[row + 1];
-    for (int64_t base = part.indptr[row] + share.unit; base < end; base += kUnroll * share.units) {
-        int32_t source[kUnroll];
-        Pack<T, WIDTH> x[kUnroll];
+    const int64_t begin = part.indptr[row];
+    const auto message_of = [&](int place_of_edge) -> Message<S> {
+        const int32_t source = part.indices[begin + place_of_edge];
+        return {source, part.right ? part.right[source] : S(1)};
+    };
+    each_message<kUnroll, WIDTH>(part.x, dim, column, int(part.indptr[row + 1] - begin), share, place, message_of,
+                                 [&](const Message<S> &message, int, const S(&x)[WIDTH]) {
 #pragma unroll
-        for (int u = 0; u < kUnroll; ++u)
-            source[u] = base + u * share.units < end ? part.indices[base + u * share.units] : -1;
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u)
-            if (source[u] >= 0) x[u] = load_pack<WIDTH>(part.x + source[u] * dim + column);
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u) {
-            if (source[u] < 0) continue;
-            const S weight = part.right ? part.right[source[u]] : S(1);
-            S wide[WIDTH];
-            widen(x[u], wide);
-#pragma unroll
-            for (int i = 0; i < WIDTH; ++i) sum.value[i] += weight * wide[i];
-        }
-    }
+                                     for (int i = 0; i < WIDTH; ++i) sum.value[i] += message.weight * x[i];
+                                 });
     const S scale = part.left ? alpha * part.left[row] : alpha;
 #pragma unroll
     for (int i = 0; i < WIDTH; ++i) total.value[i] += scale * sum.value[i];
@@ -94,8 +84,8 @@ __device__ __forceinline__ void row_of(const int64_t *parts, const Target &targe
         const int64_t column = tile + place.part * WIDTH;
         SumOf<typename Sum<T>::type, WIDTH> total;
         total.clear();
-        for (int64_t part = target.first; part < target.stop && column < dim; ++part)
-            add_part(read_part<T>(parts, part), target.row, share, dim, column, alpha, total);
+        for (int64_t part = target.first; part < target.stop; ++part)
+            add_part(read_part<T>(parts, part), target.row, share, place, dim, column, alpha, total);
         combine(total, place, share.whole_block);
         if (column >= dim || !share.writes(place)) continue;
         const Part<T> first = read_part<T>(parts, target.first);
@@ -116,7 +106,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) hetero_row
         }
         begin = 0;
     };
-    each_row(int64_t(blockIdx.x) * kBlockWarps, total_rows, place, bounds, [&](int64_t r, const Share &share) {
+    each_row(int64_t(blockIdx.x) * kBlockRows, total_rows, place, bounds, [&](int64_t r, const Share &share) {
         const Target target = find_target(parts, num_parts, r);
         if (all_aligned<T>(parts, target, dim))
             row_of<T, kVector<T>>(parts, target, dim, alpha, share, place);
@@ -134,8 +124,8 @@ GRAPHREC_CUDA(hetero_spmm)(int64_t dtype, int64_t num_parts, int64_t total_rows,
         using T = decltype(type);
         if (num_parts == 0 || total_rows == 0) return GRAPHREC_OK;
         // A row that turns out to be unaligned runs on the same lanes, one column each.
-        const int lanes = lanes_for(dim, dim % kVector<T> == 0 ? kVector<T> : 1);
-        GRAPHREC_LAUNCH(hetero_rows<T>, blocks_for(total_rows, kBlockWarps), kBlockThreads, 0, stream, parts, num_parts,
+        const int lanes = lanes_for(dim, dim % kVector<T> == 0 ? kVector<T> : 1, kLeastLanes);
+        GRAPHREC_LAUNCH(hetero_rows<T>, blocks_for(total_rows, kBlockRows), kBlockThreads, 0, stream, parts, num_parts,
                         total_rows, dim, typename Sum<T>::type(alpha), lanes);
         return launched();
     });

@@ -1,9 +1,9 @@
 // How the kernels over CSR rows share their work.
 //
-// A block of eight warps takes eight rows. A row of up to kLongRow edges is one warp's, a longer one is done by the whole
-// block afterwards. Within a warp `lanes` neighbouring lanes (a power of two) hold the columns of one edge, WIDTH each, so
+// A block of eight warps takes sixteen rows. A row of more than kLongRow edges is done by the whole block, before the others;
+// each of these is one warp's, whichever is free next. Within a warp `lanes` neighbouring lanes (a power of two) hold the columns of one edge, WIDTH each, so
 // that 32 / lanes edges are under way at once: for 64 float32 columns 16 lanes of four, two edges. Partial results merge in
-// a fixed order that depends on the row's number of edges only.
+// a fixed order that depends on the row's number of edges only, not on which warp took it.
 #pragma once
 
 #include "device.h"
@@ -11,6 +11,7 @@
 namespace {
 
 constexpr int kBlockWarps = 8;
+constexpr int kBlockRows = 2 * kBlockWarps;
 constexpr int kBlockThreads = kBlockWarps * kWarp;
 constexpr int64_t kLongRow = 256;
 // That fit one multiprocessor at least, so up to 128 registers per thread; with 3 or 4 the wide kernels spill.
@@ -38,22 +39,83 @@ struct Share {
     }
 };
 
-// Calls body(r, share) for the rows first .. first + 7 below num_rows, by one warp or, for long rows, by all. `bounds(r)`
-// gives the CSR row. One call in a loop keeps the body from being compiled twice.
-template <typename Bounds, typename Body>
+// Calls body(r, share) for the rows first .. first + kBlockRows - 1 below num_rows. `bounds(r, begin, end)` gives the CSR row.
+// FIXED gives a warp the same rows each time, for a body that adds up over its rows. One call in a loop keeps the body from
+// being compiled twice.
+template <bool FIXED = false, typename Bounds, typename Body>
 __device__ __forceinline__ void each_row(int64_t first, int64_t num_rows, const Place &place, Bounds bounds, Body body) {
-    for (int turn = 0; turn <= kBlockWarps; ++turn) {
-        const bool whole_block = turn > 0;
-        const int64_t r = first + (whole_block ? turn - 1 : place.warp);
-        int64_t begin = 0, end = 0;
-        if (r < num_rows) bounds(r, begin, end);
-        const bool is_long = end - begin > kLongRow;
-        if (r < num_rows && is_long == whole_block) {
-            const Share share{begin, end, whole_block ? place.warp * place.groups + place.group : place.group,
-                              whole_block ? kBlockWarps * place.groups : place.groups, whole_block};
-            body(r, share);
+    static_assert(kBlockRows <= kWarp, "a lane for each row");
+    [[maybe_unused]] __shared__ int next;
+    if constexpr (!FIXED) {
+        if (threadIdx.x == 0) next = 0;
+        __syncthreads();
+    }
+    const int lane = threadIdx.x & (kWarp - 1);
+    const int num_here = num_rows - first < kBlockRows ? int(num_rows - first) : kBlockRows;
+    int64_t begin = 0, end = 0;
+    if (lane < num_here) bounds(first + lane, begin, end);
+    const unsigned is_long = __ballot_sync(kAllLanes, end - begin > kLongRow);
+    int turn = 0;
+    for (unsigned left = is_long;;) {
+        const bool whole_block = left != 0;
+        int row;
+        if (whole_block) {
+            row = __ffs(int(left)) - 1;
+            left &= left - 1;
+        } else {
+            if constexpr (FIXED) row = place.warp + kBlockWarps * turn++;
+            else row = __shfl_sync(kAllLanes, lane == 0 ? atomicAdd(&next, 1) : 0, 0);
+            if (row >= num_here) return;
+            if (is_long >> row & 1) continue;
         }
-        if (turn == 0 && !__syncthreads_or(is_long)) return;
+        const Share share{__shfl_sync(kAllLanes, begin, row), __shfl_sync(kAllLanes, end, row),
+                          whole_block ? place.warp * place.groups + place.group : place.group,
+                          whole_block ? kBlockWarps * place.groups : place.groups, whole_block};
+        body(first + row, share);
+    }
+}
+
+// What an edge brings: a row of x, or none where `source` is -1, and its weight.
+template <typename S>
+struct Message {
+    int source;
+    S weight;
+};
+
+constexpr int kLeastLanes = 4;
+
+// Calls take(message, place, x) for the messages of a row's edges from a group's lanes, where `place` counts from the row's
+// first edge and x are the lane's columns. `message_of(place)` gives a message; a warp asks for 32 at once, one per lane, and
+// UNROLL rows of x are on their way together. Where there is no message take gets a weight and an x of zero. `place.lanes` is
+// kLeastLanes at least.
+template <int UNROLL, int WIDTH, typename T, typename MessageOf, typename Take>
+__device__ __forceinline__ void each_message(const T *x, int64_t dim, int64_t column, int length, const Share &share,
+                                             const Place &place, MessageOf message_of, Take take) {
+    using S = typename Sum<T>::type;
+    static_assert(UNROLL * kWarp / kLeastLanes <= kWarp, "no turn of the inner loop passes the end of the warp's messages");
+    const bool active = column < dim;
+    const int lane = threadIdx.x & (kWarp - 1), step = share.whole_block ? kBlockThreads : kWarp;
+    for (int base = share.whole_block ? place.warp * kWarp : 0; base < length; base += step) {
+        const Message<S> mine = base + lane < length ? message_of(base + lane) : Message<S>{-1, S(0)};
+        const int count = min(length - base, kWarp);
+        for (int first = place.group; first - place.group < count; first += UNROLL * place.groups) {
+            int source[UNROLL];
+            Pack<T, WIDTH> pack[UNROLL];
+#pragma unroll
+            for (int u = 0; u < UNROLL; ++u) {
+                source[u] = __shfl_sync(kAllLanes, mine.source, first + u * place.groups);
+                if (!active) source[u] = -1;
+                pack[u] = source[u] < 0 ? zeros<T, WIDTH>() : load_pack<WIDTH>(x + source[u] * dim + column);
+            }
+#pragma unroll
+            for (int u = 0; u < UNROLL; ++u) {
+                const int slot = first + u * place.groups;
+                const Message<S> message{source[u], __shfl_sync(kAllLanes, mine.weight, slot)};
+                S wide[WIDTH];
+                widen(pack[u], wide);
+                take(message, base + slot, wide);
+            }
+        }
     }
 }
 
@@ -109,9 +171,9 @@ struct SumOf {
     }
 };
 
-// The lanes for one edge: the power of two that covers `dim` columns of WIDTH per lane, a warp at most.
-inline int lanes_for(int64_t dim, int width) {
-    int lanes = 1;
+// The lanes for one edge: the power of two that covers `dim` columns of WIDTH per lane, `least` at least and a warp at most.
+inline int lanes_for(int64_t dim, int width, int least = 1) {
+    int lanes = least;
     while (lanes < kWarp && int64_t(lanes) * width < dim) lanes *= 2;
     return lanes;
 }

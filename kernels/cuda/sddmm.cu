@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) sddmm_rows
     const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) {
         begin = op.indptr[op.row(r)], end = op.indptr[op.row(r) + 1];
     };
-    each_row(int64_t(blockIdx.x) * kBlockWarps, num_rows, place, bounds,
+    each_row(int64_t(blockIdx.x) * kBlockRows, num_rows, place, bounds,
              [&](int64_t r, const Share &share) { row_edges<T, WIDTH, WINNERS>(op, r, share, place); });
 }
 
@@ -110,7 +110,7 @@ GRAPHREC_CUDA(sddmm)(int64_t dtype, int64_t num_rows, int64_t dim, const int64_t
                              static_cast<S *>(out), dim};
         return for_width<T>(dim, aligned(a) && aligned(b), [&](auto width) -> int32_t {
             constexpr int kWidth = decltype(width)::value;
-            const unsigned grid = blocks_for(num_rows, kBlockWarps);
+            const unsigned grid = blocks_for(num_rows, kBlockRows);
             const int lanes = lanes_for(dim, kWidth);
             if (argmax)
                 GRAPHREC_LAUNCH((sddmm_rows<T, kWidth, true>), grid, kBlockThreads, 0, stream, op, num_rows, lanes);

@@ -5,9 +5,10 @@
 namespace {
 
 constexpr int kUnroll = 4;  // gathers in flight per group of lanes
-// Float32 fits 64 registers, so that four blocks share a multiprocessor; more of them hide more of the gathers' latency.
-template <typename T>
-constexpr int kResidentBlocks = sizeof(T) == 4 ? 4 : kBlocksPerProcessor;
+enum Kind { kSum, kMax, kWinners };
+// With 64 registers four blocks share a multiprocessor and hide more of the gathers' latency; some kernels would spill.
+template <typename T, Kind KIND>
+constexpr int kResidentBlocks = sizeof(T) == 8 ? kBlocksPerProcessor : sizeof(T) == 4 || KIND == kSum ? 4 : 3;
 
 template <typename T>
 struct Operands {
@@ -42,82 +43,64 @@ struct MaxOf {
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) value[i] = S(0), place[i] = -1;
     }
-    __device__ __forceinline__ void take(int i, S other, int other_place) {
+    __device__ __forceinline__ void update(int i, S other, int other_place) {
         const bool better = place[i] < 0 || other > value[i] || (other == value[i] && other_place < place[i]);
         if (other_place >= 0 && better) value[i] = other, place[i] = other_place;
     }
     __device__ __forceinline__ void merge(const MaxOf &other) {
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) take(i, other.value[i], other.place[i]);
+        for (int i = 0; i < WIDTH; ++i) update(i, other.value[i], other.place[i]);
     }
 };
 
-// One edge on its way: the row of x that it reads, or -1 for none.
-template <typename S>
-struct Message {
-    int64_t source, edge;
-    S weight;
-};
-
-enum Kind { kSum, kMax, kWinners };
 
 template <typename T, int WIDTH, Kind KIND>
 struct Total : SumOf<typename Sum<T>::type, WIDTH> {
     using S = typename Sum<T>::type;
-    __device__ __forceinline__ void add(const Operands<T> &op, const Message<S> &message, const S (&x)[WIDTH], int64_t column,
-                                        int64_t) {
-        const int64_t start = message.source * op.dim + column;
-        const int64_t id = KIND == kWinners ? op.id(message.edge) : 0;
+    __device__ __forceinline__ void take(const Operands<T> &op, int64_t begin, const Message<S> &message, int place,
+                                         const S (&x)[WIDTH], int64_t column) {
+        if constexpr (KIND == kSum) {
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i)
-            if (KIND == kSum || op.winners[start + i] == id) this->value[i] += message.weight * x[i];
+            for (int i = 0; i < WIDTH; ++i) this->value[i] += message.weight * x[i];
+        } else {
+            if (message.source < 0) return;
+            const int64_t start = message.source * op.dim + column, id = op.id(begin + place);
+#pragma unroll
+            for (int i = 0; i < WIDTH; ++i)
+                if (op.winners[start + i] == id) this->value[i] += message.weight * x[i];
+        }
     }
 };
 template <typename T, int WIDTH>
 struct Total<T, WIDTH, kMax> : MaxOf<typename Sum<T>::type, WIDTH> {
     using S = typename Sum<T>::type;
-    __device__ __forceinline__ void add(const Operands<T> &, const Message<S> &message, const S (&x)[WIDTH], int64_t,
-                                        int64_t begin) {
+    __device__ __forceinline__ void take(const Operands<T> &, int64_t, const Message<S> &message, int place,
+                                         const S (&x)[WIDTH], int64_t) {
+        if (message.source < 0) return;
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) this->take(i, message.weight * x[i], int(message.edge - begin));
+        for (int i = 0; i < WIDTH; ++i) this->update(i, message.weight * x[i], place);
     }
 };
 
-template <typename T>
-__device__ __forceinline__ Message<typename Sum<T>::type> message_of(const Operands<T> &op, int64_t edge, int64_t end) {
-    using S = typename Sum<T>::type;
-    if (edge >= end) return {-1, edge, S(0)};
-    const int32_t column = op.indices[edge];
-    S weight = op.right ? op.right[column] : S(1);
-    if (op.edge_weight) weight *= op.edge_weight[op.id(edge)];
-    return {op.positions ? op.positions[column] : column, edge, weight};
-}
-
 template <typename T, int WIDTH, Kind KIND>
-__device__ __forceinline__ void gather(const Operands<T> &op, const Share &share, int64_t column,
+__device__ __forceinline__ void gather(const Operands<T> &op, const Share &share, const Place &place, int64_t column,
                                        Total<T, WIDTH, KIND> &total) {
     using S = typename Sum<T>::type;
+    int length = int(share.end - share.begin);
 #ifdef GRAPHREC_PLANT_OFF_BY_ONE  // for a test of the tests
-    const int64_t end = share.end - 1;
-#else
-    const int64_t end = share.end;
+    --length;
 #endif
-    for (int64_t base = share.begin + share.unit; base < end; base += kUnroll * share.units) {
-        Message<S> message[kUnroll];
-        Pack<T, WIDTH> x[kUnroll];
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u) message[u] = message_of(op, base + u * share.units, end);
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u)
-            if (message[u].source >= 0) x[u] = load_pack<WIDTH>(op.x + message[u].source * op.dim + column);
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u) {
-            if (message[u].source < 0) continue;
-            S wide[WIDTH];
-            widen(x[u], wide);
-            total.add(op, message[u], wide, column, share.begin);
-        }
-    }
+    const auto message_of = [&](int place_of_edge) -> Message<S> {
+        const int64_t edge = share.begin + place_of_edge;
+        const int32_t source = op.indices[edge];
+        S weight = op.right ? op.right[source] : S(1);
+        if (op.edge_weight) weight *= op.edge_weight[op.id(edge)];
+        return {op.positions ? op.positions[source] : source, weight};
+    };
+    each_message<kUnroll, WIDTH>(op.x, op.dim, column, length, share, place, message_of,
+                                 [&](const Message<S> &message, int place_of_edge, const S(&x)[WIDTH]) {
+                                     total.take(op, share.begin, message, place_of_edge, x, column);
+                                 });
 }
 
 // y = scale * total + beta * z, and who won.
@@ -142,16 +125,16 @@ __device__ __forceinline__ void finish(const Operands<T> &op, int64_t r, int64_t
 }
 
 template <typename T, int WIDTH, Kind KIND>
-__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) spmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
+__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T, KIND>) spmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
     const Place place = place_of(lanes);
     const int64_t column = (int64_t(blockIdx.y) * lanes + place.part) * WIDTH;
     const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) {
         begin = op.indptr[op.row(r)], end = op.indptr[op.row(r) + 1];
     };
-    each_row(int64_t(blockIdx.x) * kBlockWarps, num_rows, place, bounds, [&](int64_t r, const Share &share) {
+    each_row(int64_t(blockIdx.x) * kBlockRows, num_rows, place, bounds, [&](int64_t r, const Share &share) {
         Total<T, WIDTH, KIND> total;
         total.clear();
-        if (column < op.dim) gather(op, share, column, total);
+        gather(op, share, place, column, total);
         combine(total, place, share.whole_block);
         if (column < op.dim && share.writes(place)) finish(op, r, share.begin, column, total);
     });
@@ -162,9 +145,9 @@ int32_t launch(const Operands<T> &op, int64_t num_rows, void *stream) {
     const bool all_aligned = aligned(op.x) && aligned(op.z) && aligned(op.y);
     return for_width<T>(op.dim, all_aligned, [&](auto width) -> int32_t {
         constexpr int kWidth = decltype(width)::value;
-        const dim3 grid(blocks_for(num_rows, kBlockWarps), tiles_for(op.dim, kWidth));
+        const dim3 grid(blocks_for(num_rows, kBlockRows), tiles_for(op.dim, kWidth));
         GRAPHREC_LAUNCH((spmm_rows<T, kWidth, KIND>), grid, kBlockThreads, 0, stream, op, num_rows,
-                        lanes_for(op.dim, kWidth));
+                        lanes_for(op.dim, kWidth, kLeastLanes));
         return launched();
     });
 }
