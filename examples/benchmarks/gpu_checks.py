@@ -128,7 +128,7 @@ def attention_reference(graph: Relation, kind: int, dst: Tensor, score: Tensor, 
     value = dst[row] + (score if kind == GAT else x)[column]
     value = functional.leaky_relu(value, 0.2)
     value = value if kind == GAT else (value * vector).sum(-1)
-    shares = (value - value.detach().max()).exp()
+    shares = (value - value.detach().max()).exp().to(x.dtype)
     total = torch.zeros(graph.num_dst, value.shape[1], dtype=x.dtype, device=x.device).index_add(0, row, shares)
     weighted = (shares / total[row])[..., None] * x[column]
     return x.new_zeros(graph.num_dst, *x.shape[1:]).index_add(0, row, weighted)
