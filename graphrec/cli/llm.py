@@ -137,7 +137,7 @@ def profiles(
 
 
 def _settings(model: str, endpoint: str | None, cache: str, key_variable: str):
-    from graphrec.features.llm import LLMSettings
+    from graphrec.features.llm_settings import LLMSettings
     from graphrec.settings import parse
 
     return parse(LLMSettings, {"model": model, "endpoint": endpoint, "cache": cache, "key_variable": key_variable}, "llm")

@@ -10,12 +10,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphrec.errors import LanguageModelError
-
-if TYPE_CHECKING:
-    from graphrec.features.llm import Answer, LLMSettings
+from graphrec.features.llm_settings import Answer, LLMSettings
 
 _LONGEST_PAUSE = 60.0  # seconds, whatever the endpoint asks for
 _LONGEST_BODY = 16 << 20  # bytes of one answer
@@ -79,8 +77,6 @@ class Endpoint:
         raise AssertionError("unreachable")
 
     def _request(self, system: str, prompt: str, attempt: int) -> Answer:
-        from graphrec.features.llm import Answer
-
         settings = self._settings
         messages = [{"role": "system", "content": system}] if system else []
         body = {

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from graphrec.errors import LanguageModelError, MissingExtraError
-
-if TYPE_CHECKING:
-    from graphrec.features.llm import Answer, LLMSettings
+from graphrec.features.llm_settings import Answer, LLMSettings
 
 
 class LocalModel:
@@ -59,8 +56,6 @@ class LocalModel:
         Raises:
             LanguageModelError: a prompt is longer than the model can read.
         """
-        from graphrec.features.llm import Answer
-
         torch, settings = self._torch, self._settings
         texts = [self._conversation(system, prompt) for system, prompt in prompts]
         inputs = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not self._has_template)
@@ -71,7 +66,9 @@ class LocalModel:
         draws = {"do_sample": True, "temperature": settings.temperature} if settings.temperature > 0 else {}
         devices = [self._model.device] if self._model.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices):
-            torch.manual_seed(settings.seed)  # within fork_rng: the caller's stream goes on as if nothing had been drawn
+            torch.manual_seed(
+                settings.seed
+            )  # within fork_rng: the caller's stream goes on as if nothing had been drawn
             output = self._model.generate(
                 **inputs,
                 max_new_tokens=settings.max_tokens,

@@ -23,7 +23,7 @@ from graphrec.logs.synthetic_tastes import (
 from graphrec.logs.synthetic_words import FIRST_NAMES, HOUSES, LAST_NAMES, PLACES, REGIONS, TOPICS
 
 if TYPE_CHECKING:
-    from graphrec.logs.synthetic import WorldSettings
+    from graphrec.logs.synthetic_settings import WorldSettings
 
 BLOCK = 1 << 15  # items written at once
 TASTE_DIM = 24  # size of the latent taste vectors behind the media vectors

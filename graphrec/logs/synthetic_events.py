@@ -16,7 +16,7 @@ import numpy as np
 from graphrec.logs.synthetic_tastes import PRIMARY_SHARE, SLOTS, Items, Niches, Users, stream
 
 if TYPE_CHECKING:
-    from graphrec.logs.synthetic import WorldSettings
+    from graphrec.logs.synthetic_settings import WorldSettings
 
 CHUNK_EVENTS = 1 << 19  # events drawn at once: bounds memory to about 100 MB
 _MEAN_VIEWS = 3.0  # views in a session

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from graphrec.logs.synthetic import WorldSettings
+    from graphrec.logs.synthetic_settings import WorldSettings
 
 SLOTS = 6  # niches in a user's mixture
 PRIMARY_SHARE = 0.8  # part of an item's pull that comes through its primary niche

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from graphrec.errors import ConfigError, LanguageModelError
-from graphrec.features.llm import LLM, LLMSettings
+from graphrec.features.llm import LLM
+from graphrec.features.llm_settings import LLMSettings
 from graphrec.settings import parse
 from tests.features.llm_server import fails, raw, says, server, slow, tiny_model  # noqa: F401 - two are fixtures
 
@@ -54,7 +55,9 @@ def test_trouble_that_passes_is_waited_out(server, trouble):  # noqa: F811
 
 def test_trouble_that_stays_is_one_clear_error(server):  # noqa: F811
     server.script = [fails(500)]
-    with pytest.raises(LanguageModelError, match=r"no usable answer after 3 tries, the last because of status 500; see whether"):
+    with pytest.raises(
+        LanguageModelError, match=r"no usable answer after 3 tries, the last because of status 500; see whether"
+    ):
         client(server, retries=2).complete("What?")
     assert len(server.seen) == 3
 

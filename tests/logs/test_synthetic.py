@@ -14,7 +14,8 @@ from polars.testing import assert_frame_equal
 
 from graphrec.errors import ConfigError, DatasetError
 from graphrec.logs import synthetic_events
-from graphrec.logs.synthetic import WorldSettings, make_world
+from graphrec.logs.synthetic import make_world
+from graphrec.logs.synthetic_settings import WorldSettings
 
 DEMO = Path(__file__).parents[2] / "datasets" / "demo"
 TABLES = ("events", "users", "items", "social", "triples", "media.image", "media.audio")

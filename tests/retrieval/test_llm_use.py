@@ -5,7 +5,8 @@ import json
 import pytest
 
 from graphrec.errors import ConfigError, LanguageModelError
-from graphrec.features.llm import LLM, Answer, LLMSettings
+from graphrec.features.llm import LLM
+from graphrec.features.llm_settings import Answer, LLMSettings
 from graphrec.features.profiles import write_profiles
 from graphrec.graph.store import GraphStore
 from graphrec.models import create
