@@ -15,7 +15,7 @@ CODE = SOURCES + sorted((ROOT / "examples").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 ROOT_MODULES = (
-    "errors", "settings", "registry", "progress", "atomic", "checksum", "checkpoints", "toml_text", "_dgl", "__init__",
+    "errors", "settings", "registry", "progress", "atomic", "checksum", "checkpoints", "memory", "toml_text", "_dgl", "__init__",
 )  # fmt: skip
 LAYERS = [
     ROOT_MODULES,

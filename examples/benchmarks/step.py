@@ -29,11 +29,11 @@ from graphrec.errors import ConfigError
 from graphrec.graph.build import build
 from graphrec.graph.store import GraphStore
 from graphrec.logs.read import read_split_folder
+from graphrec.memory import kept_memory
 from graphrec.models.lightgcn import LightGCN
 from graphrec.ops import backend
 from graphrec.progress import SILENT
 from graphrec.training.loop import Loop
-from graphrec.training.memory import kept_memory
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import make_sampler
 

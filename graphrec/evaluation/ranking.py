@@ -12,6 +12,7 @@ import torch
 from graphrec import ops
 from graphrec.errors import ConfigError, RunError
 from graphrec.evaluation.user_items import UserItems
+from graphrec.memory import kept_memory
 from graphrec.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def rank_users(
     factors = _factors(model, users)
     step = block or (_BLOCK_USERS if factors else _block_users(seen.num_items))
     topk = np.empty((len(users), k), dtype=np.int64)
-    with progress.task("Ranking users", total=len(users), unit="users") as task:
+    with kept_memory(), progress.task("Ranking users", total=len(users), unit="users") as task:
         for part in _parts(len(users), step):
             masked = seen.rows(users[part])
             if factors:
@@ -107,7 +108,7 @@ def rank_positions(
         RunError: the model gives NaN as a score.
     """
     ranks, predicted = np.empty(len(truth.indices)), np.empty(len(truth.indices))
-    with progress.task("Locating test items", total=len(users), unit="users") as task:
+    with kept_memory(), progress.task("Locating test items", total=len(users), unit="users") as task:
         for part in _parts(len(users), block or _block_users(seen.num_items)):
             scores = _checked_scores(model, users[part]).cpu().numpy()
             scores = np.maximum(scores, np.finfo(scores.dtype).min)  # -inf is kept for the mask

@@ -20,6 +20,7 @@ import torch
 from graphrec import models, ops
 from graphrec.errors import ConfigError, RunError, UnsupportedError
 from graphrec.graph.ids import IdMap
+from graphrec.memory import kept_memory
 from graphrec.models import saved
 from graphrec.models.listing import ranked_frame
 from graphrec.progress import SILENT, Reporter
@@ -82,7 +83,8 @@ class Recommender(ABC):
             UnsupportedError: the model learns by gradient steps; `graphrec.train` runs its loop.
         """
         self._catalogue = None  # a failed fit leaves no half-new model behind
-        self._fit(store, seed, progress)
+        with kept_memory():
+            self._fit(store, seed, progress)
         self._catalogue = store.catalogue()
         return self
 

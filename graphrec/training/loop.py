@@ -13,11 +13,11 @@ import torch
 
 from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError, nearest
+from graphrec.memory import kept_memory
 from graphrec.models.trained import TrainedRecommender
 from graphrec.ops import RowAdam
 from graphrec.progress import Reporter, Task
 from graphrec.training.journal import Journal
-from graphrec.training.memory import kept_memory
 from graphrec.training.samplers import Sampler
 from graphrec.training.schedules import learning_rate
 from graphrec.training.settings import TrainSettings

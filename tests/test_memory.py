@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from graphrec.training.memory import kept_memory
+from graphrec.memory import kept_memory
 
 SIZE = 64 << 20  # bytes, above what the C library ever keeps by itself
 
@@ -24,3 +24,13 @@ def test_freed_blocks_are_reused_inside_and_given_back_after():
         faults(10)  # alignment makes the first blocks of a size differ
         kept = faults()
     assert kept < 200 < faults()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="the C library is not glibc")
+def test_the_inner_of_two_leaves_memory_kept():
+    with kept_memory():
+        with kept_memory():
+            pass
+        faults(10)
+        assert faults() < 200
+    assert faults() > 200
