@@ -79,7 +79,7 @@ def choose_responses(
     rank: int,
     seed: int,
     progress: Reporter,
-) -> tuple[list[Response], torch.Tensor | None]:
+) -> list[Response]:
     """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
     A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked by
@@ -94,20 +94,16 @@ def choose_responses(
         seed: of the held-out part, the users and the decomposition.
         progress: receives the candidates.
 
-    Returns:
-        The responses, and the directions (I, r) that were found without the hidden items, which lie near the final ones;
-        None where nothing was hidden.
-
     Source: the rule of one standard error, Breiman et al. (1984), "Classification and regression trees", section 3.4.3,
         which takes the simplest of the candidates; here they are averaged.
     """
     candidates = list(_candidates(given))
     if len(candidates) == 1:
-        return candidates, None
+        return candidates
     kept, hidden, users = held_out(train, seed)
     if not len(users):
         fallback = Response(*_DEFAULT)
-        return [replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})], None
+        return [replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})]
     interactions = NormalisedInteractions(kept, user_exponent, item_exponent)
     generator = torch.Generator().manual_seed(seed)
     _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
@@ -126,7 +122,7 @@ def choose_responses(
         f"graph filter: gain exponent {chosen[0].gain_exponent:g}, mean of {len(chosen)} of {len(candidates)} shapes, "
         f"judged on {len(users):,} users' held-out training items: {shapes}"
     )
-    return chosen, directions
+    return chosen
 
 
 def nearly_best(candidates: Sequence[Response], quality: np.ndarray) -> list[Response]:

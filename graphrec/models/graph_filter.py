@@ -39,7 +39,7 @@ class GraphFilterSettings(settings.Settings):
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
         item_exponent: b, how strongly popular items are discounted; 0.5 in GF-CF.
         rank: r, number of smooth directions that the flat low-pass may keep; at most min(U, I) of them are used. None
-            takes a sixth of min(U, I), within 64..768.
+            takes a sixth of min(U, I), within 64..1,024.
         cutoff: t, the eigenvalue, as a share of the largest, that the flat low-pass halves; 0 keeps r directions whole.
         smooth_share: w, weight of the flat low-pass; the linear one has 1 - w.
         gain_exponent: c, how strongly the flat low-pass raises popular items back up; b in GF-CF.
@@ -89,11 +89,11 @@ class GraphFilter(Recommender):
         own = self.settings
         given = Response(own.cutoff, own.smooth_share, own.gain_exponent, own.sharpening)
         exponents = own.user_exponent, own.item_exponent
-        rank = min(own.rank or min(768, max(64, min(train.shape) // 6)), *train.shape)
-        responses, near = choose_responses(train, given, *exponents, rank, seed, progress)
+        rank = min(own.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
+        responses = choose_responses(train, given, *exponents, rank, seed, progress)
         interactions = NormalisedInteractions(train, *exponents)
         generator = torch.Generator().manual_seed(seed)
-        _, values, directions = truncated_svd(interactions, rank, generator, progress, near=near)
+        _, values, directions = truncated_svd(interactions, rank, generator, progress)
         self._take(train, interactions, values, directions, responses)
 
     def _take(

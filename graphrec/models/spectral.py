@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _OVERSAMPLING = 32  # extra directions, so that the last wanted ones converge too
 _POWER_ITERATIONS = 3  # 2 to 8 give the same Recall@20 on Gowalla within 0.0015
-_ITERATIONS_FROM_NEAR = 1
 _NEGLIGIBLE = 1e-6  # relative size below which a direction is rounding noise in float32
 
 
@@ -64,8 +63,6 @@ def truncated_svd(
     rank: int,
     generator: torch.Generator,
     progress: Reporter = SILENT,
-    *,
-    near: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Find the leading singular triplets by block power iteration from a random start.
 
@@ -77,7 +74,6 @@ def truncated_svd(
         rank: number of triplets, 1..min(U, I).
         generator: draws the start.
         progress: receives the iterations.
-        near: Q of a similar matrix, float32 (I, any number up to rank): a start from which one iteration is enough.
 
     Returns:
         P float32 (U, rank), s float32 (rank,) descending, Q float32 (I, rank). Where s is zero, so is P.
@@ -93,12 +89,8 @@ def truncated_svd(
     if not 1 <= rank <= limit:
         raise ValueError(f"truncated_svd: rank must lie in 1..{limit} for shape {interactions.shape}, got {rank}")
     basis = torch.randn(num_items, min(limit, rank + _OVERSAMPLING), generator=generator)  # (I, w)
-    iterations = _POWER_ITERATIONS
-    if near is not None:
-        basis[:, : near.shape[1]] = near * num_items**0.5  # as long as the random columns
-        iterations = _ITERATIONS_FROM_NEAR
-    with progress.task("singular vectors", total=iterations + 1, unit="passes") as task:
-        for _ in range(iterations):
+    with progress.task("singular vectors", total=_POWER_ITERATIONS + 1, unit="passes") as task:
+        for _ in range(_POWER_ITERATIONS):
             basis = _orthonormal(interactions.to_items(interactions.to_users(basis)))
             task.advance()
         users, _, _ = _thin_svd(interactions.to_users(basis))  # (U, w)

@@ -140,8 +140,7 @@ def test_the_choice_judges_the_filter_that_is_then_used(seed):
     rng = np.random.default_rng(seed)
     train = sp.csr_matrix((rng.random((60, 40)) < 0.15 + 0.4 * rng.random(40)).astype(np.float32))
     given = Response(0.05, 0.1, 0.2, None)
-    chosen, directions = choose_responses(train, given, 0.3, 0.5, 20, seed, SILENT)
-    assert directions.shape == (40, 20)
+    chosen = choose_responses(train, given, 0.3, 0.5, 20, seed, SILENT)
     kept, hidden = hide(train, 0.2, np.random.default_rng(seed))
     users = np.flatnonzero(np.diff(hidden.indptr))
     candidates, quality = [replace(given, sharpening=h) for h in SHARPENINGS], []

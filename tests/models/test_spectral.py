@@ -58,20 +58,6 @@ def test_svd_converges_where_the_spectrum_decays_slowly():
     assert captured[0] > 0.999999 and captured.min() > 0.9
 
 
-def test_a_start_from_a_similar_matrix_finds_as_much_in_fewer_passes():
-    rng = np.random.default_rng(0)
-    tastes = rng.integers(0, 12, 400)[:, None] == rng.integers(0, 12, 300)
-    dense = rng.random((400, 300)) < 0.02 + 0.3 * tastes
-    most = dense & (rng.random((400, 300)) < 0.8)
-    whole, part = (NormalisedInteractions(sp.csr_matrix(x.astype(np.float32)), 0.3, 0.5) for x in (dense, most))
-    near = truncated_svd(part, 20, generator())[2]
-    _, cold, _ = truncated_svd(whole, 20, generator())
-    users, warm, items = truncated_svd(whole, 20, generator(), near=near)
-    assert float(warm.square().sum()) > 0.995 * float(cold.square().sum())
-    np.testing.assert_allclose(items.T @ items, np.eye(20), atol=1e-5)
-    np.testing.assert_allclose(users.T @ users, np.eye(20), atol=1e-5)
-
-
 def test_a_matrix_of_lower_rank_has_zero_values_and_no_nan():
     board = sp.csr_matrix(np.kron(np.eye(2), np.ones((4, 3))).astype(np.float32))
     users, values, items = truncated_svd(NormalisedInteractions(board, 0.5, 0.5), 5, generator())
