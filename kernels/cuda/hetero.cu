@@ -58,7 +58,8 @@ __device__ __forceinline__ bool all_aligned(const int64_t *parts, const Target &
 // total += alpha * left[row] * the sum over the group's share of the part's edges.
 template <typename T, int WIDTH>
 __device__ __forceinline__ void add_part(const Part<T> &part, int64_t row, const Share &share, const Place &place,
-                                         int64_t dim, int64_t column, typename Sum<T>::type alpha, SumOf<typename Sum<T>::type, WIDTH> &total) {
+                                         int64_t dim, int64_t column, typename Sum<T>::type alpha,
+                                         SumOf<typename Sum<T>::type, WIDTH> &total) {
     using S = typename Sum<T>::type;
     SumOf<S, WIDTH> sum;
     sum.clear();

@@ -1,9 +1,9 @@
 // How the kernels over CSR rows share their work.
 //
 // A block of eight warps takes sixteen rows. A row of more than kLongRow edges is done by the whole block, before the others;
-// each of these is one warp's, whichever is free next. Within a warp `lanes` neighbouring lanes (a power of two) hold the columns of one edge, WIDTH each, so
-// that 32 / lanes edges are under way at once: for 64 float32 columns 16 lanes of four, two edges. Partial results merge in
-// a fixed order that depends on the row's number of edges only, not on which warp took it.
+// each of these is one warp's, whichever is free next. Within a warp `lanes` neighbouring lanes (a power of two) hold the columns
+// of one edge, WIDTH each, so that 32 / lanes edges are under way at once: for 64 float32 columns 16 lanes of four, two edges.
+// Partial results merge in a fixed order that depends on the row's number of edges only, not on which warp took it.
 #pragma once
 
 #include "device.h"
