@@ -47,9 +47,7 @@ def find(program: str) -> str | None:
     spec = importlib.util.find_spec("nvidia")
     for place in [] if spec is None else spec.submodule_search_locations or []:
         folders += sorted(Path(place).glob("*/bin"))
-    return shutil.which(program) or next(
-        (str(folder / program) for folder in folders if (folder / program).is_file()), None
-    )
+    return shutil.which(program) or next((str(folder / program) for folder in folders if (folder / program).is_file()), None)
 
 
 def build_library(folder: Path) -> dict[str, float]:
@@ -60,9 +58,7 @@ def build_library(folder: Path) -> dict[str, float]:
     """
     nvcc = find("nvcc")
     if nvcc is None:
-        raise SystemExit(
-            f"gpu.py: {LIBRARY} was not built and there is no nvcc; install the CUDA toolkit or set CUDA_HOME"
-        )
+        raise SystemExit(f"gpu.py: {LIBRARY} was not built and there is no nvcc; install the CUDA toolkit or set CUDA_HOME")
     major, minor = torch.cuda.get_device_capability()
     flags = ["-std=c++17", "-O3", f"-arch=sm_{major}{minor}", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
     flags.append(f"-I{ROOT / 'kernels' / 'include'}")
@@ -165,9 +161,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = ["# CUDA operators", "", ", ".join(f"{name} {value}" for name, value in result["versions"].items()), ""]
     lines += [result["graph"], "", f"{len(checks) - len(failed)} of {len(checks)} checks passed.", ""]
     lines += [f"- FAILED {check['check']}: error {check['error']:.3g}" for check in failed]
-    lines += [
-        f"- compute-sanitizer {tool}: {outcome.splitlines()[-1]}" for tool, outcome in result["sanitizer"].items()
-    ]
+    lines += [f"- compute-sanitizer {tool}: {outcome.splitlines()[-1]}" for tool, outcome in result["sanitizer"].items()]
     timed = [row for row in result["rows"] if "seconds" not in row]
     whole = [row for row in result["rows"] if "seconds" in row]
     if timed:
@@ -196,16 +190,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder with a train.txt adjacency list")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--out", type=Path, help="write the tables to this file as markdown")
-    parser.add_argument(
-        "--emulated", type=Path, metavar="LIBRARY", help="only small checks, on the host through this library"
-    )
-    parser.add_argument(
-        "--limit",
-        type=float,
-        default=LIMIT,
-        metavar="SECONDS",
-        help="stop measuring and checking after this long (default: %(default)g)",
-    )
+    parser.add_argument("--emulated", type=Path, metavar="LIBRARY", help="only small checks, on the host through this library")
+    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for everything (default: %(default)g)")
     parser.add_argument("--small", action="store_true", help="only small checks, on the GPU")
     options = parser.parse_args()
     if options.data is not None and not any((options.data / name).is_file() for name in ("train.txt", "train.txt.gz")):
@@ -226,9 +212,7 @@ def on_gpu(options: argparse.Namespace, result: dict[str, Any], start: float) ->
     from graphrec.ops import backend
 
     if backend("cuda") != "native-cuda":
-        raise SystemExit(
-            f"gpu.py: graphrec runs its {backend('cuda')} on the GPU, not {LIBRARY}; unset GRAPHREC_BACKEND"
-        )
+        raise SystemExit(f"gpu.py: graphrec runs its {backend('cuda')} on the GPU, not {LIBRARY}; unset GRAPHREC_BACKEND")
     graphs = small_graphs("cuda")
     if options.small:
         result["checks"] = run_checks(graphs)
@@ -245,13 +229,7 @@ def on_gpu(options: argparse.Namespace, result: dict[str, Any], start: float) ->
 
 def main() -> None:
     start, options = time.perf_counter(), parse()
-    result: dict[str, Any] = {
-        "versions": versions(),
-        "graph": "small graphs",
-        "checks": [],
-        "sanitizer": {},
-        "rows": [],
-    }
+    result: dict[str, Any] = {"versions": versions(), "graph": "small graphs", "checks": [], "sanitizer": {}, "rows": []}
     if options.emulated is None:
         on_gpu(options, result, start)
     else:

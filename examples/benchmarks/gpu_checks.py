@@ -42,9 +42,7 @@ def power_law(num_users: int, num_items: int, num_edges: int) -> Relation:
     generator = torch.Generator().manual_seed(0)
     sides = []
     for size, exponent in ((num_users, 0.4), (num_items, 0.5)):
-        weight = torch.arange(1.0, size + 1, dtype=torch.float64).pow(-exponent)[
-            torch.randperm(size, generator=generator)
-        ]
+        weight = torch.arange(1.0, size + 1, dtype=torch.float64).pow(-exponent)[torch.randperm(size, generator=generator)]
         cumulative = weight.cumsum(0)
         drawn = torch.rand(num_edges, generator=generator, dtype=torch.float64) * cumulative[-1]
         sides.append(torch.searchsorted(cumulative, drawn).clamp_max(size - 1))
@@ -56,9 +54,7 @@ def read_relation(folder: Path) -> Relation:
     path = folder / "train.txt"
     with path.open() if path.is_file() else gzip.open(folder / "train.txt.gz", "rt") as lines:
         lists = [torch.tensor([int(word) for word in line.split()]) for line in lines if line.strip()]
-    users = torch.repeat_interleave(
-        torch.stack([row[0] for row in lists]), torch.tensor([len(row) - 1 for row in lists])
-    )
+    users = torch.repeat_interleave(torch.stack([row[0] for row in lists]), torch.tensor([len(row) - 1 for row in lists]))
     items = torch.cat([row[1:] for row in lists])
     return relation_of(users, items, int(users.max()) + 1, int(items.max()) + 1)
 
@@ -115,9 +111,7 @@ def propagation(graph: Relation, dim: int, dtype: torch.dtype) -> Iterator[Check
         got, want = torch.autograd.grad(y, variable, dst_x)[0], torch.autograd.grad(largest, wide_x, dst_x.double())[0]
         yield error(f"spmm max backward {tag}", got, want)
     out = torch.full_like(dst_x, torch.nan)
-    parts = [
-        [graph.num_dst, *(part.data_ptr() for part in (graph.indptr, graph.indices, x)), 0, 0, out.data_ptr(), dim]
-    ] * 2
+    parts = [[graph.num_dst, *(part.data_ptr() for part in (graph.indptr, graph.indices, x)), 0, 0, out.data_ptr(), dim]] * 2
     table = torch.tensor(parts, device=graph.device)
     _kernels.call("hetero_spmm", x, _kernels.DTYPES[dtype], 2, graph.num_dst, dim, table, 0.5)
     yield error(f"hetero_spmm {tag}", out, wanted)

@@ -145,16 +145,12 @@ def attention(clock: Clock, graph: Relation) -> Iterator[Row]:
             more = {"dtype": str(dtype)[6:], "d": 64}
             forward, backward = torch_attention(parts)
             yield clock.row(f"{name} forward", parts.forward, edges * (4 + width), {"torch_us": forward}, **more)
-            yield clock.row(
-                f"{name} backward", parts.backward, edges * (24 + 2 * width), {"torch_us": backward}, **more
-            )
+            yield clock.row(f"{name} backward", parts.backward, edges * (24 + 2 * width), {"torch_us": backward}, **more)
 
 
 def torch_attention(parts: Attention) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """The same layer and its gradients with torch's operators, one per step of the formula."""
-    values = [
-        None if v is None else v.clone().requires_grad_() for v in (parts.dst, parts.score, parts.x, parts.vector)
-    ]
+    values = [None if v is None else v.clone().requires_grad_() for v in (parts.dst, parts.score, parts.x, parts.vector)]
     given = [v for v in values if v is not None]
 
     def forward() -> Tensor:
@@ -194,9 +190,7 @@ def training_parts(clock: Clock, graph: Relation) -> Iterator[Row]:
     yield clock.row("sample_negatives", lambda: negatives_forward(*arguments), 32 * edges, {}, dtype="int64")
     tables = [random(graph, size, DIM) for size in (graph.num_dst, graph.num_src)]
     index = [integers(graph, size, BATCH) for size in (graph.num_dst, graph.num_src, graph.num_src)]
-    groups = [
-        grouped(part[None], size) for part, size in ((index[0], graph.num_dst), (torch.cat(index[1:]), graph.num_src))
-    ]
+    groups = [grouped(part[None], size) for part, size in ((index[0], graph.num_dst), (torch.cat(index[1:]), graph.num_src))]
     step = BprStep(*tables, index, [part[0] for pair in groups for part in pair])
 
     def theirs() -> Tensor:
@@ -233,9 +227,7 @@ class BprStep:
 
     def forward(self) -> None:
         dtype, *shape = self.code
-        _kernels.call(
-            "bpr", self.user_x, dtype, *shape, self.user_x, self.item_x, *self.index, self.losses, self.slopes
-        )
+        _kernels.call("bpr", self.user_x, dtype, *shape, self.user_x, self.item_x, *self.index, self.losses, self.slopes)
 
     def backward(self) -> None:
         dtype, *shape = self.code
@@ -277,10 +269,10 @@ class Epoch:
         self.steps, self.step = graph.num_edges // BATCH, 0
         sizes = [BATCH] * 3 + [graph.num_dst + 1, BATCH, graph.num_src + 1, 2 * BATCH]
         self.data = torch.zeros(sum(sizes), dtype=torch.int64, device=self.x.device)  # of a step
-        *self.batch, self.user_indptr, self.user_order, self.item_indptr, self.item_order = self.data.split(sizes)
+        parts = self.data.split(sizes)
+        self.batch, groups = parts[:3], parts[3:]
         self.positions = torch.empty(len(self.x), dtype=torch.int32, device=self.x.device)
         self.output, self.gradient = (torch.empty_like(self.x, dtype=dtype) for _ in range(2))
-        groups = self.user_indptr, self.user_order, self.item_indptr, self.item_order
         self.loss = BprStep(self.output[: graph.num_dst], self.output[graph.num_dst :], self.batch, groups)
         self.loss.gradients = self.gradient[: graph.num_dst], self.gradient[graph.num_dst :]
         self.data.copy_(self.draw()[0])

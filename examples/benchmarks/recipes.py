@@ -41,9 +41,6 @@ RECIPES = {
     # ranked in different ways: inner product 0.2241 / 0.1265 (Recall@20 / NDCG@20), w = 0.06 0.2249 / 0.1267, 0.08 (the
     # temperature) 0.2271 / 0.1289. With 256 dimensions, temperature 0.09, 3 epochs: inner product 0.2186 / 0.1228, cosine alone
     # 0.1650 / 0.0877, w = 0.06 0.2190 / 0.1244, 0.09 0.2230 / 0.1277, and on a quarter of the users 0.12 falls off.
-    # A grid of longer trainings on another held-out part (64 to 2,048 dimensions, one to three hops, temperatures of 0.07 to 0.15, 2
-    # to 120 epochs) has a flat top: 0.2263 / 0.1286 with two hops or 12 epochs on Gowalla, 0.1324 / 0.0751 on Yelp2018; 64
-    # dimensions after 120 epochs, the public setting, give 0.2010 / 0.1104 by inner product. Not worth twice the time.
     "lightgcn-prior": Recipe(
         "lightgcn",
         {

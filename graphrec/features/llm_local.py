@@ -66,9 +66,7 @@ class LocalModel:
         draws = {"do_sample": True, "temperature": settings.temperature} if settings.temperature > 0 else {}
         devices = [self._model.device] if self._model.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices):
-            torch.manual_seed(
-                settings.seed
-            )  # within fork_rng: the caller's stream goes on as if nothing had been drawn
+            torch.manual_seed(settings.seed)  # within fork_rng: the caller's stream goes on as if nothing had been drawn
             output = self._model.generate(
                 **inputs,
                 max_new_tokens=settings.max_tokens,

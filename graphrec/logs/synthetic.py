@@ -117,9 +117,7 @@ def _write_catalogue(
     def item_blocks() -> Iterable[pa.Table]:
         for first, last in catalogue.blocks():
             columns = catalogue.items(first, last)
-            columns["released"] = (
-                _timestamps(start + columns["released"]).cast(pa.timestamp("s", "UTC")).cast(pa.date32())
-            )
+            columns["released"] = _timestamps(start + columns["released"]).cast(pa.timestamp("s", "UTC")).cast(pa.date32())
             advance(last - first)
             yield pa.table(columns)
 

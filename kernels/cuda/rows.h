@@ -86,8 +86,8 @@ constexpr int kLeastLanes = 4;
 
 // Calls take(message, place, x) for the messages of a row's edges from a group's lanes, where `place` counts from the row's
 // first edge and x are the lane's columns. `message_of(place)` gives a message; a warp asks for 32 at once, one per lane, and
-// UNROLL rows of x are on their way together. Where there is no message take gets a weight and an x of zero. `place.lanes` is
-// kLeastLanes at least.
+// UNROLL rows of x are on their way together. Where there is no row of x, take gets the source -1 and an x of zero.
+// `place.lanes` is kLeastLanes at least.
 template <int UNROLL, int WIDTH, typename T, typename MessageOf, typename Take>
 __device__ __forceinline__ void each_message(const T *x, int64_t dim, int64_t column, int length, const Share &share,
                                              const Place &place, MessageOf message_of, Take take) {

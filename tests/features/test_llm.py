@@ -55,9 +55,7 @@ def test_trouble_that_passes_is_waited_out(server, trouble):  # noqa: F811
 
 def test_trouble_that_stays_is_one_clear_error(server):  # noqa: F811
     server.script = [fails(500)]
-    with pytest.raises(
-        LanguageModelError, match=r"no usable answer after 3 tries, the last because of status 500; see whether"
-    ):
+    with pytest.raises(LanguageModelError, match=r"no usable answer after 3 tries, the last because of status 500; see whether"):
         client(server, retries=2).complete("What?")
     assert len(server.seen) == 3
 
