@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from graphrec.models.dense import product
 from graphrec.models.held_out import held_out, list_quality
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
@@ -83,9 +84,10 @@ def choose_responses(
     """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
     A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked by
-    every candidate. One decomposition serves them all. The best candidates often lie closer together than chance, so all
-    those are returned that fall behind the best, over the same users, by no more than one standard error of the difference
-    and share its gain exponent: the filter is their mean, and does not hang on which of them came out first.
+    the candidates. One decomposition serves them all. The gain exponent is chosen first, at the middle cutoff, for the best one
+    is the same at every cutoff; the others together. The best candidates often lie closer together than chance, so all those
+    are returned that fall behind the best, over the same users, by no more than one standard error of the difference: the
+    filter is their mean, and does not hang on which of them came out first.
 
     Args:
         train: R, float32 (U, I).
@@ -108,21 +110,37 @@ def choose_responses(
     generator = torch.Generator().manual_seed(seed)
     _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
     judge = _Judge(kept, hidden, users, interactions, values, directions)
-    with progress.task("choosing the filter", total=len(candidates), unit="filters") as task:
-        quality = []
-        for candidate in candidates:
-            quality.append(judge.quality(candidate))
-            task.advance()
-    near = nearly_best(candidates, np.stack(quality))
-    chosen = [one for one in near if one.gain_exponent == near[0].gain_exponent]
+    judged = _judged(candidates, judge, progress)
+    chosen = nearly_best(list(judged), np.stack(list(judged.values())))
     shapes = "; ".join(
         f"cutoff {one.cutoff:g}, smooth share {one.smooth_share:g}, sharpening {one.sharpening:g}" for one in chosen
     )
     progress.note(
-        f"graph filter: gain exponent {chosen[0].gain_exponent:g}, mean of {len(chosen)} of {len(candidates)} shapes, "
+        f"graph filter: gain exponent {chosen[0].gain_exponent:g}, mean of {len(chosen)} of {len(judged)} shapes, "
         f"judged on {len(users):,} users' held-out training items: {shapes}"
     )
     return chosen
+
+
+def _judged(candidates: Sequence[Response], judge: _Judge, progress: Reporter) -> dict[Response, np.ndarray]:
+    """The candidates of the best gain exponent, with their quality for each user."""
+    cutoffs = sorted({one.cutoff for one in candidates})
+    middle = cutoffs[len(cutoffs) // 2]
+    gains = len({one.gain_exponent for one in candidates})
+    first = [one for one in candidates if one.cutoff == middle]
+    total = len(first) + (len(candidates) - len(first)) // gains
+    with progress.task("choosing the filter", total=total, unit="filters") as task:
+        found = {}
+
+        def judge_all(some: Sequence[Response]) -> None:
+            for candidate in some:
+                found[candidate] = judge.quality(candidate)
+                task.advance()
+
+        judge_all(first)
+        gain = max(found, key=lambda one: found[one].mean()).gain_exponent
+        judge_all([one for one in candidates if one.gain_exponent == gain and one.cutoff != middle])
+    return {one: quality for one, quality in found.items() if one.gain_exponent == gain}
 
 
 def nearly_best(candidates: Sequence[Response], quality: np.ndarray) -> list[Response]:
@@ -163,9 +181,7 @@ class _Judge:
     ) -> None:
         self._kept, self._rows, self._truth = kept, kept[users], hidden[users]
         self._values, self._directions = values, directions
-        signal = torch.from_numpy(self._rows.T.toarray())  # (I, B)
-        largest = max(float(values[0]) ** 2, 1e-30)
-        self._linear = {0.0: (interactions.to_items(interactions.to_users(signal)) / largest).T.contiguous()}
+        self._linear = {0.0: interactions.smooth(self._rows).div_(max(float(values[0]) ** 2, 1e-30))}
         self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
         # Written anew for every response: memory that is new each time costs more than what is computed into it.
         self._scores, self._flat_scores = torch.empty_like(self._linear[0.0]), torch.empty_like(self._linear[0.0])
@@ -176,11 +192,11 @@ class _Judge:
         if self._flat is None or self._flat[0] != key:  # the grid varies the others faster
             whole = [replace(response, smooth_share=1.0)]
             analysis, synthesis = factors(whole, self._kept, self._values, self._directions)
-            self._flat = key, torch.mm(torch.from_numpy(self._rows @ analysis), synthesis.T, out=self._flat_scores)
+            self._flat = key, product(torch.from_numpy(self._rows @ analysis), synthesis.T, out=self._flat_scores)
         if response.sharpening not in self._linear:
             taken = response.taken(self._values)
             leading = self._directions[:, : len(taken)]
-            fewer = torch.from_numpy(self._rows @ (leading * taken).numpy()) @ leading.T
+            fewer = product(torch.from_numpy(self._rows @ (leading * taken).numpy()), leading.T)
             self._linear[response.sharpening] = torch.sub(self._linear[0.0], fewer, out=fewer)
         linear = self._linear[response.sharpening]
         scores = torch.lerp(linear, self._flat[1], response.smooth_share, out=self._scores)
