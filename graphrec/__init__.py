@@ -6,9 +6,14 @@ The public names below are imported when first used, so that `import graphrec` a
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# NumPy's threads look for work for up to 80 ms after a product, on the cores that the next kernel needs; 2^16 cycles are
+# enough. OpenBLAS reads this when NumPy is imported.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 _PUBLIC = {
     "InteractionLog": "graphrec.logs.table",

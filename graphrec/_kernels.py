@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 _ERRORS = {
     -1: "the operator does not take this dtype",

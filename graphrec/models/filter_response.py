@@ -20,6 +20,7 @@ SMOOTH_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 1.0)
 GAIN_EXPONENTS = (0.3, 0.5)
 SHARPENINGS = (0.0, 0.7)
 _SHARPENED = 64  # directions; more find no more of Gowalla's or ml-1m's held-out items, and make ranking slower
+_USERS_AT_ONCE = 500
 _DEFAULT = (0.0, 0.2, 0.5, 0.0)  # for a log too small to hold anything out
 
 
@@ -124,23 +125,27 @@ def choose_responses(
 
 def _judged(candidates: Sequence[Response], judge: _Judge, progress: Reporter) -> dict[Response, np.ndarray]:
     """The candidates of the best gain exponent, with their quality for each user."""
-    cutoffs = sorted({one.cutoff for one in candidates})
+    groups: dict[tuple[float, float], list[Response]] = {}
+    for one in candidates:
+        groups.setdefault((one.gain_exponent, one.cutoff), []).append(one)
+    gains, cutoffs = (sorted(set(values)) for values in zip(*groups, strict=True))
     middle = cutoffs[len(cutoffs) // 2]
-    gains = len({one.gain_exponent for one in candidates})
-    first = [one for one in candidates if one.cutoff == middle]
-    total = len(first) + (len(candidates) - len(first)) // gains
+    found: dict[Response, np.ndarray] = {}
+    total = len(candidates) * (len(gains) + len(cutoffs) - 1) // len(groups)
     with progress.task("choosing the filter", total=total, unit="filters") as task:
-        found = {}
 
-        def judge_all(some: Sequence[Response]) -> None:
-            for candidate in some:
-                found[candidate] = judge.quality(candidate)
-                task.advance()
+        def judge_group(gain: float, cutoff: float) -> None:
+            group = groups[gain, cutoff]
+            found.update(zip(group, judge.quality(group), strict=True))
+            task.advance(len(group))
 
-        judge_all(first)
-        gain = max(found, key=lambda one: found[one].mean()).gain_exponent
-        judge_all([one for one in candidates if one.gain_exponent == gain and one.cutoff != middle])
-    return {one: quality for one, quality in found.items() if one.gain_exponent == gain}
+        for gain in gains:
+            judge_group(gain, middle)
+        best = max(found, key=lambda one: found[one].mean()).gain_exponent
+        for cutoff in cutoffs:
+            if cutoff != middle:
+                judge_group(best, cutoff)
+    return {one: quality for one, quality in found.items() if one.gain_exponent == best}
 
 
 def nearly_best(candidates: Sequence[Response], quality: np.ndarray) -> list[Response]:
@@ -182,22 +187,30 @@ class _Judge:
         self._kept, self._rows, self._truth = kept, kept[users], hidden[users]
         self._values, self._directions = values, directions
         self._linear = {0.0: interactions.smooth(self._rows).div_(max(float(values[0]) ** 2, 1e-30))}
-        self._flat: tuple[tuple[float, float], torch.Tensor] | None = None
-        # Written anew for every response: memory that is new each time costs more than what is computed into it.
-        self._scores, self._flat_scores = torch.empty_like(self._linear[0.0]), torch.empty_like(self._linear[0.0])
+        # Written anew for every block: memory that is new each time costs more than what is computed into it.
+        shape = min(_USERS_AT_ONCE, len(users)), kept.shape[1]
+        self._flat, self._scores = torch.empty(shape), torch.empty(shape)
 
-    def quality(self, response: Response) -> np.ndarray:
-        """Recall@20 + NDCG@20 of each user, float64 (B,)."""
-        key = response.cutoff, response.gain_exponent
-        if self._flat is None or self._flat[0] != key:  # the grid varies the others faster
-            whole = [replace(response, smooth_share=1.0)]
-            analysis, synthesis = factors(whole, self._kept, self._values, self._directions)
-            self._flat = key, product(torch.from_numpy(self._rows @ analysis), synthesis.T, out=self._flat_scores)
+    def quality(self, responses: Sequence[Response]) -> np.ndarray:
+        """Recall@20 + NDCG@20 of each user by responses of one gain exponent and cutoff, float64 (responses, B)."""
+        analysis, synthesis = factors([replace(responses[0], smooth_share=1.0)], self._kept, self._values, self._directions)
+        users = self._rows.shape[0]
+        quality = np.empty((len(responses), users))
+        for start in range(0, users, _USERS_AT_ONCE):
+            block = slice(start, min(start + _USERS_AT_ONCE, users))
+            rows, truth, size = self._rows[block], self._truth[block], block.stop - start
+            flat = product(torch.from_numpy(rows @ analysis), synthesis.T, out=self._flat[:size])
+            for at, response in enumerate(responses):
+                linear = self._linear_part(response)[block]
+                scores = torch.lerp(linear, flat, response.smooth_share, out=self._scores[:size])
+                quality[at, block] = list_quality(scores, rows, truth)
+        return quality
+
+    def _linear_part(self, response: Response) -> torch.Tensor:
+        """The linear low-pass with the response's sharpening, (B, I)."""
         if response.sharpening not in self._linear:
             taken = response.taken(self._values)
             leading = self._directions[:, : len(taken)]
             fewer = product(torch.from_numpy(self._rows @ (leading * taken).numpy()), leading.T)
             self._linear[response.sharpening] = torch.sub(self._linear[0.0], fewer, out=fewer)
-        linear = self._linear[response.sharpening]
-        scores = torch.lerp(linear, self._flat[1], response.smooth_share, out=self._scores)
-        return list_quality(scores, self._rows, self._truth)
+        return self._linear[response.sharpening]

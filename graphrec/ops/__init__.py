@@ -6,6 +6,7 @@ from graphrec.ops.attention import gat, gatv2
 from graphrec.ops.hetero import hetero_spmm
 from graphrec.ops.losses import bpr, sampled_softmax
 from graphrec.ops.neighbourhood import Neighbourhood, NeighbourhoodSampler, SampledRelation
+from graphrec.ops.push import push
 from graphrec.ops.relation import Relation
 from graphrec.ops.row_adam import RowAdam
 from graphrec.ops.sampling import AliasTable, sample_negatives, sample_neighbors
@@ -15,8 +16,8 @@ from graphrec.ops.topk import select_topk, topk_scores
 
 __all__ = [
     "AliasTable", "FusedAdam", "Neighbourhood", "NeighbourhoodSampler", "Relation", "RowAdam", "SampledRelation", "backend",
-    "bpr", "gat", "gatv2", "hetero_spmm", "sample_negatives", "sample_neighbors", "sampled_softmax", "sddmm", "select_topk",
-    "spmm", "spmm_compact", "spmm_forward", "topk_scores",
+    "bpr", "gat", "gatv2", "hetero_spmm", "push", "sample_negatives", "sample_neighbors", "sampled_softmax", "sddmm",
+    "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores",
 ]
 
 

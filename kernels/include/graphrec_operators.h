@@ -30,6 +30,14 @@ GRAPHREC_OPERATOR(spmm_max_backward, int64_t dtype, int64_t num_rows, int64_t di
                   const void *gradient, const void *left, const void *right, double alpha, const int64_t *argmax,
                   void *x_gradient)
 
+/* Signals pushed from the rows of a CSR to its columns, Y[b, c] = alpha * right[c] * sum over edges (r, c) of left[r] * X[b, r],
+ * reading the edges of non-zero entries of X alone. T float32 or float64; the sum runs by ascending r.
+ *
+ * x T (batch, num_rows)    left T (num_rows), right T (num_columns), or NULL for ones    y T (batch, num_columns)
+ */
+GRAPHREC_OPERATOR(push, int64_t dtype, int64_t batch, int64_t num_rows, int64_t num_columns, const int64_t *indptr,
+                  const int32_t *indices, const void *x, const void *left, const void *right, double alpha, void *y)
+
 /* out[e] = alpha * left[R] * right[c] * sum over d of [argmax is NULL or argmax[r, d] = e] * A[r, d] * B[c, d] for the edges
  * e = (R, c) of the rows R = rows ? rows[r] : r; other entries of out are left alone.
  *

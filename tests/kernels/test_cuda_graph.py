@@ -1,4 +1,4 @@
-"""spmm, sddmm and hetero_spmm of the CUDA source, run on the host under several orders of threads, against float64."""
+"""spmm, push, sddmm and hetero_spmm of the CUDA source, run on the host under several orders of threads, against float64."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphrec import _kernels
-from graphrec.ops import Relation, sddmm, spmm, spmm_compact
+from graphrec.ops import Relation, push, sddmm, spmm, spmm_compact
 from graphrec.ops.sddmm import sddmm_forward
 
 from .conftest import ROOT, Emulated, poisoned, tolerance, unaligned
@@ -56,6 +56,17 @@ def test_restricted_rows_and_compact_columns(emulated, graph):
     assert torch.equal(whole[rows], part)
     (got,) = emulated.run(lambda: [spmm_compact(graph.transpose(), compact, rows, alpha=0.5)])
     check(got, 0.5 * dense(graph).T[:, rows] @ compact.double(), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
+def test_pushed_signals(emulated, graph, dtype, share):
+    x = random(3, 310, dtype=dtype)
+    x = torch.where(torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < share, x, 0.0)
+    left, right = graph.scale_dst(-0.5, dtype), graph.scale_src(-0.3, dtype)
+    plain, scaled = emulated.run(lambda: [push(graph, x), push(graph, x, left, right, 0.7)])
+    check(plain, x.double() @ dense(graph), dtype)
+    check(scaled, 0.7 * x.double() @ (left.double()[:, None] * dense(graph) * right.double()), dtype)
 
 
 @pytest.mark.parametrize("dim", [3, 64])

@@ -1,0 +1,87 @@
+"""Signals pushed from the rows of a `Relation` to its columns, where most of a signal is zero: histories, seeds of a walk.
+
+U rows, I columns, E edges, B signals.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphrec import _kernels
+from graphrec.ops.registration import register
+from graphrec.ops.relation import Relation
+from graphrec.ops.spmm import edges_of_rows
+
+
+def push(relation: Relation, x: Tensor, left: Tensor | None = None, right: Tensor | None = None, alpha: float = 1.0) -> Tensor:
+    """Push signals over the edges: Y = α · X · diag(left) · A · diag(right), A holding ones.
+
+    The same as α · `spmm` of the transpose on X^T, but it walks the edges of X's non-zero entries alone, so it is the quicker one
+    by far where a signal reaches a small part of the graph. Differentiable in X. Moves about B·(U + 2·I)·b bytes for b-byte
+    values, and 4 + 2·b for each edge of a non-zero entry.
+
+    Args:
+        relation: A, (U, I).
+        x: float32 or float64 (B, U).
+        left, right: (U,) and (I,), dtype as x, or None for ones.
+        alpha: factor.
+
+    Returns:
+        (B, I), dtype as x.
+
+    Raises:
+        ValueError: a shape or dtype does not fit.
+    """
+    if x.ndim != 2 or x.shape[1] != relation.num_dst:
+        raise ValueError(f"push: x must be (B, num_dst = {relation.num_dst}), got {tuple(x.shape)}")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"push: x must be float32 or float64, got {x.dtype}")
+    for name, value, size in (("left", left, relation.num_dst), ("right", right, relation.num_src)):
+        if value is not None and (tuple(value.shape) != (size,) or value.dtype != x.dtype):
+            raise ValueError(f"push: {name} must be {x.dtype} ({size},), got {value.dtype} {tuple(value.shape)}")
+    return _PUSH(relation.indptr, relation.indices, x, left, right, float(alpha), relation.num_src)
+
+
+def _compute(indptr, indices, x, left, right, alpha, num_columns):  # type: ignore[no-untyped-def]
+    if _kernels.kind(x) is None:
+        return _push_reference(indptr, indices, x, left, right, alpha, num_columns)
+    x, y = x.contiguous(), x.new_empty(x.shape[0], num_columns)
+    if y.numel():
+        scales = [None if scale is None else scale.contiguous() for scale in (left, right)]
+        _kernels.call(*("push", x, _kernels.DTYPES[x.dtype], *x.shape, num_columns, indptr, indices, x, *scales, alpha, y))
+    return y
+
+
+def _push_reference(indptr, indices, x, left, right, alpha, num_columns):  # type: ignore[no-untyped-def]
+    signal, row = x.nonzero(as_tuple=True)
+    entry, edge = edges_of_rows(indptr, row)
+    value = x[signal, row] if left is None else x[signal, row] * left[row]
+    target = signal[entry] * num_columns + indices[edge].long()
+    y = x.new_zeros(x.shape[0] * num_columns).index_add_(0, target, value[entry]).view(-1, num_columns)
+    return alpha * y if right is None else alpha * right * y
+
+
+def _fake(indptr, indices, x, left, right, alpha, num_columns):  # type: ignore[no-untyped-def]
+    return x.new_empty(x.shape[0], num_columns)
+
+
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    indptr, indices, _, left, right, ctx.alpha, _ = inputs
+    ctx.save_for_backward(indptr, indices, left, right)
+
+
+def _backward(ctx, gradient):  # type: ignore[no-untyped-def]
+    indptr, indices, left, right = ctx.saved_tensors
+    columns = gradient.T  # as the features of the columns, whose product with A goes back to the rows
+    back = torch.ops.graphrec.spmm_transpose(indptr, indices, None, columns, None, right, left, ctx.alpha, None, len(columns))
+    return None, None, back.T, None, None, None, None
+
+
+_PUSH = register(
+    "push(Tensor indptr, Tensor indices, Tensor x, Tensor? left, Tensor? right, float alpha, int num_columns) -> Tensor",
+    _compute,
+    _fake,
+    _setup_context,
+    _backward,
+)
