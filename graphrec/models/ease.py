@@ -13,6 +13,7 @@ from pydantic import Field
 from graphrec import settings
 from graphrec.errors import ConfigError
 from graphrec.models.base import Recommender, training_matrix
+from graphrec.models.dense import product
 from graphrec.models.held_out import best_of, held_out, list_quality
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions
@@ -112,7 +113,7 @@ class EASE(Recommender):
         columns, found = self._scaled.tocsc(), []
         for start in range(0, columns.shape[1], _AT_ONCE):
             block = torch.from_numpy(columns[:, start : start + _AT_ONCE].toarray())  # (U, n)
-            found.append((block * (self._core @ block)).sum(0))
+            found.append((block * product(self._core, block)).sum(0))
         return torch.cat(found).clamp(max=1 - 1e-6)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
@@ -130,7 +131,7 @@ class EASE(Recommender):
         """Apply D_i^-b B D_i^b to histories (B, I): float32 (B, I)."""
         signal = sp.csr_matrix(histories @ sp.diags(self._item_scale), dtype=np.float32)
         if self._by_users:
-            seen = torch.from_numpy((signal @ self._scaled.T).toarray()) @ self._core  # (B, U)
+            seen = product(torch.from_numpy((signal @ self._scaled.T).toarray()), self._core)  # (B, U)
             explained = torch.from_numpy(np.ascontiguousarray((self._scaled.T @ seen.numpy().T).T))
             left = torch.from_numpy(signal.toarray()) - explained
         else:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 _OVERSAMPLING = 32  # extra directions, so that the last wanted ones converge too
-_POWER_ITERATIONS = 3  # 2 to 8 give the same Recall@20 on Gowalla within 0.0015
 _NEGLIGIBLE = 1e-6  # relative size below which a direction is rounding noise in float32
 _EXACT_AT_ONCE = 8192  # rows in float64 at a time, so that no second copy of a tall block is needed
 _ROWS_AT_ONCE = 64  # one line of the kernels' widest path, so the intermediate signals stay in cache
@@ -105,6 +104,8 @@ def truncated_svd(
     rank: int,
     generator: torch.Generator,
     progress: Reporter = SILENT,
+    *,
+    iterations: int = 3,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Find the leading singular triplets by block power iteration from a random start.
 
@@ -116,6 +117,7 @@ def truncated_svd(
         rank: number of triplets, 1..min(U, I).
         generator: draws the start.
         progress: receives the iterations.
+        iterations: of the power; 2 to 8 give the graph filter the same Recall@20 on Gowalla within 0.0015.
 
     Returns:
         P float32 (U, rank), s float32 (rank,) descending, Q float32 (I, rank). Where s is zero, so is P.
@@ -130,15 +132,21 @@ def truncated_svd(
     limit = min(num_users, num_items)
     if not 1 <= rank <= limit:
         raise ValueError(f"truncated_svd: rank must lie in 1..{limit} for shape {interactions.shape}, got {rank}")
-    basis = torch.randn(num_items, min(limit, rank + _OVERSAMPLING), generator=generator)  # (I, w)
-    with progress.task("singular vectors", total=_POWER_ITERATIONS + 1, unit="passes") as task:
-        for _ in range(_POWER_ITERATIONS):
-            basis = _orthonormal(interactions.to_items(interactions.to_users(basis)))
+    # Bases are taken on the side with fewer nodes, where they cost less.
+    by_users = num_users <= num_items
+    to_small, to_large = interactions.to_users, interactions.to_items
+    if not by_users:
+        to_small, to_large = to_large, to_small
+    block = to_small(torch.randn(max(num_users, num_items), min(limit, rank + _OVERSAMPLING), generator=generator))  # (N, w)
+    with progress.task("singular vectors", total=iterations + 1, unit="passes") as task:
+        for done in range(iterations):
+            block = to_small(to_large(_orthonormal(block) if done else block))  # the first block is far from degenerate
             task.advance()
-        users, _, _ = _thin_svd(interactions.to_users(basis))  # (U, w)
-        items, singular_values, rotation = _thin_svd(interactions.to_items(users))
+        small, _, _ = _thin_svd(block)
+        large, singular_values, rotation = _thin_svd(to_large(small))
         task.advance()
-    users, items = product(users, rotation[:, :rank]), items[:, :rank]
+    sides = product(small, rotation[:, :rank]), large[:, :rank]
+    users, items = sides if by_users else sides[::-1]
     signs = torch.sign(items.gather(0, items.abs().argmax(dim=0, keepdim=True)))  # (1, rank)
     return users * signs, singular_values[:rank].contiguous(), items * signs
 
