@@ -45,6 +45,7 @@ SEARCHED: dict[str, dict[str, Any]] = {
     "gat": {"model.dropout": [0.0, 0.3, 0.6], "model.attention_dropout": [0.0, 0.3, 0.6]},
     "vgae": LAYERS | {"model.auxiliary.kl.weight": {"low": 1e-3, "high": 0.1, "log": True}},
     "ultragcn": {
+        "model.loss.num_negatives": [4, 16, 64],
         "model.loss.negative_weight": {"low": 3.0, "high": 300.0, "log": True},
         "model.auxiliary.item-graph.weight": {"low": 1e-5, "high": 1e-2, "log": True},
     },

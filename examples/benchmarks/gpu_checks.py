@@ -92,7 +92,7 @@ def exact(name: str, got: Tensor, wanted: Tensor) -> Check:
 
 
 def propagation(graph: Relation, dim: int, dtype: torch.dtype) -> Iterator[Check]:
-    """spmm with scales, with its maximum and both backward passes, sddmm, hetero_spmm."""
+    """spmm with scales, with its maximum and both backward passes, sddmm, push, hetero_spmm."""
     x, left = random(graph, graph.num_src, dim, dtype=dtype), graph.scale_dst(-0.5, wide(dtype))
     row, column = graph.rows, graph.indices.long()
     wanted = x.new_zeros(graph.num_dst, dim, dtype=torch.float64).index_add_(0, row, x.double()[column])
@@ -110,6 +110,11 @@ def propagation(graph: Relation, dim: int, dtype: torch.dtype) -> Iterator[Check
     if dtype != torch.bfloat16:  # rounded values tie, and torch shares a gradient among equals
         got, want = torch.autograd.grad(y, variable, dst_x)[0], torch.autograd.grad(largest, wide_x, dst_x.double())[0]
         yield error(f"spmm max backward {tag}", got, want)
+    if dtype != torch.bfloat16:
+        signals = torch.where(dst_x.T.abs() > 1.5, dst_x.T, 0.0)
+        pushed = signals.new_zeros(dim, graph.num_src, dtype=torch.float64)
+        pushed.index_add_(1, column, (signals.double() * left.double())[:, row])
+        yield error(f"push {tag}", ops.push(graph, signals, left), pushed)
     out = torch.full_like(dst_x, torch.nan)
     parts = [[graph.num_dst, *(part.data_ptr() for part in (graph.indptr, graph.indices, x)), 0, 0, out.data_ptr(), dim]] * 2
     table = torch.tensor(parts, device=graph.device)

@@ -51,8 +51,9 @@ class Line:
 
 
 def spmm_lines(data: Path, bandwidth: float, repeats: int) -> list[Line]:
-    """The normalised product at six dimensions, and dot products along edges."""
-    relation = spmm.square_relation(*spmm.read_edges(data))
+    """The normalised product at six dimensions, dot products along edges, and histories pushed over two hops."""
+    edges = spmm.read_edges(data)
+    relation = spmm.square_relation(*edges)
     lines = []
     goals = {"torch_coo": 14, "torch_csr_int32": 4.5, "dgl_scaled": 1.5, "dgl_copy_u_sum": 1.0}
     for row in spmm.measure(relation, [16, 32, 64, 100, 128, 256], repeats, bandwidth):
@@ -64,7 +65,10 @@ def spmm_lines(data: Path, bandwidth: float, repeats: int) -> list[Line]:
         goal = 1.3 if at_64 else None
         lines.append(Line(f"spmm bf16 {row['case']}", f"{row['ours_bf16_ms']:.2f} ms", "own fp32", row["bf16_ratio"], goal))
     row = spmm.measure_sddmm(relation, 64, repeats, bandwidth)
-    return [*lines, Line("sddmm d=64", f"{row['ours_ms']:.2f} ms", "dgl u_dot_v", row["dgl_ratio"], None, row["fraction"])]
+    lines.append(Line("sddmm d=64", f"{row['ours_ms']:.2f} ms", "dgl u_dot_v", row["dgl_ratio"], None, row["fraction"]))
+    row = spmm.measure_push(Relation.from_coo(*edges), 64, repeats)
+    name = f"push, {row['case']}"
+    return lines + [Line(name, f"{row['ours_ms']:.2f} ms", other, row[f"{other}_ratio"]) for other in ("spmm", "scipy")]
 
 
 def attention_lines(data: Path, repeats: int) -> list[Line]:

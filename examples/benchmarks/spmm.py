@@ -2,7 +2,7 @@
 
     python examples/benchmarks/spmm.py --data DIR [--dims 16 32 64 100 128 256] [--repeats 15] [--json]
 
-DIR holds a `train.txt` adjacency list (`user item item ...`), plain or .gz. One product goes over both directions of every
+DIR holds a `train.txt` adjacency list (`user item item ...`), plain or .gz. One `spmm` goes over both directions of every
 edge, with D^-1/2 before and after, as LightGCN propagates. All ways take turns, so that they meet the same noise; a turn is
 three calls in a row, as in training, of which the first is not counted. Milliseconds are medians. Results are compared with a
 float64 product first.
@@ -131,6 +131,29 @@ def measure_sddmm(relation: Relation, dim: int, repeats: int, bandwidth: float) 
     }  # fmt: skip
 
 
+def measure_push(relation: Relation, count: int, repeats: int) -> Row:
+    """Time two hops of some users' histories beside `spmm` of them as columns and SciPy's sparse product."""
+    back = relation.transpose()
+    matrix = scipy.sparse.csr_matrix(
+        (np.ones(relation.num_edges, np.float32), relation.indices.numpy(), relation.indptr.numpy()),
+        (relation.num_dst, relation.num_src),
+    )
+    rows = matrix[np.linspace(0, relation.num_dst - 1, count).astype(np.int64)]
+    columns = matrix.T.tocsr()
+    items = torch.from_numpy(rows.toarray())
+    ways = {
+        "ours": lambda: ops.push(relation, ops.push(back, items)),
+        "spmm": lambda: ops.spmm(back, ops.spmm(relation, items.T.contiguous())).T.contiguous(),
+        "scipy": lambda: (rows @ columns @ matrix).toarray(),
+    }
+    torch.testing.assert_close(ways["ours"](), ways["spmm"](), rtol=1e-4, atol=1e-4)
+    taken = medians(ways, repeats)
+    return {
+        "operator": "push", "case": f"{count} histories, two hops", "ours_ms": taken["ours"],
+        "spmm_ratio": taken["spmm"] / taken["ours"], "scipy_ratio": taken["scipy"] / taken["ours"],
+    }  # fmt: skip
+
+
 def check(relation: Relation, x: torch.Tensor, scale: torch.Tensor) -> None:
     """Stop if our product is not the float64 one."""
     values = (scale[relation.rows].double() * scale[relation.indices.long()].double()).numpy()
@@ -147,10 +170,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="timed calls of each (default 15)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
-    relation = square_relation(*read_edges(arguments.data))
+    edges = read_edges(arguments.data)
+    relation = square_relation(*edges)
     bandwidth = copy_bandwidth()
     rows = measure(relation, arguments.dims, arguments.repeats, bandwidth)
     rows.append(measure_sddmm(relation, 64, arguments.repeats, bandwidth))
+    rows.append(measure_push(Relation.from_coo(*edges), 64, arguments.repeats))
     result = {"backend": ops.backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9, "rows": rows}
     if arguments.json:
         print(json.dumps(result))

@@ -188,7 +188,8 @@ class _Judge:
     ) -> None:
         self._kept, self._rows, self._truth = kept, kept[users], hidden[users]
         self._values, self._directions = values, directions
-        self._linear = {0.0: interactions.smooth(self._rows).div_(max(float(values[0]) ** 2, 1e-30))}
+        self._linear = {0.0: torch.zeros(self._rows.shape)}
+        interactions.add_smoothed(self._linear[0.0], self._rows, 1 / max(float(values[0]) ** 2, 1e-30))
         # Written anew for every block: memory that is new each time costs more than what is computed into it.
         shape = min(_USERS_AT_ONCE, len(users)), kept.shape[1]
         self._flat, self._scores = torch.empty(shape), torch.empty(shape)

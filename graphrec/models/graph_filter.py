@@ -131,7 +131,7 @@ class GraphFilter(Recommender):
         """Apply the filter to histories (B, I)."""
         scores = product(torch.from_numpy(histories @ self._analysis), self._synthesis)
         if self._linear_weight:
-            scores.add_(self._interactions.smooth(histories), alpha=self._linear_weight)
+            self._interactions.add_smoothed(scores, histories, self._linear_weight)
         return scores
 
     def embeddings(self) -> dict[str, np.ndarray]:

@@ -62,15 +62,14 @@ class NormalisedInteractions:
             return torch.from_numpy(self._columns @ y.numpy())
         return ops.spmm(self._transposed, y, self.item_scale, self.user_scale)
 
-    def smooth(self, histories: sp.csr_matrix) -> torch.Tensor:
-        """H R~^T R~ for sparse float32 histories H (B, I): dense float32 (B, I)."""
-        smoothed = torch.empty(histories.shape)
+    def add_smoothed(self, scores: torch.Tensor, histories: sp.csr_matrix, weight: float) -> None:
+        """Add weight * H R~^T R~ to `scores` (B, I), for sparse float32 histories H (B, I)."""
         for start in range(0, histories.shape[0], _ROWS_AT_ONCE):
             block = slice(start, start + _ROWS_AT_ONCE)
             items = torch.from_numpy(histories[block].toarray())
             users = self._spread(items, self.to_users, self._transposed, self.item_scale, self.user_scale)
-            smoothed[block] = self._spread(users, self.to_items, self._relation, self.user_scale, self.item_scale)
-        return smoothed
+            smoothed = self._spread(users, self.to_items, self._relation, self.user_scale, self.item_scale)
+            scores[block].add_(smoothed.contiguous(), alpha=weight)  # strided reads are slower
 
     def _spread(
         self,
