@@ -21,7 +21,6 @@ GAIN_EXPONENTS = (0.3, 0.5)
 SHARPENINGS = (0.0, 0.7)
 _SHARPENED = 64  # directions; more find no more of Gowalla's or ml-1m's held-out items, and make ranking slower
 _USERS_AT_ONCE = 500
-_ITERATIONS = 2  # of the decomposition that only tells shapes apart
 _DEFAULT = (0.0, 0.2, 0.5, 0.0)  # for a log too small to hold anything out
 
 
@@ -110,8 +109,7 @@ def choose_responses(
         return [replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})]
     interactions = NormalisedInteractions(kept, user_exponent, item_exponent)
     generator = torch.Generator().manual_seed(seed)
-    rank = min(rank, *kept.shape)
-    _, values, directions = truncated_svd(interactions, rank, generator, progress, iterations=_ITERATIONS)
+    _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
     judge = _Judge(kept, hidden, users, interactions, values, directions)
     judged = _judged(candidates, judge, progress)
     chosen = nearly_best(list(judged), np.stack(list(judged.values())))
