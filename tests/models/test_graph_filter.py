@@ -14,6 +14,7 @@ from graphrec.models.filter_response import (
     SHARPENINGS,
     SMOOTH_SHARES,
     Response,
+    _judged,
     choose_responses,
     nearly_best,
 )
@@ -149,6 +150,23 @@ def test_the_choice_judges_the_filter_that_is_then_used(seed):
         quality.append(list_quality(torch.from_numpy(scores[users]).float(), kept[users], hidden[users]))
     assert np.abs(quality[0] - quality[1]).max() > 0.1  # so that a filter mistaken for the other would be noticed
     assert chosen == nearly_best(candidates, np.stack(quality))
+
+
+def test_the_gain_exponent_is_chosen_at_the_middle_cutoff():
+    """The best candidate of all stands at another cutoff, with the exponent that is worse at the middle one."""
+    grid = [Response(t, 0.2, c) for c in (0.3, 0.5) for t in (0.01, 0.03, 0.1)]
+    worth = {(0.03, 0.3): 0.6, (0.01, 0.3): 0.5, (0.1, 0.3): 0.4, (0.03, 0.5): 0.3, (0.01, 0.5): 0.9, (0.1, 0.5): 0.2}
+    asked = []
+
+    class Judge:
+        def quality(self, responses):
+            asked.extend(responses)
+            return np.array([[worth[one.cutoff, one.gain_exponent]] * 5 for one in responses])
+
+    judged = _judged(grid, Judge(), SILENT)
+    assert list(judged) == [Response(t, 0.2, 0.3) for t in (0.03, 0.01, 0.1)]
+    assert len(asked) == 4  # both exponents at one cutoff, one of them at the others
+    assert nearly_best(list(judged), np.stack(list(judged.values()))) == [Response(0.03, 0.2, 0.3)]
 
 
 @pytest.mark.parametrize(

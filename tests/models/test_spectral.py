@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from graphrec.models import spectral
 from graphrec.models.spectral import NormalisedInteractions, spectral_embeddings, truncated_svd
 
 
@@ -37,8 +38,29 @@ def test_products_follow_the_formula(weighted, exponents):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_svd_equals_the_exact_one(weighted):
-    matrix = random_matrix(weighted)
+@pytest.mark.parametrize("pushed_share", [0.0, 1.0])  # always by spmm, always by push
+def test_smoothed_histories_are_added(weighted, pushed_share, monkeypatch):
+    monkeypatch.setattr(spectral, "_PUSHED_SHARE", pushed_share)
+    matrix, rng = random_matrix(weighted), np.random.default_rng(0)
+    histories = sp.random(150, 22, 0.1, format="csr", random_state=rng, dtype=np.float32)  # more than one block
+    scores = torch.ones(150, 22)
+    NormalisedInteractions(matrix, 0.3, 0.5).add_smoothed(scores, histories, 0.5)
+    normalised = dense_normalised(matrix, 0.3, 0.5)
+    np.testing.assert_allclose(scores, 1 + 0.5 * histories @ normalised.T @ normalised, rtol=1e-5)
+
+
+def test_nothing_is_smoothed_on_an_empty_graph():
+    scores = torch.ones(2, 4)
+    NormalisedInteractions(sp.csr_matrix((3, 4), dtype=np.float32), 0.5, 0.5).add_smoothed(
+        scores, sp.csr_matrix(np.eye(2, 4, dtype=np.float32)), 1.0
+    )
+    assert torch.equal(scores, torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("flipped", [False, True])  # bases are taken on the side with fewer nodes
+def test_svd_equals_the_exact_one(weighted, flipped):
+    matrix = random_matrix(weighted).T.tocsr() if flipped else random_matrix(weighted)
     users, values, items = truncated_svd(NormalisedInteractions(matrix, 0.5, 0.3), 6, generator())
     left, exact, right = np.linalg.svd(dense_normalised(matrix, 0.5, 0.3), full_matrices=False)
     np.testing.assert_allclose(values, exact[:6], rtol=1e-5)
