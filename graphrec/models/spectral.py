@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,7 @@ _POWER_ITERATIONS = 3  # 2 to 8 give the same Recall@20 on Gowalla within 0.0015
 _NEGLIGIBLE = 1e-6  # relative size below which a direction is rounding noise in float32
 _EXACT_AT_ONCE = 8192  # rows in float64 at a time, so that no second copy of a tall block is needed
 _ROWS_AT_ONCE = 64  # one line of the kernels' widest path, so the intermediate signals stay in cache
-_SAMPLED_EVERY = 8  # rows of a block by which it is told how sparse they are
-_PUSHED_SHARE = 0.3  # of the edges walked for a signal, up to which `push` is quicker than `spmm`
+_PUSHED_SHARE = 0.3  # of all edges walked for one signal, up to which `push` is quicker than `spmm`
 
 
 class NormalisedInteractions:
@@ -46,7 +44,6 @@ class NormalisedInteractions:
         self.item_scale = torch.from_numpy(_power(matrix.sum(axis=0), -item_exponent))  # (I,)
         self._matrix = matrix
         self._relation: ops.Relation | None = None
-        self._transposed: ops.Relation | None = None
         if bool((matrix.data == 1).all()):
             self._relation = ops.Relation.from_scipy(matrix)
             self._transposed = self._relation.transpose()
@@ -65,28 +62,34 @@ class NormalisedInteractions:
 
     def add_smoothed(self, scores: torch.Tensor, histories: sp.csr_matrix, weight: float) -> None:
         """Add weight * H R~^T R~ to `scores` (B, I), for sparse float32 histories H (B, I)."""
+        push_to_users, push_to_items = self._pushed
         for start in range(0, histories.shape[0], _ROWS_AT_ONCE):
             block = slice(start, start + _ROWS_AT_ONCE)
             items = torch.from_numpy(histories[block].toarray())
-            users = self._spread(items, self.to_users, self._transposed, self.item_scale, self.user_scale)
-            smoothed = self._spread(users, self.to_items, self._relation, self.user_scale, self.item_scale)
-            scores[block].add_(smoothed.contiguous(), alpha=weight)  # strided reads are slower
+            if push_to_users:
+                users = ops.push(self._transposed, items, self.item_scale, self.user_scale)
+            else:
+                users = self.to_users(items.T.contiguous()).T
+            if push_to_items:
+                smoothed = ops.push(self._relation, users, self.user_scale, self.item_scale)
+            else:
+                smoothed = self.to_items(users.T.contiguous()).T.contiguous()  # adding strided rows would be slower
+            scores[block].add_(smoothed, alpha=weight)
 
-    def _spread(
-        self,
-        signals: torch.Tensor,
-        multiply: Callable[[torch.Tensor], torch.Tensor],
-        relation: ops.Relation | None,
-        left: torch.Tensor,
-        right: torch.Tensor,
-    ) -> torch.Tensor:
-        """Signals (B, N) over the edges (N, M), by the kernel that has less to do; `multiply` is the product for columns."""
-        if relation is not None:
-            sample = signals[::_SAMPLED_EVERY]
-            share = float((sample != 0).sum(0).float() @ relation.degree_dst.float()) / (len(sample) * relation.num_edges or 1)
-            if share <= _PUSHED_SHARE:
-                return ops.push(relation, signals, left, right)
-        return multiply(signals.T.contiguous()).T
+    @cached_property
+    def _pushed(self) -> tuple[bool, bool]:
+        """Whether `push` beats `spmm` from histories to users, and from these to items, by the paths of some users of R."""
+        if self._relation is None:
+            return False, False
+        rows = np.linspace(0, self.shape[0] - 1, min(_ROWS_AT_ONCE, self.shape[0])).astype(np.int64)
+        items = torch.from_numpy(self._matrix[rows].toarray())
+        users = ops.push(self._transposed, items)
+        walked = [
+            float((signals != 0).float().mean(0) @ relation.degree_dst.float())
+            for signals, relation in ((items, self._transposed), (users, self._relation))
+        ]
+        to_users, to_items = (edges <= _PUSHED_SHARE * self._relation.num_edges for edges in walked)
+        return to_users, to_items
 
     @cached_property
     def _rows(self) -> sp.csr_matrix:
