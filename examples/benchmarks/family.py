@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import tomllib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ from graphrec.benchmarking.report import table
 from graphrec.graph.store import GraphStore
 from graphrec.logs.read import read_split_folder
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 RUNS = Path(__file__).parent.parent / "runs"
 BUDGET = {"epochs": 200, "batch_size": 2048, "eval_every": 10, "patience": 4, "metric": "ndcg@20"}
