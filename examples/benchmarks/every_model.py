@@ -2,7 +2,7 @@
 
     python examples/benchmarks/every_model.py [--models A,B] [--json]
 
-All models train on one store with every edge type and feature of the log, those that learn by steps for at most 30 epochs of
+All models train on one store with every edge type and feature of the log, those that learn by steps for at most 25 epochs of
 batches of 1,024 with learning rate 0.01, ended early by the validation part. Nothing is tuned, so the quality says that a model
 works, not which is the best. Seconds are of training alone, and meant to stay under 20.
 """
@@ -22,7 +22,7 @@ from graphrec.graph.store import GraphStore
 from graphrec.models import MODELS
 
 DEMO = Path(__file__).parent.parent.parent / "datasets" / "demo"
-TRAIN = {"epochs": 30, "batch_size": 1024, "learning_rate": 1e-2}
+TRAIN = {"epochs": 25, "batch_size": 1024, "learning_rate": 1e-2}
 TABLES, MEDIA = ("users", "items", "social", "triples"), ("image", "audio")
 
 
