@@ -132,21 +132,23 @@ def truncated_svd(
     limit = min(num_users, num_items)
     if not 1 <= rank <= limit:
         raise ValueError(f"truncated_svd: rank must lie in 1..{limit} for shape {interactions.shape}, got {rank}")
-    # Bases are taken on the side with fewer nodes, where they cost less.
-    by_users = num_users <= num_items
-    to_small, to_large = interactions.to_users, interactions.to_items
-    if not by_users:
-        to_small, to_large = to_large, to_small
-    block = to_small(torch.randn(max(num_users, num_items), min(limit, rank + _OVERSAMPLING), generator=generator))  # (N, w)
+    start = torch.randn(num_items, min(limit, rank + _OVERSAMPLING), generator=generator)  # (I, w)
+    to_users, to_items = interactions.to_users, interactions.to_items
     with progress.task("singular vectors", total=_POWER_ITERATIONS + 1, unit="passes") as task:
-        for done in range(_POWER_ITERATIONS):
-            block = to_small(to_large(_orthonormal(block) if done else block))  # the first block is far from degenerate
-            task.advance()
-        small, _, _ = _thin_svd(block)
-        large, singular_values, rotation = _thin_svd(to_large(small))
+        if num_users <= num_items:  # bases cost less on the side with fewer nodes
+            block = to_users(start)
+            for done in range(_POWER_ITERATIONS):
+                block = to_users(to_items(_orthonormal(block) if done else block))  # the first is far from degenerate
+                task.advance()
+        else:
+            for _ in range(_POWER_ITERATIONS):
+                start = _orthonormal(to_items(to_users(start)))
+                task.advance()
+            block = to_users(start)
+        users, _, _ = _thin_svd(block)  # (U, w)
+        items, singular_values, rotation = _thin_svd(to_items(users))
         task.advance()
-    sides = product(small, rotation[:, :rank]), large[:, :rank]
-    users, items = sides if by_users else sides[::-1]
+    users, items = product(users, rotation[:, :rank]), items[:, :rank]
     signs = torch.sign(items.gather(0, items.abs().argmax(dim=0, keepdim=True)))  # (1, rank)
     return users * signs, singular_values[:rank].contiguous(), items * signs
 
