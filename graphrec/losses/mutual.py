@@ -52,15 +52,13 @@ class HierarchicalMutualInformation:
 
 
 def _channel_loss(own: Tensor, edge: Tensor) -> Tensor:
-    near = own.index_select(0, _permutation(own, 0))
-    far = own.index_select(0, _permutation(own, 0)).index_select(1, _permutation(own, 1))
-    positive, middle, strange = ((one * edge).sum(1) for one in (own, near, far))
-    local = softplus(middle - positive) + softplus(strange - middle)
+    near = _shuffled(own, columns=False)
     graph = edge.mean(0)  # (D,)
-    rows, columns = _permutation(edge, 0), _permutation(edge, 1)
-    shuffled = (edge @ graph.new_empty(len(graph)).index_copy(0, columns, graph)).index_select(0, rows)  # h~ g
-    return (local + softplus(shuffled - edge @ graph)).mean()
+    positive, middle, far = ((one * edge).sum(1) for one in (own, near, _shuffled(own)))
+    local = softplus(middle - positive) + softplus(far - middle)
+    return (local + softplus((_shuffled(edge) - edge) @ graph)).mean()
 
 
-def _permutation(x: Tensor, axis: int) -> Tensor:
-    return torch.randperm(x.shape[axis], device=x.device)
+def _shuffled(x: Tensor, columns: bool = True) -> Tensor:
+    x = x[torch.randperm(len(x), device=x.device)]
+    return x[:, torch.randperm(x.shape[1], device=x.device)] if columns else x

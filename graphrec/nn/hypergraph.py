@@ -116,7 +116,7 @@ class HypergraphEncoder(Encoder):
 
     def _mix(self, parts: Tensor) -> tuple[Tensor, Tensor]:
         """Attention over channels (C, U, D): the mix (U, D) and the shares (C, U)."""
-        shares = torch.softmax(parts @ (self.attention @ self.query).to(parts.dtype), dim=0)
+        shares = torch.softmax((parts @ self.attention.to(parts.dtype)) @ self.query.to(parts.dtype), dim=0)
         return (shares.unsqueeze(-1) * parts).sum(0), shares
 
 
