@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# NumPy's threads look for work for up to 80 ms after a product, on the cores that the next kernel needs; 2^16 cycles are
+# NumPy's threads go on looking for work after a product, on the cores that the next kernel needs; 2^16 cycles of that are
 # enough. OpenBLAS reads this when NumPy is imported.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 

@@ -85,8 +85,8 @@ def choose_responses(
     """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
     A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked by
-    the candidates. One decomposition serves them all. The gain exponent is chosen first, at the middle cutoff, for the best one
-    is the same at every cutoff; the others together. The best candidates often lie closer together than chance, so all those
+    the candidates. One decomposition serves them all. The gain exponent is chosen first, at the middle cutoff, for it hardly
+    hangs on the others; then these together. The best candidates often lie closer together than chance, so all those
     are returned that fall behind the best, over the same users, by no more than one standard error of the difference: the
     filter is their mean, and does not hang on which of them came out first.
 

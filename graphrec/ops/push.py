@@ -11,7 +11,7 @@ from torch import Tensor
 from graphrec import _kernels
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
-from graphrec.ops.spmm import edges_of_rows
+from graphrec.ops.spmm import contiguous, edges_of_rows
 
 
 def push(relation: Relation, x: Tensor, left: Tensor | None = None, right: Tensor | None = None, alpha: float = 1.0) -> Tensor:
@@ -48,8 +48,8 @@ def _compute(indptr, indices, x, left, right, alpha, num_columns):  # type: igno
         return _push_reference(indptr, indices, x, left, right, alpha, num_columns)
     x, y = x.contiguous(), x.new_empty(x.shape[0], num_columns)
     if y.numel():
-        scales = [None if scale is None else scale.contiguous() for scale in (left, right)]
-        _kernels.call(*("push", x, _kernels.DTYPES[x.dtype], *x.shape, num_columns, indptr, indices, x, *scales, alpha, y))
+        scales = contiguous(left), contiguous(right)
+        _kernels.call("push", x, _kernels.DTYPES[x.dtype], *x.shape, num_columns, indptr, indices, x, *scales, alpha, y)
     return y
 
 
