@@ -16,8 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from recipes import some_of
+
 import graphrec
-from graphrec.errors import UnsupportedError
+from graphrec.errors import GraphrecError, UnsupportedError
 from graphrec.graph.store import GraphStore
 from graphrec.models import MODELS
 
@@ -32,9 +34,10 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS), help="names with commas between (default all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    names = options.models.split(",")
-    if unknown := set(names) - set(MODELS):
-        parser.error(f"--models: no {', '.join(sorted(unknown))}; choose from {', '.join(MODELS)}")
+    try:
+        names = some_of(options.models, MODELS)
+    except GraphrecError as error:
+        parser.exit(1, f"{error}\n")
     rows = {}
     with tempfile.TemporaryDirectory(prefix="graphrec-every-") as scratch:
         store = build(Path(scratch))

@@ -13,22 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import relation_data
+from recipes import some_of
 
 import graphrec
 from graphrec.benchmarking.report import table
 from graphrec.graph.store import GraphStore
 from graphrec.logs.read import read_split_folder
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 RUNS = Path(__file__).parent.parent / "runs"
 BUDGET = {"epochs": 200, "batch_size": 2048, "eval_every": 10, "patience": 4, "metric": "ndcg@20"}
@@ -76,11 +71,9 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(everything), help="names with commas between (default all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    names = options.models.split(",")
-    if unknown := set(names) - set(everything):
-        parser.error(f"--models: no {', '.join(sorted(unknown))}; choose from {', '.join(everything)}")
     progress = SILENT if options.json else ConsoleReporter()
     try:
+        names = some_of(options.models, everything)
         store = open_store(options.data, options.out / "store" / options.data.name)
         rows = [tuned(name, store, options, progress) for name in names]
         result = graphrec.benchmark(store.folder, rows, options.out / "table", seeds=options.seeds, progress=progress)
@@ -98,7 +91,8 @@ def open_store(data: Path, folder: Path) -> GraphStore:
     """The store of the data, built once, with a tenth of the training items for validation."""
     if not folder.is_dir():
         is_adjacency = any(data.glob("train.txt*")) and not any(data.glob("trust.txt*"))
-        log = read_split_folder(data) if is_adjacency else relation_data.read(data)[1]
+        rejected = folder.parent / "rejected.parquet"
+        log = read_split_folder(data, rejected=rejected) if is_adjacency else relation_data.read(data)[1]
         graphrec.build(log, folder, split={"method": "given", "valid": relation_data.VALID_SHARE})
     return GraphStore.open(folder)
 
@@ -110,14 +104,15 @@ def tuned(name: str, store: GraphStore, options: argparse.Namespace, progress: R
     target = options.out / "runs" / f"{name}.toml"
     if target.is_file():
         return str(target)
-    path = RUNS / f"{name}.toml"
-    run = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    settings = dict(run.get("model", {}))
-    model = settings.pop("name", name)
-    budget = {"trials": options.trials, "minutes": options.minutes}
+    budget: dict[str, Any] = {"trials": options.trials, "minutes": options.minutes}
+    model, settings, train = name, {}, None
+    if (path := RUNS / f"{name}.toml").is_file():
+        config = graphrec.load_config(path)
+        model = config.model.name
+        settings, train = (part.model_dump(exclude_unset=True) for part in (config.model.settings, config.train))
     if name in SEARCHED:
         budget |= {"defaults": False, "space": BASIC | SEARCHED[name]}
-    train = {**run.get("train", {}), **BUDGET} if name in SEARCHED else None
+        train = {**(train or {}), **BUDGET}
     progress.note(f"{name}: searching")
     study = options.out / "studies" / name
     found = graphrec.tune(store, model, study, budget, model_settings=settings, train_settings=train, progress=progress)

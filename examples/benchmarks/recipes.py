@@ -6,6 +6,7 @@ settings of trained models were chosen on a validation part of train: `quality.p
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,3 +88,16 @@ def find(name: str) -> Recipe:
     if name not in RECIPES and name not in MODELS:
         raise unknown_name("recipe or model", name, names())
     return RECIPES.get(name) or Recipe(name)
+
+
+def some_of(text: str, known: Collection[str]) -> list[str]:
+    """Return the names in `text`, which has commas between them, each once.
+
+    Raises:
+        ConfigError: one of them is not known.
+    """
+    chosen = list(dict.fromkeys(text.split(",")))
+    for name in chosen:
+        if name not in known:
+            raise unknown_name("model", name, known)
+    return chosen

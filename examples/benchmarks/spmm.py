@@ -28,6 +28,7 @@ import scipy.sparse
 import torch
 
 from graphrec import _dgl, ops
+from graphrec.nn.motifs import to_scipy
 from graphrec.ops import Relation
 
 Row = dict[str, Any]
@@ -134,10 +135,7 @@ def measure_sddmm(relation: Relation, dim: int, repeats: int, bandwidth: float) 
 def measure_push(relation: Relation, count: int, repeats: int) -> Row:
     """Time two hops of some users' histories beside `spmm` of them as columns and SciPy's sparse product."""
     back = relation.transpose()
-    matrix = scipy.sparse.csr_matrix(
-        (np.ones(relation.num_edges, np.float32), relation.indices.numpy(), relation.indptr.numpy()),
-        (relation.num_dst, relation.num_src),
-    )
+    matrix = to_scipy(relation)
     rows = matrix[np.linspace(0, relation.num_dst - 1, count).astype(np.int64)]
     columns = matrix.T.tocsr()
     items = torch.from_numpy(rows.toarray())
