@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -82,6 +82,9 @@ inline Vector<float>::type load(const bfloat16 *from) {
 #if defined(__AVX512F__)
     // GCC 12 warns of the unmasked form's own undefined operand.
     const Full bits = (Full)_mm512_maskz_cvtepu16_epi32(0xFFFF, _mm256_loadu_si256((const __m256i *)from)) << 16;
+#elif defined(__AVX2__)
+    // GCC 12 widens the halves one by one and joins them.
+    const Full bits = (Full)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)) << 16;
 #else
     typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
     Half half;
@@ -117,6 +120,25 @@ inline typename Vector<typename Sum<T>::type>::type load_part(const T *from, int
 template <>
 inline Vector<float>::type load_part<float>(const float *from, int64_t count) {
     return (Vector<float>::type)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+}
+#elif defined(__AVX2__)
+template <>
+inline Vector<float>::type load_part<float>(const float *from, int64_t count) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return (Vector<float>::type)_mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), lane));
+}
+
+template <>
+inline Vector<float>::type load_part<bfloat16>(const bfloat16 *from, int64_t count) {
+    // Four lanes at once if there are as many, then two, then one.
+    uint64_t four = 0, rest = 0;
+    const bfloat16 *next = from + (count & 4);
+    if (count & 4) std::memcpy(&four, from, 8);
+    if (count & 2) std::memcpy(&rest, next, 4);
+    if (count & 1) rest |= uint64_t(next[count & 2].bits) << (16 * (count & 2));
+    const __m128i bits = count & 4 ? _mm_set_epi64x(int64_t(rest), int64_t(four)) : _mm_cvtsi64_si128(int64_t(rest));
+    typedef uint32_t Full __attribute__((vector_size(kVectorBytes)));
+    return (Vector<float>::type)((Full)_mm256_cvtepu16_epi32(bits) << 16);
 }
 #endif
 
