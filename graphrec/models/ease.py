@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,7 @@ from pydantic import Field
 from graphrec import settings
 from graphrec.errors import ConfigError
 from graphrec.models.base import Recommender, training_matrix
-from graphrec.models.dense import product
+from graphrec.models.dense import inverse, product
 from graphrec.models.held_out import best_of, held_out, list_quality
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 REGULARISATIONS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.2)  # tried when none is given
-LARGEST = 20_000  # users or items, whichever are fewer: a dense matrix of 1.6 GB, and as much again to invert it
+LARGEST = 40_000  # users or items, whichever are fewer: one dense matrix of 6.4 GB
 _POWER_ITERATIONS = 50
-_AT_ONCE = 256  # columns whose dense products are held at a time
+_ROWS_AT_ONCE = 1024  # of the dense matrix while it is filled, and of what is taken out of it
 
 
 class EASESettings(settings.Settings):
@@ -58,7 +59,9 @@ class EASE(Recommender):
         score(u) = r_u D_i^-b B D_i^b.
 
     B = I - P diag(P)^-1 with P = (R~^T R~ + l s_1^2 I)^-1. Where users are fewer than items, P is never formed: with
-    A = (R~ R~^T + l s_1^2 I)^-1 it is (I - R~^T A R~) / (l s_1^2), so that only a matrix of users by users is inverted.
+    A = (R~ R~^T + l s_1^2 I)^-1 it is (I - R~^T A R~) / (l s_1^2), so that only a matrix of users by users is inverted; and as
+    R~ P = A R~, a known user's row of P takes that user's row of A and one sparse product. N of them, whichever are fewer, cost
+    N^3 multiplications and 4 N^2 bytes for each penalty: 4 GB and some minutes for 30,000.
 
     Source: Steck 2019, "Embarrassingly shallow autoencoders for sparse data", arXiv:1905.03375, eq. 8, which is a = b = 0; the
         degrees enter as in the graph filter (Shen et al. 2021, arXiv:2108.07567), and the penalty is a share of the spectrum.
@@ -87,40 +90,64 @@ class EASE(Recommender):
         with progress.task(f"choosing the penalty of {self.name}", total=len(REGULARISATIONS), unit="penalties") as task:
             for value in REGULARISATIONS:
                 self._solve(kept, value)
-                scores = self._predicted(kept[users])
+                scores = self._known(users)
                 quality.append(float(list_quality(scores, kept[users], hidden[users]).mean()))
                 task.advance()
         return best_of(REGULARISATIONS, quality, f"{self.name}: penalty", progress)
 
     def _solve(self, train: sp.csr_matrix, regularisation: float) -> None:
         """Invert for the whole of `train`."""
-        self._take(train)
+        self._core = None  # so that two of them are never in memory
+        self._take(train, regularisation)
         rows = self._scaled if self._by_users else self._scaled.T.tocsr()
-        gram = torch.from_numpy((rows @ rows.T).toarray())
-        gram.diagonal().add_(max(regularisation * _largest_eigenvalue(rows), 1e-12))
-        self._core = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        gram, others = np.empty((rows.shape[0],) * 2, np.float32), rows.T.tocsr()
+        for start in range(0, len(gram), _ROWS_AT_ONCE):
+            (rows[start : start + _ROWS_AT_ONCE] @ others).toarray(out=gram[start : start + _ROWS_AT_ONCE])
+        gram.reshape(-1)[:: len(gram) + 1] += self._penalty
+        try:
+            self._core = torch.from_numpy(inverse(gram))
+        except np.linalg.LinAlgError:
+            raise ConfigError(
+                f"model {self.name}: with regularisation = {regularisation:g} the matrix cannot be inverted in float32; "
+                f"take a larger one, such as {REGULARISATIONS[0]:g}"
+            ) from None
         self._gain = 1 / (1 - self._explained()) if self._by_users else 1 / self._core.diagonal()
 
-    def _take(self, train: sp.csr_matrix) -> None:
+    def _take(self, train: sp.csr_matrix, regularisation: float) -> None:
         own = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
-        self._train, self._item_scale = train, own.item_scale.numpy()
-        scaled = sp.diags(own.user_scale.numpy()) @ train @ sp.diags(self._item_scale)
+        self._train, self._interactions = train, own
+        self._user_scale, self._item_scale = own.user_scale.numpy(), own.item_scale.numpy()
+        scaled = sp.diags(self._user_scale) @ train @ sp.diags(self._item_scale)
         self._scaled = sp.csr_matrix(scaled, dtype=np.float32)  # R~
         self._by_users = train.shape[0] <= train.shape[1]
+        self._penalty = max(regularisation * _largest_eigenvalue(self._scaled), 1e-12)  # l s_1^2
 
     def _explained(self) -> torch.Tensor:
         """The diagonal of R~^T A R~, (I,)."""
-        columns, found = self._scaled.tocsc(), []
-        for start in range(0, columns.shape[1], _AT_ONCE):
-            block = torch.from_numpy(columns[:, start : start + _AT_ONCE].toarray())  # (U, n)
-            found.append((block * product(self._core, block)).sum(0))
-        return torch.cat(found).clamp(max=1 - 1e-6)
+        columns, core = self._scaled.tocsc(), self._core.numpy()
+        found = np.zeros(columns.shape[1], np.float32)
+        for item, (start, stop) in enumerate(itertools.pairwise(columns.indptr)):
+            users, values = columns.indices[start:stop], columns.data[start:stop]
+            for first in range(0, len(users), _ROWS_AT_ONCE):
+                some = slice(first, first + _ROWS_AT_ONCE)
+                found[item] += values[some] @ (core[np.ix_(users[some], users)] @ values)
+        return torch.from_numpy(found).clamp_(max=1 - 1e-6)
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
-        return self._predicted(self._train[users])
+        return self._known(users)
 
     def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
         return self._predicted(histories)
+
+    def _known(self, users: np.ndarray) -> torch.Tensor:
+        """The scores of users of the training: float32 (B, I)."""
+        if not self._by_users:
+            return self._predicted(self._train[users])
+        signal = sp.csr_matrix(self._train[users] @ sp.diags(self._item_scale), dtype=np.float32)
+        rows = self._interactions.to_items(self._core[users].T.contiguous()).T  # A R~, (B, I)
+        own = self._user_scale[users]  # 0 of a user without an item, whose row is 0
+        back = np.where(own > 0, self._penalty / np.maximum(own, 1e-30), 0).astype(np.float32)
+        return self._answer(signal, rows * torch.from_numpy(back)[:, None])
 
     def _item_scores(self, items: np.ndarray) -> torch.Tensor:
         """The answer to a history of the one item."""
@@ -132,13 +159,17 @@ class EASE(Recommender):
         signal = sp.csr_matrix(histories @ sp.diags(self._item_scale), dtype=np.float32)
         if self._by_users:
             seen = product(torch.from_numpy((signal @ self._scaled.T).toarray()), self._core)  # (B, U)
-            explained = torch.from_numpy(np.ascontiguousarray((self._scaled.T @ seen.numpy().T).T))
+            explained = self._interactions.to_items(seen.T.contiguous()).T
             left = torch.from_numpy(signal.toarray()) - explained
         else:
             left = torch.from_numpy(signal @ self._core.numpy())  # r P
+        return self._answer(signal, left)
+
+    def _answer(self, signal: sp.csr_matrix, left: torch.Tensor) -> torch.Tensor:
+        """The scores (B, I) of r D_i^-b (B, I), from r D_i^-b P but for the factor that the gain has too."""
         scores = torch.from_numpy(signal.toarray()) - left * self._gain
         back = np.where(self._item_scale > 0, 1 / np.maximum(self._item_scale, 1e-30), 0).astype(np.float32)  # D_i^b
-        return scores * torch.from_numpy(back)
+        return scores.mul_(torch.from_numpy(back))
 
     def embeddings(self) -> None:
         """None: B has full rank."""
@@ -149,9 +180,9 @@ class EASE(Recommender):
         return {**csr_arrays("train", self._train), **own}
 
     def _restore(self, state: dict[str, torch.Tensor]) -> None:
-        self._take(csr_from(state, "train", self.catalogue.num_items))
-        self._core, self._gain = state["core"].clone(), state["gain"].clone()
         self.regularisation = float(state["regularisation"])
+        self._take(csr_from(state, "train", self.catalogue.num_items), self.regularisation)
+        self._core, self._gain = state["core"].clone(), state["gain"].clone()
 
 
 def _largest_eigenvalue(rows: sp.csr_matrix) -> float:

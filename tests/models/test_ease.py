@@ -47,6 +47,28 @@ def test_scores_solve_the_ridge_regression_without_the_items_themselves(shape, u
     np.testing.assert_allclose(model._score(np.arange(shape[0])), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_long_columns_and_tall_matrices_are_taken_in_blocks(monkeypatch):
+    train = sp.csr_matrix((np.random.default_rng(3).random((9, 12)) < 0.6).astype(np.float32))
+    whole, blocks = EASE(), EASE()
+    whole._solve(train, 0.1)
+    monkeypatch.setattr(ease, "_ROWS_AT_ONCE", 2)
+    blocks._solve(train, 0.1)
+    torch.testing.assert_close(blocks._score(np.arange(9)), whole._score(np.arange(9)))
+
+
+def test_a_user_without_items_scores_nothing():
+    train = sp.csr_matrix(np.array([[1, 1, 0, 1], [0, 0, 0, 0]], np.float32))
+    model = EASE()
+    model._solve(train, 0.1)
+    assert not model._score(np.array([1])).any()
+
+
+def test_a_penalty_below_float32_is_named():
+    twins = sp.csr_matrix(np.ones((2, 3), np.float32))
+    with pytest.raises(ConfigError, match="with regularisation = 1e-30 the matrix cannot be inverted in float32; take a larger"):
+        EASE(user_exponent=0, item_exponent=0)._solve(twins, 1e-30)
+
+
 def test_a_new_user_with_a_known_history_scores_as_the_known_one(board):
     model = create("ease", regularisation=0.05).fit(board)
     history = model.catalogue.items.ids_of(board.train_matrix()[3].indices)
