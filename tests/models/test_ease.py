@@ -65,7 +65,9 @@ def test_a_user_without_items_scores_nothing():
 
 def test_a_penalty_below_float32_is_named():
     twins = sp.csr_matrix(np.ones((2, 3), np.float32))
-    with pytest.raises(ConfigError, match="with regularisation = 1e-30 the matrix cannot be inverted in float32; take a larger"):
+    with pytest.raises(
+        ConfigError, match="with regularisation = 1e-30 the matrix cannot be inverted in float32; take a larger"
+    ):
         EASE(user_exponent=0, item_exponent=0)._solve(twins, 1e-30)
 
 
