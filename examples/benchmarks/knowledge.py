@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from recipes import some_of
 
 import graphrec
 from graphrec.evaluation.ranking import rank_users
@@ -85,30 +86,36 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     TRAIN.update(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate)
+    if options.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {options.seeds}")
     own = (
         tempfile.TemporaryDirectory(prefix="graphrec-knowledge-")
         if options.keep is None
         else contextlib.nullcontext(options.keep)
     )
-    with own as scratch:
-        folder = Path(scratch)
-        kind, store = build(options.data, folder / "store", [name for name in options.attributes.split(",") if name])
-        names = options.models.split(",") if options.models else MODELS[kind]
-        if options.seeds < 1 or not set(names) <= set(GRID):
-            parser.error(f"give at least one seed and models among {', '.join(GRID)}")
-        print(
-            f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds"
-        )
-        rows: dict[str, dict[str, Any]] = {}
-        first: dict[str, np.ndarray] = {}
-        for name in names:
-            values, rows[name] = measure(store, name, options.seeds, folder)
-            first = first or values
-            rows[name] |= {f"{key}_p": float(sign_flip_p((found - first[key])[:, None], 10_000, 0)[0])
-                           for key, found in values.items()}  # fmt: skip
-            print(line(name, rows[name]), flush=True)
+    try:
+        with own as scratch:
+            rows = compare(options, Path(scratch))
+    except graphrec.errors.GraphrecError as error:
+        parser.exit(1, f"{error}\n")
     if options.json:
         print(json.dumps({"data": options.data.name, "seeds": options.seeds, "train": TRAIN, "models": rows}))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
+    """Build the store and measure every model in `folder`; prints and returns the rows of the table."""
+    kind, store = build(options.data, folder / "store", [name for name in options.attributes.split(",") if name])
+    names = some_of(options.models or ",".join(MODELS[kind]), GRID)
+    print(f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds")
+    rows: dict[str, dict[str, Any]] = {}
+    first: dict[str, np.ndarray] = {}
+    for name in names:
+        values, rows[name] = measure(store, name, options.seeds, folder)
+        first = first or values
+        rows[name] |= {f"{key}_p": float(sign_flip_p((found - first[key])[:, None], 10_000, 0)[0])
+                       for key, found in values.items()}  # fmt: skip
+        print(line(name, rows[name]), flush=True)
+    return rows
 
 
 def build(data: Path, folder: Path, attributes: Sequence[str] = ()) -> tuple[str, GraphStore]:

@@ -15,6 +15,8 @@ import json
 import statistics
 from typing import Any
 
+from recipes import some_of
+
 from graphrec.errors import GraphrecError
 from graphrec.graph.links import open_link_graph
 from graphrec.link.evaluate import LinkResult, predict_links
@@ -43,10 +45,10 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(GRID), help=f"some of {', '.join(GRID)}, separated by commas")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    names = options.models.split(",")
-    if options.seeds < 1 or not set(names) <= set(GRID):
-        parser.error(f"give at least one seed and models among {', '.join(GRID)}")
+    if options.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {options.seeds}")
     try:
+        names = some_of(options.models, GRID)
         graphs = [open_link_graph(options.data, seed=seed) for seed in range(options.seeds)]
         report = {name: summarise([best(name, graph, seed) for seed, graph in enumerate(graphs)]) for name in names}
     except GraphrecError as error:

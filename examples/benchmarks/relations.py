@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from recipes import Recipe
+from recipes import Recipe, some_of
 from relation_data import VALID_SHARE, build_stores, read
 from relation_recipes import RECIPES
 
@@ -72,14 +72,14 @@ def main() -> None:
     try:
         kind, log = read(options.data)
         recipes = RECIPES[kind]
-        chosen = options.models.split(",") if options.models else list(recipes)
+        names = some_of(options.models or ",".join(recipes), recipes)
         own = (
             tempfile.TemporaryDirectory(prefix="graphrec-relations-")
             if options.keep is None
             else contextlib.nullcontext(options.keep)
         )
         with own as scratch:
-            chosen = {name: recipes[name] for name in chosen}
+            chosen = {name: recipes[name] for name in names}
             if options.protocol == "friends":
                 print(json.dumps(find_friends(log, chosen, options.seeds, Path(scratch))))
                 return
