@@ -71,10 +71,15 @@ def test_a_penalty_below_float32_is_named():
         EASE(user_exponent=0, item_exponent=0)._solve(twins, 1e-30)
 
 
-def test_a_new_user_with_a_known_history_scores_as_the_known_one(board):
-    model = create("ease", regularisation=0.05).fit(board)
-    history = model.catalogue.items.ids_of(board.train_matrix()[3].indices)
-    torch.testing.assert_close(model.fold_in([history])[0], model.score(np.array([3]))[0])
+@pytest.mark.parametrize("thinner", [0, 1_000_000], ids=["sparse", "dense"])
+def test_a_new_user_with_a_known_history_scores_as_the_known_one(thinner, tmp_path, monkeypatch):
+    monkeypatch.setattr(ease, "_THINNER", thinner)
+    pairs = [pair for pair in named(checkerboard()[0]) if pair[0] < "u024"]  # fewer users than items
+    model = create("ease", regularisation=0.05).fit(board := make_store(tmp_path / "store", pairs, named(checkerboard()[1])))
+    assert model._by_users
+    histories = [model.catalogue.items.ids_of(board.train_matrix()[user].indices) for user in (3, 4)]
+    torch.testing.assert_close(model.fold_in(histories), model.score(np.array([3, 4])))
+    torch.testing.assert_close(model.fold_in(histories[:1])[0], model.score(np.array([3]))[0])
 
 
 @pytest.mark.parametrize("name", ["ease", "social-ease"])
