@@ -10,7 +10,9 @@ from graphrec.config import load_config
 from graphrec.logs.card import find_card
 from graphrec.models import MODELS, create
 
-RUNS = sorted((Path(__file__).parent.parent / "examples" / "runs").glob("*.toml"))
+EXAMPLES = Path(__file__).parent.parent / "examples"
+RUNS = sorted((EXAMPLES / "runs").glob("*.toml"))
+TUNED = sorted((EXAMPLES / "benchmarks" / "tuned").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
@@ -25,6 +27,13 @@ def test_a_run_file_is_valid_and_named_after_its_model(path):
     assert config.paths.run == f"runs/{path.stem}-{name}" and config.paths.store == f"stores/{name}"
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ") and "arXiv:" in path.read_text(encoding="utf-8").split("[paths]")[0]
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: path.stem)
+def test_a_tuned_file_is_valid_and_free_of_places(path):
+    config = load_config(path)
+    assert create(config.model.name, config.model.settings).name == config.model.name
+    assert f"{path.stem}-".startswith(f"{config.model.name}-") and not config.paths.model_fields_set
 
 
 def test_the_models_of_published_papers_have_one():
