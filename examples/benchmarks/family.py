@@ -52,7 +52,12 @@ SEARCHED: dict[str, dict[str, Any]] = {
     "sgl": LAYERS | {"model.auxiliary.sgl.weight": WEIGHT},
     "simgcl": LAYERS | {"model.auxiliary.simgcl.weight": WEIGHT, "model.noise": [0.03, 0.1, 0.3]},
     "xsimgcl": {"model.auxiliary.xsimgcl.weight": WEIGHT, "model.noise": [0.03, 0.1, 0.3]},
-    "directau": {"model.num_layers": {"low": 0, "high": 2}, "model.loss.uniformity_weight": [0.2, 0.5, 1.0, 2.0, 5.0]},
+    "directau": {
+        "train.learning_rate": {"low": 3e-4, "high": 3e-3, "log": True},
+        "train.weight_decay": {"low": 1e-7, "high": 1e-4, "log": True},
+        "model.num_layers": {"low": 0, "high": 2},
+        "model.loss.uniformity_weight": [0.2, 0.5, 1.0, 2.0, 5.0],
+    },
     "pinsage": {"model.loss.margin": [0.1, 0.3, 1.0]},
 }
 CLOSED = ("item-knn", "user-knn")  # quick enough for their own spaces
