@@ -91,7 +91,7 @@ class EASE(Recommender):
         with progress.task(f"choosing the penalty of {self.name}", total=len(REGULARISATIONS), unit="penalties") as task:
             for value in REGULARISATIONS:
                 self._solve(kept, value)
-                scores = self._known(users)
+                scores = EASE._score(self, users)  # a subclass may add to it
                 quality.append(float(list_quality(scores, kept[users], hidden[users]).mean()))
                 task.advance()
         return best_of(REGULARISATIONS, quality, f"{self.name}: penalty", progress)
@@ -100,8 +100,10 @@ class EASE(Recommender):
         """Invert for the whole of `train`."""
         self._core = None  # so that two of them are never in memory
         self._take(train, regularisation)
-        rows = self._scaled if self._by_users else self._scaled.T.tocsr()
-        gram, others = np.empty((rows.shape[0],) * 2, np.float32), rows.T.tocsr()
+        rows, others = self._scaled, self._scaled.T.tocsr()
+        if not self._by_users:
+            rows, others = others, rows
+        gram = np.empty((rows.shape[0],) * 2, np.float32)
         for start in range(0, len(gram), _ROWS_AT_ONCE):
             (rows[start : start + _ROWS_AT_ONCE] @ others).toarray(out=gram[start : start + _ROWS_AT_ONCE])
         gram.reshape(-1)[:: len(gram) + 1] += self._penalty
@@ -134,14 +136,10 @@ class EASE(Recommender):
                 found[item] += values[some] @ (core[np.ix_(users[some], users)] @ values)
         return torch.from_numpy(found).clamp_(max=1 - 1e-6)
 
-    def _score(self, users: np.ndarray) -> torch.Tensor:
-        return self._known(users)
-
     def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
         return self._predicted(histories)
 
-    def _known(self, users: np.ndarray) -> torch.Tensor:
-        """The scores of users of the training: float32 (B, I)."""
+    def _score(self, users: np.ndarray) -> torch.Tensor:
         if not self._by_users:
             return self._predicted(self._train[users])
         signal = sp.csr_matrix(self._train[users] @ sp.diags(self._item_scale), dtype=np.float32)
