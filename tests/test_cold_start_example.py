@@ -53,14 +53,22 @@ def test_text_finds_cold_items_and_what_is_finished_is_kept(run, tmp_path):
     assert cold["features only"] > 0.75 and cold["id+features"] > 0.75 and cold["random ids"] < 0.6
     assert {row["inputs"] for row in first["epochs"]} == {"random ids", "init only", "features only", "id+features"}
     assert [row["events"] for row in first["cold_users"]] == [1] * 4 + [3] * 4 + [5] * 4
-    texts = (tmp_path / "work" / "store" / "tables" / "item.parquet").read_bytes()
+    texts = (tmp_path / "work" / "seed-0" / "store" / "tables" / "item.parquet").read_bytes()
     assert b"feline" in texts and b"personal" not in texts  # a tag that one user gives says who, not what
     assert {path.name for path in (tmp_path / "curves").iterdir()} == {
         "shop-cold.csv",
         "shop-cold-curves.csv",
         "shop-cold.png",
     }
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "runs").glob("*/config.json")}
-    again = run(*words)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "seed-0" / "runs").glob("*/config.json")}
+    both = run(*words, "--seeds", "2")
+    again, other = both["seeds"]
     assert again["cold_items"] == first["cold_items"] and again["epochs"] == first["epochs"]
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "runs").glob("*/config.json")} == before
+    for mean, one, two in zip(both["cold_items"], again["cold_items"], other["cold_items"], strict=True):
+        assert mean["model"] == one["model"] == two["model"]
+        assert mean["cold"] == pytest.approx((one["cold"] + two["cold"]) / 2, abs=1e-4)
+        assert mean["cold sd"] == pytest.approx(abs(one["cold"] - two["cold"]) / 2**0.5, abs=1e-4)
+    assert [(row["model"], row["events"]) for row in both["cold_users"]] == [
+        (row["model"], row["events"]) for row in first["cold_users"]
+    ]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "seed-0" / "runs").glob("*/config.json")} == before

@@ -13,7 +13,7 @@ A share of the users is not in the training data either. Of each, 1, 3 and 5 ran
 events is to be found; beside it stands the same model trained again with these events among the others.
 
 With --work, what is finished is kept in DIR, and the same command goes on where it was interrupted. --curves writes a picture and
-its figures.
+its figures, of the first seed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any
 import cold_curves
 import cold_split
 import numpy as np
+import polars as pl
 import torch
 from cold_judge import Judge
 from cold_runs import TRAIN, Runs, seconds
@@ -82,7 +83,8 @@ def parse_options() -> argparse.Namespace:
         default=8192,
         help="pairs of items in each of the three passes of minilm-finetuned",
     )
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="the first seed, of the split and of the training (default 0)")
+    add("--seeds", type=int, default=1, help="number of seeds, each with a split of its own (default 1)")
     add("--work", type=Path, help="folder that keeps the store, vectors and runs; default: none is kept")
     add("--curves", type=Path, help="folder for a picture and its figures")
     add("--name", default="data", help="of the data set, in the picture and its file name")
@@ -91,30 +93,61 @@ def parse_options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run what the command line asks for; print each row as it comes."""
+    """Run what the command line asks for; print each row as it comes, and the means over seeds at the end."""
     options = parse_options()
+    if options.seeds < 1:
+        raise SystemExit(f"--seeds must be at least 1, got {options.seeds}")
+    with tempfile.TemporaryDirectory(prefix="graphrec-cold-") if options.work is None else nullcontext() as scratch:
+        whole = Path(scratch) if options.work is None else options.work
+        answers = []
+        for seed in range(options.seed, options.seed + options.seeds):
+            print(f"seed {seed}", flush=True)
+            curves = options.curves if seed == options.seed else None
+            one = argparse.Namespace(**{**vars(options), "seed": seed, "curves": curves})
+            answers.append(measure_seed(one, whole / f"seed-{seed}", whole / "cache"))
+    answer = answers[0]
+    if len(answers) > 1:
+        print(f"mean and standard deviation of {len(answers)} seeds", flush=True)
+        answer = over_seeds(answers)
+    if options.json:
+        print(json.dumps({"log": options.log, **answer}))
+
+
+def measure_seed(options: argparse.Namespace, folder: Path, cache: Path) -> dict[str, Any]:
+    """Split the log, train everything and measure it, with one seed; returns the rows by part."""
     train = {**TRAIN, "epochs": options.epochs, "patience": options.patience,
              "batch_size": options.batch_size, "seed": options.seed}  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="graphrec-cold-") if options.work is None else nullcontext() as scratch:
-        folder = Path(scratch) if options.work is None else options.work
-        folder.mkdir(parents=True, exist_ok=True)
-        split = cold_split.read_split(options, folder)
-        kept = (folder / "store").is_dir()
-        store = GraphStore.open(folder / "store") if kept else split.store(folder / "store")
-        sizes = {
-            "users": store.num_users, "warm items": store.num_items, "training events": len(split.train),
-            "cold items": split.cold_test["item_id"].n_unique(), "cold users": len(split.new_users),
-        }  # fmt: skip
-        print(", ".join(f"{count:,} {name}" for name, count in sizes.items()), flush=True)
-        runs = Runs(folder / "runs", train, progress=ConsoleReporter())
-        plain = choose_ranking(store, runs)
-        answer: dict[str, Any] = {"log": options.log, "sizes": sizes}
-        if "items" in options.parts:
-            answer |= measure_items(store, split, plain, runs, options, folder)
-        if "users" in options.parts:
-            answer["cold_users"] = [print_row(row) for row in cold_users(store, split, runs, folder)]
-    if options.json:
-        print(json.dumps(answer))
+    folder.mkdir(parents=True, exist_ok=True)
+    split = cold_split.read_split(options, folder)
+    kept = (folder / "store").is_dir()
+    store = GraphStore.open(folder / "store") if kept else split.store(folder / "store")
+    sizes = {
+        "users": store.num_users, "warm items": store.num_items, "training events": len(split.train),
+        "cold items": split.cold_test["item_id"].n_unique(), "cold users": len(split.new_users),
+    }  # fmt: skip
+    print(", ".join(f"{count:,} {name}" for name, count in sizes.items()), flush=True)
+    runs = Runs(folder / "runs", train, progress=ConsoleReporter())
+    plain = choose_ranking(store, runs)
+    answer: dict[str, Any] = {"sizes": sizes}
+    if "items" in options.parts:
+        answer |= measure_items(store, split, plain, runs, options, folder, cache)
+    if "users" in options.parts:
+        answer["cold_users"] = [print_row(row) for row in cold_users(store, split, runs, folder)]
+    return answer
+
+
+def over_seeds(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Print and return, for each part, rows of the means and standard deviations over seeds, and with `seeds` every seed's own."""
+    means: dict[str, Any] = {}
+    for part, keys in (("cold_items", ("model", "text")), ("cold_users", ("model", "events"))):
+        if part in answers[0]:
+            table = pl.concat(pl.DataFrame(answer[part]) for answer in answers)
+            values = [name for name in table.columns if name not in keys]
+            spread = [pl.col(values).mean().round(4), pl.col(values).std().round(4).name.suffix(" sd")]
+            means[part] = [
+                print_row(row) for row in table.group_by(keys, maintain_order=True).agg(spread).iter_rows(named=True)
+            ]
+    return {**means, "seeds": answers}
 
 
 def choose_ranking(store: GraphStore, runs: Runs) -> Run:
@@ -134,7 +167,13 @@ def choose_ranking(store: GraphStore, runs: Runs) -> Run:
 
 
 def measure_items(
-    store: GraphStore, split: cold_split.ColdSplit, plain: Run, runs: Runs, options: argparse.Namespace, folder: Path
+    store: GraphStore,
+    split: cold_split.ColdSplit,
+    plain: Run,
+    runs: Runs,
+    options: argparse.Namespace,
+    folder: Path,
+    cache: Path,
 ) -> dict[str, Any]:
     """Train and score everything for cold items; returns the encoders' throughput, a row per model, and epochs."""
     ids, _ = store.new_items()
@@ -149,7 +188,7 @@ def measure_items(
     curves = {(cold_curves.RANDOM, ""): curve(plain)}
     encoding = []
     for name in options.encoders:
-        encoding.append(print_row(measure_encoder(store, name, options, folder, runs)))
+        encoding.append(print_row(measure_encoder(store, name, options, folder, cache, runs)))
         array, provenance = store.feature(NEW_ITEMS, name)
         digest = json.dumps(provenance["encoder"], sort_keys=True)
         for label, inputs in INPUTS.items():
@@ -197,13 +236,13 @@ def encoder_spec(name: str, options: argparse.Namespace, folder: Path) -> dict[s
 
 
 def measure_encoder(
-    store: GraphStore, name: str, options: argparse.Namespace, folder: Path, runs: Runs
+    store: GraphStore, name: str, options: argparse.Namespace, folder: Path, cache: Path, runs: Runs
 ) -> dict[str, Any]:
     """Write the features of an encoder into the store, and time encoding without and with a filled cache."""
     values = {"columns": options.text, "encoder": encoder_spec(name, options, folder)}
     settings = FeaturesSettings(
         item={name: values},
-        cache=str(folder / "cache"),
+        cache=str(cache),
         finetune={"pairs": options.finetune_pairs, "epochs": 3, "valid_pairs": 512},
     )
     tuning = {}
