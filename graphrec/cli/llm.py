@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from graphrec.cli.output import Debug, Json, Output, Quiet, command, examples, verb_group
 
+if TYPE_CHECKING:
+    from graphrec.features.llm_settings import LLMSettings
+
 app = verb_group(
     "Ask a language model: a causal LM that transformers knows by name or path, or with --endpoint an OpenAI-compatible "
-    "service. Its key is read from the environment variable OPENAI_API_KEY, or the one of --key-variable."
+    "service. Its key is read from the environment variable OPENAI_API_KEY, or the one of --key-variable. With --set: max_tokens, "
+    "temperature, seed, timeout, retries, pause, requests_per_minute, concurrency, batch_size, prompt_price, answer_price."
 )
 
 Run = Annotated[str, typer.Argument(help="A run folder, or a model folder written by save.")]
@@ -21,6 +25,10 @@ Endpoint = Annotated[
 ]
 Cache = Annotated[str, typer.Option("--cache", help="The file that keeps answers, so that none is asked twice.")]
 KeyVariable = Annotated[str, typer.Option("--key-variable", help="The environment variable with the endpoint's key.")]
+Assignments = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting of the client, as timeout=30. May be repeated."),
+]
 _CACHE, _KEY_VARIABLE = "llm-answers.sqlite", "OPENAI_API_KEY"
 
 
@@ -28,6 +36,7 @@ _CACHE, _KEY_VARIABLE = "llm-answers.sqlite", "OPENAI_API_KEY"
     epilog=examples(
         "graphrec llm rerank runs/demo u00017 u00042 --model Qwen/Qwen2.5-0.5B-Instruct",
         "graphrec llm rerank runs/demo u00017 --model gpt-4o-mini --endpoint https://api.openai.com/v1 --json",
+        "graphrec llm rerank runs/demo u00017 --model m --endpoint http://localhost:8000/v1 --set timeout=20 --set requests_per_minute=60",
     )
 )
 def rerank(
@@ -39,6 +48,7 @@ def rerank(
     candidates: Annotated[int, typer.Option("--candidates", min=1, help="Items per user that are ordered.")] = 20,
     cache: Cache = _CACHE,
     key_variable: KeyVariable = _KEY_VARIABLE,
+    assignments: Assignments = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -48,7 +58,7 @@ def rerank(
         from graphrec.features.llm import LLM
         from graphrec.retrieval.llm_rerank import rerank as rerank_lists
 
-        llm = LLM(_settings(model, endpoint, cache, key_variable))
+        llm = LLM(_settings(model, endpoint, cache, key_variable, assignments))
         found = rerank_lists(run, dict.fromkeys(users), llm, k, candidates=candidates, progress=io.reporter)
         for part in found.lists.partition_by("user_id", maintain_order=True):
             shown = part.drop("user_id")
@@ -70,6 +80,7 @@ def why(
     k: Annotated[int, typer.Option("--k", "-k", help="Items.")] = 5,
     cache: Cache = _CACHE,
     key_variable: KeyVariable = _KEY_VARIABLE,
+    assignments: Assignments = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -79,7 +90,7 @@ def why(
         from graphrec.features.llm import LLM
         from graphrec.retrieval.llm_copy import explain
 
-        llm = LLM(_settings(model, endpoint, cache, key_variable))
+        llm = LLM(_settings(model, endpoint, cache, key_variable, assignments))
         found = explain(run, user, llm, k, progress=io.reporter)
         rows = [(row["rank"], row["item_id"], row["title"], copy.text, copy.by_model) for row, copy in found]
         io.table(f"user {user}", ("rank", "item_id", "title", "why", "by the model"), rows)
@@ -108,6 +119,7 @@ def profiles(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
     cache: Cache = _CACHE,
     key_variable: KeyVariable = _KEY_VARIABLE,
+    assignments: Assignments = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -125,7 +137,7 @@ def profiles(
         if Path(out).exists() and not overwrite:
             raise RunError(f"{out} already exists; choose another file or give --overwrite")
         opened = GraphStore.open(store)
-        llm = LLM(_settings(model, endpoint, cache, key_variable))
+        llm = LLM(_settings(model, endpoint, cache, key_variable, assignments))
         chosen = [name.strip() for name in columns.split(",") if name.strip()] or None
         frame = write_profiles(opened, of, llm, columns=chosen, limit=limit, progress=io.reporter)
         with atomic_file(out, RunError) as temporary:
@@ -136,16 +148,19 @@ def profiles(
         io.result({"file": out, "rows": frame.height, "usage": llm.usage.as_dict()})
 
 
-def _settings(model: str, endpoint: str | None, cache: str, key_variable: str):
+def _settings(model: str, endpoint: str | None, cache: str, key_variable: str, assignments: list[str] | None) -> LLMSettings:
+    from graphrec.config import assign
     from graphrec.features.llm_settings import LLMSettings
     from graphrec.settings import parse
 
-    return parse(LLMSettings, {"model": model, "endpoint": endpoint, "cache": cache, "key_variable": key_variable}, "llm")
+    values = {"model": model, "endpoint": endpoint, "cache": cache, "key_variable": key_variable}
+    given = [assignment if assignment.startswith("llm.") else f"llm.{assignment}" for assignment in assignments or ()]
+    return parse(LLMSettings, assign({"llm": values}, given)["llm"], "llm")
 
 
 def _usage(io: Output, llm: object) -> None:
     used = llm.usage
     io.line(
         f"{used.asked:,} prompts, {used.cached:,} from the cache; {used.prompt_tokens:,} + {used.answer_tokens:,} tokens, "
-        f"{used.retries} tries more than once, {used.seconds:.1f} s"
+        f"{used.retries} tries more than once, {used.seconds:.1f} s" + (f", cost {used.cost:.4f}" if used.cost else "")
     )

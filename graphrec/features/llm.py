@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -99,7 +99,7 @@ class LLM:
         parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
         started = time.monotonic()
         with progress.task(f"asking {self.settings.model}", total=len(wanted), unit="prompts") as task:
-            for part, given in self._in_order(parts, lambda part: [(system, prompt) for _, prompt in part]):
+            for part, given in self._as_they_come(parts, lambda part: [(system, prompt) for _, prompt in part]):
                 for (key, _), answer in zip(part, given, strict=True):
                     answers[key] = answer.text
                     self._cache.put(key, answer.text)
@@ -108,22 +108,35 @@ class LLM:
         self.usage.seconds += time.monotonic() - started
         return [answers[key] for key in keys]
 
-    def _in_order(
+    def _as_they_come(
         self, parts: list[list[tuple[str, str]]], prompts_of: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]
     ) -> Iterator[tuple[list[tuple[str, str]], list[Answer]]]:
-        """Answer the parts on as many threads as the backend allows; yield them in order."""
+        """Answer the parts on as many threads as the backend allows, and yield each as soon as it is there.
+
+        After a failure nothing more is sent, let alone paid; what is under way is waited for and yielded before it is raised.
+        """
         if self._backend.workers == 1:
             for part in parts:
                 yield part, self._backend.answer(prompts_of(part))
             return
         with ThreadPoolExecutor(self._backend.workers) as pool:
-            futures = [pool.submit(self._backend.answer, prompts_of(part)) for part in parts]
+            futures = {pool.submit(self._backend.answer, prompts_of(part)): part for part in parts}
+            failure = None
             try:
-                for part, future in zip(parts, futures, strict=True):
-                    yield part, future.result()
+                for future in as_completed(futures):
+                    if future.cancelled():
+                        continue
+                    if future.exception() is None:
+                        yield futures[future], future.result()
+                    elif failure is None:
+                        failure = future.exception()
+                        for other in futures:
+                            other.cancel()
             finally:
-                for future in futures:  # after a failure nothing more is sent, let alone paid
+                for future in futures:
                     future.cancel()
+            if failure is not None:
+                raise failure
 
     def _count(self, answer: Answer) -> None:
         self.usage.retries += answer.tries - 1
@@ -134,7 +147,7 @@ class LLM:
 
     def _key(self, prompt: str, system: str) -> str:
         content = json.dumps([self._backend.identity, system, prompt], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _backend(settings: LLMSettings) -> Backend:

@@ -32,6 +32,16 @@ class _Again(Exception):
         self.pause = pause
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for a refusal: whoever it leads to must not get the key."""
+
+    def redirect_request(self, *parts: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 class Endpoint:
     """Sends `POST <endpoint>/chat/completions` and reads the first choice.
 
@@ -56,7 +66,7 @@ class Endpoint:
         """Answer prompts one after the other.
 
         Raises:
-            LanguageModelError: the endpoint refuses, or there is no usable answer after all tries.
+            LanguageModelError: the endpoint refuses, there is no usable answer after all tries, or the key is no key.
         """
         return [self._one(system, prompt) for system, prompt in prompts]
 
@@ -92,21 +102,23 @@ class Endpoint:
             text = decoded["choices"][0]["message"]["content"]
             usage = decoded.get("usage") or {}
             counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as problem:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as problem:
             raise _Again(f"an answer that is not of the expected form ({type(problem).__name__})") from problem
         if not isinstance(text, str):
             raise _Again("an answer without text")
+        text = text.encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
         return Answer(text.strip(), *counts, tries=attempt)
 
     def _post(self, body: bytes) -> bytes:
-        key = os.environ.get(self._settings.key_variable, "")
+        key = self._key()
         headers = {"Content-Type": "application/json"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self._url, body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._settings.timeout) as response:
-                return response.read(_LONGEST_BODY)
+            started = time.monotonic()
+            with _OPENER.open(request, timeout=self._settings.timeout) as response:
+                return self._read(response, started)
         except urllib.error.HTTPError as refusal:
             raise self._refused(refusal, key) from None
         except (TimeoutError, ConnectionError, http.client.HTTPException) as problem:
@@ -114,8 +126,28 @@ class Endpoint:
         except urllib.error.URLError as problem:
             raise _Again(f"no connection ({problem.reason})") from None
 
+    def _key(self) -> str:
+        """The key, or "" where there is none."""
+        name = self._settings.key_variable
+        key = os.environ.get(name, "").strip()
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise LanguageModelError(
+                f"the environment variable {name} holds white space or a character that no key has; set it to the key alone"
+            )
+        return key
+
+    def _read(self, response: http.client.HTTPResponse, started: float) -> bytes:
+        """The body, as long as it comes in time."""
+        parts, size = [], 0
+        while size < _LONGEST_BODY and (part := response.read1(1 << 16)):
+            parts.append(part)
+            size += len(part)
+            if time.monotonic() - started > self._settings.timeout:
+                raise TimeoutError
+        return b"".join(parts)
+
     def _refused(self, refusal: urllib.error.HTTPError, key: str) -> Exception:
-        if refusal.code == 429 or refusal.code >= 500:
+        if refusal.code in (408, 429) or refusal.code >= 500:
             return _Again(f"status {refusal.code}", _seconds(refusal.headers.get("Retry-After")))
         try:
             said = refusal.read(_LONGEST_BODY).decode("utf-8", "replace")
@@ -123,7 +155,9 @@ class Endpoint:
             said = ""
         said = " ".join((said.replace(key, "***") if key else said).split())[:_SHOWN]
         mend = "check the model's name and the endpoint"
-        if refusal.code in (401, 403):
+        if 300 <= refusal.code < 400:
+            mend = "it leads elsewhere, where the key is not sent; give the address that answers itself"
+        elif refusal.code in (401, 403):
             mend = f"put a valid key into the environment variable {self._settings.key_variable}"
         return LanguageModelError(f"{self._url} refuses with status {refusal.code}: {said or 'no reason'}; {mend}")
 

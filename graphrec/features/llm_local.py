@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from graphrec.errors import LanguageModelError, MissingExtraError
 from graphrec.features.llm_settings import Answer, LLMSettings
+from graphrec.features.pretrained import identify
 
 
 class LocalModel:
@@ -45,8 +46,8 @@ class LocalModel:
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
         self._model.to("cuda" if on_gpu else "cpu").eval()
-        names = ("model", "max_tokens", "temperature", "seed")
-        self.identity = {name: getattr(settings, name) for name in names}
+        names = ("max_tokens", "temperature", "seed")
+        self.identity = {**identify(settings.model, self._model), **{name: getattr(settings, name) for name in names}}
         if settings.temperature > 0:
             self.identity["batch_size"] = settings.batch_size  # draws of one batch come from one stream
 

@@ -25,9 +25,9 @@ class LLMSettings(Settings):
     seed: int = Field(default=0, ge=0)
     """Of the draws where the temperature is above 0; endpoints may ignore it."""
     timeout: float = Field(default=60.0, gt=0)
-    """Seconds without a byte from the endpoint after which a request counts as failed."""
+    """Seconds that the endpoint has for an answer; after them a request counts as failed."""
     retries: int = Field(default=4, ge=0)
-    """Further tries after a time-out, a broken connection or answer, or the status 429 or 5xx."""
+    """Further tries after a time-out, a broken connection or answer, or the status 408, 429 or 5xx."""
     pause: float = Field(default=1.0, ge=0)
     """Seconds before the first further try, doubled before each next one; the endpoint's Retry-After wins, up to 60."""
     requests_per_minute: float | None = Field(default=None, gt=0)

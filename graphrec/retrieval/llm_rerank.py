@@ -105,7 +105,7 @@ def permutation(answer: str, count: int) -> list[int] | None:
     fenced = _FENCED.fullmatch(answer.strip())
     try:
         numbers = json.loads(fenced.group(1) if fenced else answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
         return None

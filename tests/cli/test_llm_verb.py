@@ -40,6 +40,15 @@ def test_rerank_prints_lists_and_usage(server, folders, tmp_path, monkeypatch): 
     assert "1 prompts, 1 from the cache" in again.stdout and "Title of" in again.stdout
 
 
+def test_set_reaches_the_client(server, folders, tmp_path, monkeypatch):  # noqa: F811
+    server.script = [says("[3, 2, 1]", prompt_tokens=1_000_000)]
+    options = ("--model", "m", "--endpoint", server.url, "--candidates", "3", "--k", "2", "--set", "max_tokens=9")
+    done = call(tmp_path, monkeypatch, "rerank", str(folders[1]), "u003", *options, "-s", "llm.prompt_price=2.5")
+    assert done.exit_code == 0 and server.seen[0]["max_tokens"] == 9 and "cost 2.5000" in done.stdout
+    refused = call(tmp_path, monkeypatch, "rerank", str(folders[1]), "u003", *options, "-s", "max_token=9")
+    assert refused.exit_code == 1 and "max_token: unknown key" in refused.output
+
+
 def test_why_names_what_the_user_chose(server, folders, tmp_path, monkeypatch):  # noqa: F811
     server.script = [says("Because it fits.")]
     done = call(tmp_path, monkeypatch, "why", str(folders[1]), "u003", "-k", "2", "-m", "m", "--endpoint", server.url)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-Reply = Callable[["Server", dict[str, Any]], tuple[int, str | bytes, dict[str, str]]]
+Reply = Callable[["Server", dict[str, Any]], tuple[int, str | bytes | Iterator[bytes], dict[str, str]]]
 
 
 class Server:
@@ -85,7 +85,10 @@ def server() -> Iterator[Server]:
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content.encode() if isinstance(content, str) else content)
+                content = content.encode() if isinstance(content, str) else content
+                for part in [content] if isinstance(content, bytes) else content:
+                    self.wfile.write(part)
+                    self.wfile.flush()
             except (BrokenPipeError, ConnectionResetError):  # the client gave up, as a slow reply makes it do
                 pass
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import time
 
@@ -42,9 +43,9 @@ def test_without_a_key_none_is_sent(server, monkeypatch):  # noqa: F811
 
 @pytest.mark.parametrize(
     "trouble",
-    [fails(429), fails(500), fails(503), raw("{broken"), raw('{"choices": []}'), raw("[]"), slow(1.0),
-     raw('{"choices": [{"message": {"content": null}}]}')],
-    ids=["429", "500", "503", "broken json", "no choice", "a list", "slow", "no text"],
+    [fails(408), fails(429), fails(500), fails(503), raw("{broken"), raw('{"choices": []}'), raw("[]"), slow(1.0),
+     raw('{"choices": [{"message": {"content": null}}]}'), raw("[" * 200_000)],
+    ids=["408", "429", "500", "503", "broken json", "no choice", "a list", "slow", "no text", "too deep"],
 )  # fmt: skip
 def test_trouble_that_passes_is_waited_out(server, trouble):  # noqa: F811
     server.script = [trouble, trouble, says("at last")]
@@ -83,6 +84,64 @@ def test_a_refusal_is_not_repeated_and_never_shows_the_key(server, monkeypatch, 
     for text in (str(caught.value), repr(caught.getrepr()), caplog.text, printed.out, printed.err):
         assert KEY not in text
     assert "the key *** is wrong" in str(caught.value)
+
+
+def test_the_key_is_not_sent_where_a_redirect_leads(server, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.script = [fails(302, Location=f"{server.url}/elsewhere")]
+    with pytest.raises(LanguageModelError, match="status 302.*where the key is not sent"):
+        client(server).complete("What?")
+    assert len(server.seen) == 1
+
+
+def test_a_key_is_stripped_and_one_that_is_none_stays_hidden(server, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+    client(server).complete("What?")
+    assert server.seen[0]["authorization"] == f"Bearer {KEY}"
+    for bad in (f"{KEY}\n{KEY}", f"{KEY} x", f"{KEY}\u00e9"):
+        monkeypatch.setenv("OPENAI_API_KEY", bad)
+        with pytest.raises(LanguageModelError, match="variable OPENAI_API_KEY holds") as caught:
+            client(server).complete("And now?")
+        assert KEY not in repr(caught.getrepr())
+    assert len(server.seen) == 1
+
+
+def test_an_answer_that_drips_is_given_up(server):  # noqa: F811
+    def drip(size: int, pause: float):
+        body = says("late")(server, {})[1].encode()
+
+        def parts():
+            for start in range(0, len(body), size):
+                time.sleep(pause)
+                yield body[start : start + size]
+
+        return lambda *request: (200, parts(), {})
+
+    server.script = [drip(1, 0.05), says("in time")]
+    started = time.monotonic()
+    assert client(server, timeout=0.3).complete("What?") == "in time"
+    assert time.monotonic() - started < 2
+
+
+def test_half_a_surrogate_pair_is_replaced(server, tmp_path):  # noqa: F811
+    server.script = [raw('{"choices": [{"message": {"content": "a \\ud800 b"}}]}')]
+    assert client(server, cache=str(tmp_path / "a.sqlite")).complete("What \ud800?") == "a ? b"
+
+
+def test_after_a_failure_what_was_answered_is_kept(server, tmp_path):  # noqa: F811
+    def reply(number, body):
+        return fails(400)(number, body) if body["messages"][-1]["content"] == "p0" else says("good")(number, body)
+
+    server.script = [reply]
+    path = str(tmp_path / "answers.sqlite")
+    prompts = [f"p{number}" for number in range(8)]
+    with pytest.raises(LanguageModelError, match="status 400"):
+        client(server, cache=path, concurrency=4).complete_all(prompts)
+    answered = len(server.seen) - 1
+    again = client(server, cache=path)
+    server.script = [says("good")]
+    assert again.complete_all(prompts) == ["good"] * 8
+    assert again.usage.cached == answered >= 3
 
 
 def test_answers_are_asked_once_in_their_order_and_kept_across_processes(server, tmp_path, monkeypatch):  # noqa: F811
@@ -137,6 +196,20 @@ def test_a_damaged_cache_is_named(tmp_path):
 def test_bad_settings_are_refused(values, problem):
     with pytest.raises(ConfigError, match=problem):
         parse(LLMSettings, values, "llm")
+
+
+def test_other_weights_in_the_same_folder_are_another_model(tiny_model, tmp_path):  # noqa: F811
+    import transformers
+
+    folder, path = tmp_path / "model", str(tmp_path / "answers.sqlite")
+    shutil.copytree(tiny_model, folder)
+    first = LLM(LLMSettings(model=str(folder), max_tokens=6, cache=path))
+    first.complete("item say a")
+    torch.manual_seed(1)
+    transformers.GPT2LMHeadModel(transformers.AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    again = LLM(LLMSettings(model=str(folder), max_tokens=6, cache=path))
+    again.complete("item say a")
+    assert again.usage.cached == 0
 
 
 def test_a_local_model_answers_alike_alone_and_in_a_batch(tiny_model):  # noqa: F811
