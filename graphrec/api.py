@@ -12,6 +12,7 @@ from graphrec.progress import SILENT, Reporter
 if TYPE_CHECKING:
     from graphrec.benchmarking.plan import Contender
     from graphrec.benchmarking.summary import Benchmark
+    from graphrec.features.settings import FeaturesSettings
     from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
     from graphrec.settings import Settings
@@ -66,6 +67,30 @@ def train(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def check_features(
+    features: FeaturesSettings, store: str | os.PathLike[str], model: str, model_settings: Mapping[str, Any]
+) -> None:
+    """Refuse features of a run file that its model would not use, or that the store made otherwise.
+
+    Args:
+        features: the `[features]` section.
+        store: the store's folder; it is not opened where no feature is configured.
+        model: registered name.
+        model_settings: of the model.
+
+    Raises:
+        ConfigError: as in `graphrec.features.configured.check_configured`, or the model or a setting is unknown.
+        StoreError: the store is missing or damaged.
+    """
+    from graphrec.features.configured import check_configured
+    from graphrec.graph.store import GraphStore
+    from graphrec.models import create
+
+    if features.item or features.user or features.media:
+        opened = GraphStore.open(store)
+        check_configured(features, create(model, model_settings).features_used(opened), model, opened)
 
 
 def benchmark(

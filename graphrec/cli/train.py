@@ -56,6 +56,7 @@ def train(
     if stage == "rank" and (model or resume):
         raise typer.BadParameter("--stage rank takes neither --model nor --resume; it starts over with --overwrite")
     with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.api import check_features
         from graphrec.api import train as run_training
         from graphrec.config import load_config
 
@@ -76,6 +77,8 @@ def train(
                 ),
             )
             return
+        if not resume:
+            check_features(chosen.features, store or chosen.paths.store, chosen.model.name, chosen.model.settings)
         run = run_training(
             # A resumed run knows its store and its model; only what was asked for by name is compared with them.
             store or (None if resume else chosen.paths.store),

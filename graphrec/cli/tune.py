@@ -51,12 +51,14 @@ def tune(
     the same folder and two processes share the work; start it again and it goes on.
     """
     with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.api import check_features
         from graphrec.config import load_config
         from graphrec.tuning.tune import tune as run_tuning
 
         given = {"train.seed": seed, "tune.trials": trials, "tune.minutes": minutes}
         extra = [f"{key}={value}" for key, value in given.items() if value is not None]
         chosen = load_config(config, [*(assignments or ()), *extra], model=model)
+        check_features(chosen.features, store or chosen.paths.store, chosen.model.name, chosen.model.settings)
         result = run_tuning(
             store or chosen.paths.store,
             chosen.model.name,

@@ -91,6 +91,17 @@ class FeaturesSettings(Settings):
     """Folder of the vectors that were computed before, relative to the working directory. It may be deleted at any time."""
 
     @model_validator(mode="after")
+    def _history_is_read(self) -> Self:
+        for ntype, features in (("item", self.item), ("user", self.user)):
+            for name, feature in features.items():
+                unread = sorted(feature.model_fields_set & {"history_columns", "history_items"})
+                if unread and (ntype == "item" or "{history}" not in (feature.template or "")):
+                    raise ValueError(
+                        f"{ntype}.{name}: {unread[0]} is read only by a template of users with {{history}}; leave it out"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _distinct_names(self) -> Self:
         twice = sorted(set(self.item) & set(self.media))
         if twice:

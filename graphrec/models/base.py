@@ -196,6 +196,10 @@ class Recommender(ABC):
         everyone = IdMap(pl.Series(np.arange(len(histories), dtype=np.int64)), "history")
         return ranked_frame("user_id", everyone, np.arange(len(histories)), "item_id", items, values, self.catalogue)
 
+    def features_used(self, store: GraphStore) -> set[str]:
+        """Names, such as "item.text", of the store's features that the model reads."""
+        return set()
+
     def embeddings(self) -> dict[str, np.ndarray] | None:
         """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, or None where the model has none.
 

@@ -123,6 +123,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         encoder = self._parts["encoder"].make(dim, generator)
         if hasattr(encoder, "read"):  # it wants features of items
             encoder.read(store, generator)
+            self._origins = {**self._origins, "modalities": encoder.modalities.described}
+            progress.note(f"modalities: {encoder.modalities.described}")
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
             relations = Relations.from_store(store).without(self._without, f"model {self.name} without")
             encoder.prepare(relations.to(self.device), generator)
@@ -192,6 +194,16 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         """
         _ = self.catalogue
         return {"user": self._vectors[0].numpy(), "item": self._vectors[1].numpy()}
+
+    def features_used(self, store: GraphStore) -> set[str]:
+        found = set()
+        for role in ("inputs", "encoder"):
+            part = self._parts[role].settings
+            named = {ntype: getattr(part, ntype, []) for ntype in ("item", "user")}
+            if hasattr(part, "modalities"):
+                named["item"] = part.modalities or store.features("item")
+            found |= {f"{ntype}.{name}" for ntype, names in named.items() if not isinstance(names, str) for name in names}
+        return found
 
     @property
     def parts(self) -> Mapping[str, Part]:

@@ -58,6 +58,7 @@ class Modalities(nn.Module):
     ) -> None:
         super().__init__()
         self.names, self.maps = features.names, nn.ModuleList()
+        self.described = f"{features.describe()}, {features.digest}, {settings.project}, linear"
         for number, (array, mask) in enumerate(zip(features.arrays, features.masks, strict=True)):
             rows = torch.from_numpy(fit_projection(array, settings.project, settings.project_dim).apply(array))
             self.register_buffer(f"values_{number}", rows, persistent=False)  # the store has them, no checkpoint need

@@ -111,3 +111,9 @@ def test_assignments_are_toml_or_text():
     assert tables == {"train": {"epochs": 1}, "model": {"loss": "bpr"}}
     with pytest.raises(ConfigError, match="which has no keys"):
         assign({"train": {"epochs": 1}}, ["train.epochs.x=1"])
+
+
+def test_a_configured_feature_that_is_not_used_is_refused(store, tmp_path):
+    result = invoke(store, "--model", "lightgcn", "--out", tmp_path / "run", *FAST, "--set", "features.item.text.encoder=wordllama")
+    assert result.exit_code == 1 and "[features.item.text] is configured, and the model lightgcn does not use it" in result.output
+    assert not (tmp_path / "run").exists()

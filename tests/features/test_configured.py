@@ -1,0 +1,79 @@
+"""A feature that a run file configures must be one that the model reads, as the store holds it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphrec.api import check_features
+from graphrec.errors import ConfigError
+from graphrec.features.settings import FeaturesSettings
+from graphrec.features.write import add_features
+from graphrec.models import create
+from graphrec.settings import parse
+
+
+@pytest.fixture
+def wanted(tmp_path):
+    def wanted(**values) -> FeaturesSettings:
+        return parse(FeaturesSettings, {"cache": str(tmp_path / "cache"), **values}, "[features]")
+
+    return wanted
+
+
+READS = {"name": "id+features", "item": ["text"]}
+
+
+def test_features_that_the_model_reads_pass(store, wanted):
+    features = wanted(item={"text": {"columns": ["text"]}}, user={"taste": {"template": "{history}"}})
+    add_features(store, features)
+    inputs = {**READS, "user": ["taste"]}
+    check_features(features, store.folder, "lightgcn", {"inputs": inputs})
+    check_features(wanted(), store.folder, "item-knn", {})
+    # keywords, device and batches change no vector
+    spec = {"columns": ["text"], "keywords": 5}
+    check_features(wanted(item={"text": spec}), store.folder, "lightgcn", {"inputs": READS})
+
+
+@pytest.mark.parametrize(("model", "settings"), [("lightgcn", {}), ("item-knn", {}), ("lightgcn", {"inputs": {**READS, "item": ["other"]}})])
+def test_a_feature_that_is_not_used_is_refused(store, wanted, model, settings):
+    with pytest.raises(ConfigError, match=rf"\[features.item.text\] is configured, and the model {model} does not use it.*inputs"):
+        check_features(wanted(item={"text": {}}), store.folder, model, settings)
+
+
+def test_one_unused_beside_a_used_one_is_refused(store, wanted):
+    features = wanted(item={"text": {}}, user={"taste": {"template": "{history}"}})
+    with pytest.raises(ConfigError, match=r"\[features.user.taste\] is configured"):
+        check_features(features, store.folder, "lightgcn", {"inputs": READS})
+
+
+def test_a_feature_that_the_store_made_otherwise_is_refused(store, wanted):
+    add_features(store, wanted(item={"text": {"columns": ["text"]}}))
+    for other, said in (
+        ({"template": "{title}"}, r"columns is \['text'\] there; template is None there"),
+        ({"columns": ["text"], "encoder": "tfidf"}, "encoder.name is 'wordllama' there"),
+    ):
+        with pytest.raises(ConfigError, match=rf"\[features.item.text\] is not how the store.*{said}.*graphrec features"):
+            check_features(wanted(item={"text": other}), store.folder, "lightgcn", {"inputs": READS})
+
+
+def test_models_of_modalities_read_all_items_features_or_those_named(store):
+    store.add_feature("item", "image", np.eye(store.num_items, 4, dtype=np.float32) + 1, {"kind": "array"})
+    store.add_feature("item", "sound", np.eye(store.num_items, 4, dtype=np.float32) + 1, {"kind": "array"})
+    for name in ("vbpr", "freedom", "bm3"):
+        assert {"item.image", "item.sound"} <= create(name).features_used(store)
+        model = create(name, {"modalities": ["image"], "embedding_dim": 8})
+        assert model.features_used(store) == {"item.image"}
+        model.prepare(store)
+        assert any("item.image (4 columns" in text for text in model.origins.values())
+    assert create("popularity").features_used(store) == set()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"item": {"text": {"history_columns": ["title"]}}}, {"item": {"text": {"history_items": 3}}},
+     {"user": {"taste": {"template": "{likes}", "history_items": 3}}}],
+)  # fmt: skip
+def test_settings_of_histories_where_none_is_read_are_refused(wanted, values):
+    with pytest.raises(ConfigError, match=r"is read only by a template of users with \{history\}"):
+        wanted(**values)
