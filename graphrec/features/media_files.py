@@ -16,7 +16,14 @@ from pydantic import Field
 from graphrec.errors import ConfigError, nearest
 from graphrec.features import FILE_ENCODERS
 from graphrec.features.cache import VectorCache
-from graphrec.features.pretrained import choose_device, identify, import_transformers, load_model, load_pretrained
+from graphrec.features.pretrained import (
+    choose_device,
+    identify,
+    import_transformers,
+    load_model,
+    load_pretrained,
+    part_for,
+)
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
 from graphrec.progress import SILENT, Reporter
@@ -31,8 +38,8 @@ class FileEncoderSettings(Settings):
     """Settings of the `image` and `audio` encoders."""
 
     model: str = Field(min_length=1)
-    """A folder, or a name on the model hub, of a vision model (ViT, DINO, CLIP's vision part) or an audio model (wav2vec 2,
-    Whisper's encoder part, AST)."""
+    """A folder, or a name on the model hub, of a vision model (ViT, DINO, CLIP, ResNet) or an audio model (wav2vec 2, Whisper,
+    AST); of CLIP and Whisper the part that reads the files is used."""
     pooling: Literal["mean", "cls"] = "mean"
     """What stands for a file: the mean of the last hidden states, or the first of them."""
     batch_size: int = Field(default=16, ge=1)
@@ -61,8 +68,9 @@ class FileEncoder(ABC):
         processor = transformers.AutoImageProcessor if self.kind == "image" else transformers.AutoFeatureExtractor
         self._processor = load_pretrained(processor.from_pretrained, settings.model, settings.download, what)
         self.device = choose_device(settings.device)
-        self._model = load_model(transformers.AutoModel, settings.model, settings.download, what).to(self.device).eval()
-        self._identity = identify(settings.model, self._model)
+        model = load_model(transformers.AutoModel, settings.model, settings.download, what)
+        self._identity = identify(settings.model, model)
+        self._model = part_for(self.kind, model).to(self.device).eval()
 
     def identity(self) -> dict[str, Any]:
         """Return the model's identity and the pooling."""
@@ -80,10 +88,21 @@ class FileEncoder(ABC):
         for start in range(0, len(paths), self.settings.batch_size):
             batch = self._prepare(paths[start : start + self.settings.batch_size])
             with torch.inference_mode():
-                hidden = self._model(**batch.to(self.device)).last_hidden_state.float()  # (B, T, F)
+                hidden = self._hidden(batch.to(self.device)).float()  # (B, T, F)
                 pooled = hidden.mean(1) if self.settings.pooling == "mean" else hidden[:, 0]
                 vectors.append(torch.nn.functional.normalize(pooled, dim=1).cpu().numpy())
         return np.concatenate(vectors)
+
+    def _hidden(self, batch: Any) -> Any:
+        """The last hidden states (B, T, F) of a batch; of a convolutional network T are the places of its last map."""
+        try:
+            hidden = self._model(**batch).last_hidden_state
+        except (AttributeError, TypeError, ValueError, RuntimeError) as problem:
+            raise ConfigError(
+                f"file encoder {self.kind}: the model {self.settings.model} makes no vectors of {self.kind} files "
+                f"({str(problem).splitlines()[0]}); choose one for them, as `model` says"
+            ) from problem
+        return hidden.flatten(2).transpose(1, 2) if hidden.dim() == 4 else hidden
 
     @abstractmethod
     def _prepare(self, paths: Sequence[Path]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -42,12 +43,9 @@ def load_pretrained(load: Callable[..., Any], model: str, download: bool, what: 
         ConfigError: the folder holds no such model, or the name is not on this machine and cannot be downloaded.
     """
     folder = Path(model).expanduser()
-    if folder.is_dir():
-        source, local = str(folder), True
-    elif model.startswith((".", "/", "~")):
+    if not folder.is_dir() and model.startswith((".", "/", "~")):
         raise ConfigError(f"{what}: there is no folder {model}; give the folder that holds config.json and the weights")
-    else:
-        source, local = model, not download or os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "ON", "YES")
+    source, local = _source(model, download)
     try:
         return load(source, local_files_only=local, **options)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
@@ -59,6 +57,24 @@ def load_pretrained(load: Callable[..., Any], model: str, download: bool, what: 
             f"{'downloads are off' if local else 'could not be downloaded'} ({first}); give a folder that holds it, fetch it "
             f"once with `hf download {model}`, or use the encoder wordllama, which needs no download"
         ) from problem
+
+
+def read_json(model: str, name: str, download: bool) -> dict[str, Any] | None:
+    """The content of a JSON file of a model, such as "1_Pooling/config.json"; None where it has no such file."""
+    from transformers.utils import cached_file
+
+    source, local = _source(model, download)
+    missing = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
+    path = cached_file(source, name, local_files_only=local, **missing)
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _source(model: str, download: bool) -> tuple[str, bool]:
+    """What `transformers` takes for a folder or name, and whether it may look on this machine only."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(folder), True
+    return model, not download or os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "ON", "YES")
 
 
 def load_model(auto: Any, model: str, download: bool, what: str) -> Any:
@@ -76,6 +92,15 @@ def load_model(auto: Any, model: str, download: bool, what: str) -> Any:
             "what is left random would give meaningless vectors, so fetch the model again or choose another"
         )
     return loaded
+
+
+def part_for(kind: str, model: Any) -> Any:
+    """The part of a model that reads "text", "image" or "audio": of one of both text and images (CLIP) that one, of an encoder
+    with a decoder (T5, Whisper) the encoder, else the whole."""
+    part = getattr(model, {"text": "text_model", "image": "vision_model", "audio": "audio_model"}[kind], None)
+    if part is not None:
+        return part
+    return model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
 
 
 def identify(model: str, loaded: Any) -> dict[str, Any]:
@@ -97,7 +122,18 @@ def identify(model: str, loaded: Any) -> dict[str, Any]:
 
 
 def choose_device(device: str) -> str:
-    """Return "cuda" or "cpu" for "auto", and any other name as it is."""
+    """Return "cuda" or "cpu" for "auto", and any other name as it is.
+
+    Raises:
+        ConfigError: it is no device of this machine.
+    """
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as problem:  # torch asserts that it was built with CUDA
+        first = (str(problem).strip().splitlines() or [repr(problem)])[0]
+        raise ConfigError(f"the device {device!r} is not there ({first}); give cpu, or auto") from None
+    return device

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import bisect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from graphrec.errors import ConfigError
 from graphrec.features.adapters import read_adapter
 from graphrec.features.pretrained import (
     choose_device,
@@ -17,6 +17,8 @@ from graphrec.features.pretrained import (
     import_transformers,
     load_model,
     load_pretrained,
+    part_for,
+    read_json,
 )
 from graphrec.progress import Task
 from graphrec.settings import Settings
@@ -35,12 +37,12 @@ class TransformersSettings(Settings):
     adapter: str | None = None
     """Folder of a low-rank adapter for this model, as `graphrec features STORE --finetune NAME` trains it."""
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
-    """What stands for the text: the mean of its tokens, its first token or its last. "auto": what the model's own folder
-    says, else the last token of a decoder-only model and the mean of an encoder."""
+    """What stands for the text: the mean of its tokens, its first token or its last. "auto": what the model itself says
+    (1_Pooling/config.json), else the last token of a decoder-only model and the mean of an encoder."""
     prefix: str = ""
     """Put before every text, as some models want: "passage: ", or an instruction."""
     suffix: str = ""
-    """Put behind every text."""
+    """Put behind every text; it stays where the text is cut."""
     max_tokens: int = Field(default=256, ge=8)
     """Longer texts are cut there, and counted; lowered to what the model takes. Memory grows with its square."""
     batch_size: int = Field(default=32, ge=1)
@@ -59,7 +61,8 @@ class TransformersEncoder:
     """v(text) = pool(last hidden states of prefix + text + suffix), normalised.
 
     Texts are encoded in the order of their length, so that a batch is padded little. Padding never enters a mean, and the
-    last token is the last one that is no padding, on whichever side the tokenizer pads.
+    last token is the last one that is no padding. Batches are padded on the right, so that positions count from the text's start
+    and a text has the same vector alone and in a batch.
 
     Source: mean pooling by Reimers and Gurevych (2019), Sentence-BERT, arXiv:1908.10084; last-token pooling of decoder-only
     models by Wang et al. (2024), arXiv:2401.00368.
@@ -88,12 +91,16 @@ class TransformersEncoder:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._tokenizer.padding_side = "right"
         self.pooling = _pooling(chosen, model) if chosen.pooling == "auto" else chosen.pooling
+        self._identity = identify(chosen.model, model)
+        model = part_for("text", model)
         limits = [chosen.max_tokens, int(min(self._tokenizer.model_max_length, 1 << 20))]
         limits.append(getattr(model.config, "max_position_embeddings", None) or chosen.max_tokens)
         self.max_tokens = min(limits)
         self.truncated = 0
-        self._identity = identify(chosen.model, model)
+        if chosen.suffix and self._length(chosen.prefix + chosen.suffix) > self.max_tokens:
+            raise ConfigError(f"{what}: prefix and suffix alone are longer than max_tokens = {self.max_tokens}; shorten them")
         if chosen.adapter is not None:
             model, digest = read_adapter(model, chosen.adapter, self.identity())
             self._identity["adapter"] = digest
@@ -111,7 +118,7 @@ class TransformersEncoder:
         import torch
 
         chosen = self.settings
-        tokens = self._tokenizer([self._whole(text) for text in texts], truncation=False)["input_ids"]
+        tokens = self._tokenizer([self._joined(text) for text in texts], truncation=False)["input_ids"]
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
         self.truncated += int((lengths > self.max_tokens).sum())
         order = np.argsort(-lengths, kind="stable")  # the longest first: what does not fit in memory shows at once
@@ -140,8 +147,19 @@ class TransformersEncoder:
         ).to(self.device)
         return pool(self.model(**batch).last_hidden_state, batch["attention_mask"], self.pooling)
 
-    def _whole(self, text: str) -> str:
+    def _joined(self, text: str) -> str:
         return f"{self.settings.prefix}{text}{self.settings.suffix}"
+
+    def _length(self, text: str) -> int:
+        return len(self._tokenizer(text, truncation=False)["input_ids"])
+
+    def _whole(self, text: str) -> str:
+        """The text between prefix and suffix, cut itself where they would not fit behind it."""
+        whole = self._joined(text)
+        if not self.settings.suffix or self._length(whole) <= self.max_tokens:
+            return whole  # without a suffix the tokenizer cuts
+        longer = bisect.bisect_right(range(len(text)), self.max_tokens, key=lambda kept: self._length(self._joined(text[:kept])))
+        return self._joined(text[: max(longer - 1, 0)])
 
 
 def pool(hidden: Any, mask: Any, pooling: str) -> Any:
@@ -164,12 +182,14 @@ def pool(hidden: Any, mask: Any, pooling: str) -> Any:
 
 
 def _pooling(settings: TransformersSettings, model: Any) -> str:
-    own = Path(settings.model).expanduser() / "1_Pooling" / "config.json"  # as sentence-transformers writes it
-    if own.is_file():
-        values = json.loads(own.read_text(encoding="utf-8"))
-        return next((name for key, name in _POOLINGS.items() if values.get(key)), "mean")
-    architectures = getattr(model.config, "architectures", None) or []
-    decoder = bool(getattr(model.config, "is_decoder", False)) or any(
-        name.endswith("ForCausalLM") for name in architectures
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     )
-    return "last" if decoder else "mean"
+
+    own = read_json(settings.model, "1_Pooling/config.json", settings.download)  # as sentence-transformers writes it
+    if own is not None:
+        return next((name for key, name in _POOLINGS.items() if own.get(key)), "mean")
+    kind = model.config.model_type
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "last" if causal or getattr(model.config, "is_decoder", False) else "mean"

@@ -103,6 +103,44 @@ def test_files_become_vectors_and_no_file_none(store, tmp_path, kind, request):
     assert [one.computed for one in add(store, tmp_path, column, {"name": kind, "model": model})] == [0, 0]
 
 
+def test_of_models_with_two_sides_the_one_that_reads_the_files_is_used(store, tmp_path):
+    import transformers
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 12, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**small, "image_size": 16, "patch_size": 8}
+    clip = transformers.CLIPConfig(text_config={**small, "vocab_size": 40}, vision_config=vision, projection_dim=6)
+    transformers.CLIPModel(clip).save_pretrained(tmp_path / "clip")
+    resnet = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
+    transformers.ResNetModel(resnet).save_pretrained(tmp_path / "resnet")
+    for name in ("clip", "resnet"):
+        (tmp_path / name / "preprocessor_config.json").write_text(
+            '{"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}'
+        )
+        add(store, tmp_path, "picture", {"name": "image", "model": str(tmp_path / name)})
+        array, _ = store.feature("item", "look")
+        assert array.shape == (4, 12) and np.array_equal(array[0], array[1]) and not np.allclose(array[0], array[2])
+    whisper = transformers.WhisperConfig(
+        d_model=12, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16,
+        decoder_ffn_dim=16, vocab_size=40, num_mel_bins=8, max_source_positions=50, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    transformers.WhisperModel(whisper).save_pretrained(tmp_path / "whisper")
+    transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1).save_pretrained(tmp_path / "whisper")
+    add(store, tmp_path, "sound", {"name": "audio", "model": str(tmp_path / "whisper")})
+    assert store.feature("item", "look")[0].shape == (4, 12)
+
+
+def test_a_model_of_another_kind_is_refused(store, tmp_path, vision):
+    import transformers
+
+    config = transformers.BertConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=40)
+    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert" / "preprocessor_config.json").write_text('{"image_processor_type": "ViTImageProcessor"}')
+    with pytest.raises(ConfigError, match="makes no vectors of image files"):
+        add(store, tmp_path, "picture", {"name": "image", "model": str(tmp_path / "bert")})
+
+
 def test_what_cannot_be_read_is_named(store, tmp_path, vision, hearing):
     (tmp_path / "blue.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=r"blue.png: cannot read it as an image"):

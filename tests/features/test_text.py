@@ -85,6 +85,75 @@ def test_a_decoder_takes_its_last_token_and_counts_what_it_cuts(tmp_path, minilm
     assert not np.allclose(other.encode(["short"]), vectors[:1])
 
 
+def tiny(kind, folder, minilm, **tokenizer):
+    """A model of random weights with the words of MiniLM, whose folder says nothing of pooling."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {
+        "GPT2Model": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
+        "LlamaModel": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+                       "num_key_value_heads": 2, "max_position_embeddings": 64},
+        "BertModel": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+        "T5Model": {"d_model": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "d_kv": 8},
+    }  # fmt: skip
+    model = getattr(transformers, kind)
+    model(model.config_class(vocab_size=30522, pad_token_id=0, **sizes[kind])).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(minilm, **tokenizer).save_pretrained(folder)
+    return {"name": "transformers", "model": str(folder)}
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [("GPT2Model", "last"), ("LlamaModel", "last"), ("BertModel", "mean"), ("T5Model", "mean")])
+def test_pooling_goes_by_the_kind_of_model_or_by_what_it_says(tmp_path, minilm, kind, pooling):
+    spec = tiny(kind, tmp_path, minilm)
+    assert make_encoder(spec).pooling == pooling and make_encoder(spec).encode(PETS).shape == (4, 16)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert make_encoder(spec).pooling == "cls"
+
+
+def test_what_the_hub_says_of_pooling_counts_for_a_name(tmp_path, minilm, monkeypatch):
+    spec = tiny("BertModel", tmp_path / "model", minilm)
+    said = tmp_path / "config.json"
+    said.write_text('{"pooling_mode_cls_token": true}')
+
+    def load(auto):
+        return lambda name, **options: auto(str(tmp_path / "model"), **{**options, "local_files_only": True})
+
+    import transformers
+
+    for auto in (transformers.AutoTokenizer, transformers.AutoModel):
+        monkeypatch.setattr(auto, "from_pretrained", load(auto.from_pretrained))
+    monkeypatch.setattr("transformers.utils.cached_file", lambda name, file, **options: str(said) if name == "some/name" else None)
+    assert make_encoder({**spec, "model": "some/name"}).pooling == "cls"
+    assert make_encoder({**spec, "model": "other/name"}).pooling == "mean"
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "cls"])
+def test_a_tokenizer_that_pads_on_the_left_changes_no_vector(tmp_path, minilm, pooling):
+    encoder = make_encoder({**tiny("GPT2Model", tmp_path, minilm, padding_side="left"), "pooling": pooling})
+    texts = ["short", "a much longer text about cats and dogs", "two words"]
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-5)
+
+
+def test_the_suffix_stays_where_a_text_is_cut(tmp_path, minilm):
+    spec = {**tiny("GPT2Model", tmp_path, minilm), "max_tokens": 16, "prefix": "query: "}
+    long = "many words " * 30
+    one, other = (make_encoder({**spec, "suffix": suffix}) for suffix in (" end", " other"))
+    assert not np.allclose(one.encode([long]), other.encode([long]))
+    assert one.truncated == 1
+    whole = one._tokenizer(one._whole(long))["input_ids"]
+    assert len(whole) <= 16 and one._tokenizer.decode(whole[-2:-1]) == "end" and one._whole("short") == "query: short end"
+    with pytest.raises(ConfigError, match="prefix and suffix alone are longer than max_tokens = 8"):
+        make_encoder({**spec, "max_tokens": 8, "suffix": long})
+
+
+def test_a_device_that_is_not_there_is_named(minilm):
+    with pytest.raises(ConfigError, match="the device 'nonsense' is not there"):
+        make_encoder({"name": "transformers", "model": minilm, "device": "nonsense"})
+
+
 def test_weights_that_are_not_all_there_are_refused(tmp_path, minilm):
     from safetensors.torch import load_file, save_file
     from transformers import AutoModel, AutoTokenizer
