@@ -63,17 +63,21 @@ def recommend(
         raise typer.BadParameter("--all and --out FILE.parquet go together", param_hint="--out")
     if friends and all_users:
         raise typer.BadParameter("--friends answers for the users given, not for --all", param_hint="--friends")
+    if is_new and (friends or include_seen):
+        option = "--friends" if friends else "--include-seen"
+        raise typer.BadParameter(f"{option} is for users of the training data, given by their ids", param_hint=option)
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.retrieval.answer import recommend as recommend_to
         from graphrec.retrieval.answer import recommend_all
 
         source = run
         if new_items:
+            from graphrec.features.settings import FeaturesSettings
             from graphrec.logs.side_tables import read_item_table
             from graphrec.retrieval.unseen import with_new_items
 
             table = None if new_items == "store" else read_item_table(new_items)
-            source, added = with_new_items(run, table, progress=io.reporter)
+            source, added = with_new_items(run, table, progress=io.reporter, cache=FeaturesSettings().cache)
             io.note(f"{added:,} items without a training event were added")
         if is_new:
             from graphrec.retrieval.source import open_store

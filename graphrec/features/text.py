@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from graphrec.progress import SILENT, Reporter, Task
 from graphrec.registry import resolve
 from graphrec.settings import parse
 
-_PART = 2048  # texts encoded between two writes to the cache; what an interruption can lose
+_PARTS = 256, 8192  # texts encoded between two writes to the cache, at least and at most
+_PART_SECONDS = 10.0  # that encoding them shall take; what an interruption can lose
 
 
 class TextEncoder(Protocol):
@@ -100,9 +102,12 @@ def encode_texts(
     missing = [text for text in distinct if text not in found]
     cached, before = len(found), getattr(encoder, "truncated", 0)
     with progress.task("Encoding texts", total=len(missing), unit="texts") as task:
-        for start in range(0, len(missing), _PART):
-            part = missing[start : start + _PART]
+        start, size = 0, _PARTS[0]
+        while start < len(missing):
+            part, began = missing[start : start + size], time.monotonic()
             vectors = _checked(encoder.encode(part, task), part, encoder)
+            start, spent = start + size, time.monotonic() - began
+            size = min(_PARTS[1], max(_PARTS[0], int(size * _PART_SECONDS / max(spent, 1e-3))))
             if store is not None:
                 store.put([digest(text) for text in part], vectors)
             found.update(zip(part, vectors, strict=True))

@@ -41,7 +41,19 @@ class Unseen:
         Returns:
             float32 (B, I), without the residual, if the model has one.
         """
-        return self._scores_of(torch.from_numpy(self._folded().of_means(vectors, 1)))
+        return self.score_vectors(self._folded().of_means(vectors, 1))
+
+    @torch.inference_mode()
+    def score_vectors(self, vectors: np.ndarray) -> Tensor:
+        """Score all items for new users given by vectors like `embeddings()["user"]`.
+
+        Args:
+            vectors: float32 (B, D).
+
+        Returns:
+            float32 (B, I), without the residual, if the model has one.
+        """
+        return self._scores_of(torch.from_numpy(vectors))
 
     def _folded(self) -> FoldIn:
         if self._folding is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +13,12 @@ import torch
 
 from graphrec import ops
 from graphrec.errors import ConfigError, UnsupportedError
+from graphrec.features.project import fit_projection
 from graphrec.graph.ids import IdMap
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
 from graphrec.models.listing import ranked_frame
+from graphrec.models.ridge import fit_ridge
 from graphrec.progress import SILENT, Reporter
 from graphrec.retrieval.source import Source, open_model, open_store
 
@@ -29,6 +33,7 @@ def with_new_items(
     table: pl.DataFrame | None = None,
     store: GraphStore | None = None,
     progress: Reporter = SILENT,
+    cache: str | os.PathLike[str] | None = None,
 ) -> tuple[Recommender, int]:
     """Return a run's model with items added that have no training event, from their features or triples alone.
 
@@ -38,12 +43,13 @@ def with_new_items(
             that the log listed and training did not see.
         store: the graph store with the features; None means the run's own.
         progress: receives the encoding.
+        cache: folder of the vectors of texts that were encoded before, as `[features] cache`; None encodes all.
 
     Returns:
         The model, and how many items were added. Items that are there already, and items without text, are left out.
 
     Raises:
-        UnsupportedError: the model uses no item features.
+        UnsupportedError: the model uses no item features, or a table is given and none of them is made from text.
         ConfigError: there are no new items, or the table lacks a column.
         StoreError: the store is missing or damaged.
     """
@@ -70,9 +76,18 @@ def with_new_items(
     else:
         table = table.unique(table.columns[0], keep="first", maintain_order=True)
         ids, titles = table[:, 0].rename("id"), _titles(table)
-        features = {
-            name: encode_new(store, "item", name, table.select(table.columns[1:]), progress=progress) for name in names
-        }
+        texts = [name for name in names if _is_text(store, "item", name)]
+        if not texts:
+            raise UnsupportedError(
+                f"this {model.name} model knows items by {', '.join(names)}, which are not made from text, so a table says nothing "
+                "of them; list the new items in the log, with their media, and take those of the store"
+            )
+        columns = table.select(table.columns[1:])
+        folder = None if cache is None else Path(cache)
+        features = {name: encode_new(store, "item", name, columns, folder, progress) for name in texts}
+        for name in set(names) - set(texts):
+            progress.note(f"item.{name} is not made from text: it counts as missing for the items of the table")
+            features[name] = np.zeros((len(ids), store.feature("item", name)[0].shape[1]), np.float32)
     fresh = model.catalogue.items.find(ids) < 0
     if not fresh.all():
         progress.note(f"{int((~fresh).sum())} of {len(ids)} items are in the catalogue already and stay as they are")
@@ -99,14 +114,15 @@ def recommend_new_user(
 
     - `history`: items chosen; see `Recommender.fold_in`.
     - `friends`: users of the training data; the mean of their scores.
-    - `text`: what the user says; it counts as an item with that text in the history.
+    - `text`: what the user says. Where the model has features of users made from text it is read as one of these, and a
+      ridge regression on the known users makes the vector; else it counts as an item with that text in the history.
 
     Args:
         source: a run, a model, or the folder of either.
         k: list length, 1..I.
         history: original item ids.
         friends: original user ids.
-        text: words, for a model with item features made from text.
+        text: words, for a model with features made from text.
         fallback: "popular" lists the most chosen items where none of the three is given; None refuses.
         store: the graph store, for `text`; None means the run's own.
 
@@ -116,7 +132,7 @@ def recommend_new_user(
 
     Raises:
         UnknownIdError: an item or a friend does not occur in the training data.
-        ConfigError: nothing is given and no fallback, or `k` is out of range.
+        ConfigError: nothing is given and no fallback, `k` is out of range, or a text stands where a list of ids should.
         UnsupportedError: the model cannot do it.
     """
     model = open_model(source)
@@ -125,6 +141,9 @@ def recommend_new_user(
         raise ConfigError(f"k must lie in 1..{catalogue.num_items}, the number of items in the catalogue, got {k}")
     if fallback is not None and fallback not in FALLBACKS:
         raise ConfigError(f"fallback: choose one of {', '.join(FALLBACKS)}, got {fallback!r}")
+    for name, ids in (("history", history), ("friends", friends)):
+        if isinstance(ids, str | bytes):
+            raise ConfigError(f"{name} must be a list of ids, got the text {ids!r}; give [{ids!r}]")
     seen = np.empty(0, np.int64)
     if history:
         by, scores = "history", model.fold_in([history])
@@ -147,27 +166,49 @@ def recommend_new_user(
 
 
 def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.Tensor:
-    from graphrec.features.templates import places
-    from graphrec.features.write import encode_new, recorded_text
-
+    own = [feature.removeprefix("user.") for feature in sorted(model.features_used(store)) if feature.startswith("user.")]
+    own = [name for name in own if _is_text(store, "user", name)]
+    if own:
+        known = np.concatenate([store.feature("user", name)[0] for name in own], axis=1)
+        said = np.concatenate([_encoded(store, "user", name, text) for name in own], axis=1)
+        _check_said(said.any(), text)
+        rows = known.any(axis=1)
+        leading = fit_projection(known[rows], "pca", known.shape[1])  # directions that set no two users apart would be noise
+        ridge = fit_ridge(leading.apply(known[rows]), model.embeddings()["user"][rows])
+        return model.score_vectors(ridge.predict(leading.apply(said)))
     names = getattr(model, "item_features", ())
-    if not names:
+    if not any(_is_text(store, "item", name) for name in names):
         raise UnsupportedError(
-            f"this {model.name} model uses no item features, so words say nothing to it; give a history"
+            f"this {model.name} model uses no features made from text, so words say nothing to it; give a history"
         )
     features = {}
     for name in names:
-        array, provenance = store.feature("item", name)
-        if provenance.get("kind") != "text":
-            features[name] = np.zeros((1, array.shape[1]), np.float32)  # no picture: missing, not zero
-            continue
-        columns = places(recorded_text(store, "item", name)[1])
-        row = {column: [text if number == 0 else None] for number, column in enumerate(columns)}
-        features[name] = encode_new(store, "item", name, pl.DataFrame(row, schema=dict.fromkeys(columns, pl.String)))
+        if _is_text(store, "item", name):
+            features[name] = _encoded(store, "item", name, text)
+        else:
+            features[name] = np.zeros((1, store.feature("item", name)[0].shape[1]), np.float32)  # no picture: missing, not zero
     vector = model.item_vectors(features)
-    if not np.isfinite(vector).all():
-        raise ConfigError(f"the encoder knows no word of {text[:80]!r}; say it otherwise, or give a history")
+    _check_said(np.isfinite(vector).all(), text)
     return model.fold_in_vectors(vector)
+
+
+def _is_text(store: GraphStore, ntype: str, name: str) -> bool:
+    return store.feature(ntype, name)[1].get("kind") == "text"
+
+
+def _encoded(store: GraphStore, ntype: str, name: str, text: str) -> np.ndarray:
+    """The vector (1, F) of a text as a feature of the store has it, the text in the first place of its template."""
+    from graphrec.features.templates import places
+    from graphrec.features.write import encode_new, recorded_text
+
+    columns = places(recorded_text(store, ntype, name)[1])
+    row = {column: [text if number == 0 else None] for number, column in enumerate(columns)}
+    return encode_new(store, ntype, name, pl.DataFrame(row, schema=dict.fromkeys(columns, pl.String)))
+
+
+def _check_said(understood: bool, text: str) -> None:
+    if not understood:
+        raise ConfigError(f"the encoder knows no word of {text[:80]!r}; say it otherwise, or give a history")
 
 
 def _titles(table: pl.DataFrame) -> list[str] | None:

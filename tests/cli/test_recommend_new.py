@@ -82,6 +82,12 @@ def test_nothing_known_needs_the_fallback_by_name(folder):
     assert refused.exit_code == 1 and "choose one of popular" in refused.output
 
 
+@pytest.mark.parametrize("option", ["--friends", "--include-seen"])
+def test_options_for_known_users_are_refused_for_a_new_one(folder, option):
+    refused = run("recommend", folder / "run", "--history", "i0", option)
+    assert refused.exit_code == 2 and "is for users of the" in refused.output
+
+
 def test_new_items_come_into_the_lists(folder):
     listed = invoke("recommend", folder / "run", "u0", "u1", "--k", 9, "--new-items", "store")
     scores = {each["user_id"]: {item["item_id"]: item["score"] for item in each["items"]} for each in listed["users"]}

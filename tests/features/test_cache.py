@@ -57,7 +57,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         encode_texts(Counting(limit=4000), texts, tmp_path)
     again = encode_texts(Counting(), texts, tmp_path)
-    assert again.cached == 2048 and again.computed == 5000 - 2048
+    assert again.cached == 256 and again.computed == 5000 - 256  # the next part was the rest: at this speed it takes no time
     assert again.vectors[:, 0].tolist() == [len(text) for text in texts]
 
 

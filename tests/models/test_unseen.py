@@ -10,6 +10,7 @@ import torch
 
 from graphrec.errors import ConfigError, UnknownIdError, UnsupportedError
 from graphrec.features.settings import FeaturesSettings
+from graphrec.features.text_wordllama import WordLlamaEncoder
 from graphrec.features.write import add_features
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.models import MODELS, create, load_model
@@ -254,6 +255,46 @@ def test_new_users_by_history_friends_words_and_popularity(store, trained):
         recommend_new_user(run, 4)
     with pytest.raises(ConfigError, match="a model alone does not know its graph store"):
         recommend_new_user(model, 4, text="cat")
+
+
+@pytest.mark.parametrize("name", ["own user text", "everything"])
+def test_words_of_a_user_are_read_as_the_texts_of_users_are(name, store, trained):
+    folder, _ = trained(name)
+    for text, first in (("whiskers catnip", 0), ("kennel leash", 1)):
+        listed = recommend_new_user(folder / "run", 6, text=text)
+        assert {int(item[1:]) % 2 for item in listed["item_id"]} == {first}
+
+
+def test_a_text_where_a_list_of_ids_should_stand_is_refused(trained):
+    folder, _ = trained("features")
+    for known in ({"history": "i00"}, {"friends": "u00"}):
+        with pytest.raises(ConfigError, match=r"must be a list of ids, got the text '.00'; give \['.00'\]"):
+            recommend_new_user(folder / "run", 4, **known)
+
+
+def test_a_table_says_nothing_of_pictures(store, trained, tmp_path):
+    folder, _ = trained("id+features")  # of texts and pictures
+    table = pl.DataFrame({"id": ["x1", "x2"], "text": ["a barking dog", None]})
+    notes = Notes()
+    _, added = with_new_items(folder / "run", table, progress=notes)
+    assert added == 1 and "item.image is not made from text: it counts as missing" in " ".join(notes.notes)
+    pictures = create("vbpr", {"modalities": ["image"], "embedding_dim": 8})
+    run = train(store, pictures, tmp_path / "run", {**TRAINING, "epochs": 1})
+    with pytest.raises(UnsupportedError, match="knows items by image, which are not made from text"):
+        with_new_items(run, table)
+    with pytest.raises(UnsupportedError, match="uses no features made from text, so words say nothing"):
+        recommend_new_user(run, 4, text="a barking dog")
+
+
+def test_texts_of_new_items_are_encoded_once(trained, tmp_path, monkeypatch):
+    folder, _ = trained("start")
+    table = pl.DataFrame({"id": ["x1"], "text": ["a barking dog"]})
+    asked = []
+    encode = WordLlamaEncoder.encode
+    monkeypatch.setattr(WordLlamaEncoder, "encode", lambda self, texts, task=None: asked.extend(texts) or encode(self, texts, task))
+    for _ in range(2):
+        with_new_items(folder / "run", table, cache=tmp_path / "cache")
+    assert asked == ["a barking dog"]
 
 
 def test_new_items_from_the_store_and_from_a_table(trained):
