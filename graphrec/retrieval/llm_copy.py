@@ -19,6 +19,13 @@ SYSTEM = (
 )
 _QUOTED = re.compile("[\"\u201c\u201e\u00ab]([^\"\u201c\u201d\u201e\u00ab\u00bb]{2,200})[\"\u201d\u201c\u00bb]")
 _WORD = re.compile(r"\w+")
+_BEHIND = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*$|\s*:\s.*$")  # a year or series in brackets, a subtitle
+_ENDS_SENTENCE = re.compile(r"(?:^|[.!?\u2026:][\"\u201d\u201c\u00bb')]*\s+|\n)[\"\u201c\u201e\u00ab'(]*$")
+_OPENERS = frozenset([
+    "after", "another", "based", "because", "both", "discover", "enjoy", "fans", "following", "from", "given",
+    "having", "here", "just", "like", "looking", "love", "loved", "more", "perfect", "readers", "recommended",
+    "similar", "since", "that", "these", "they", "this", "those", "try", "when", "while", "with", "your", "yours",
+])  # they begin sentences, and a title that is one of them is not meant there  # fmt: skip
 _LONGEST = 600  # characters of a text that is still a short one
 
 
@@ -56,7 +63,9 @@ class TitleCheck:
     """Finds the catalogue's titles in a text.
 
     A title of several words counts wherever its words follow each other, whatever their case; a title of one word only
-    where it stands with its own spelling and has at least 4 letters, because shorter ones are words of any sentence.
+    where it stands with its own spelling and has at least 4 letters, because shorter ones are words of any sentence. A title
+    counts without its year, series or subtitle too. Numbers, and two capitalised words in a row, which are as a rule a
+    person's name, must stand in the evidence.
 
     Args:
         titles: of the whole catalogue.
@@ -65,7 +74,7 @@ class TitleCheck:
     def __init__(self, titles: Iterable[str]) -> None:
         self._single: set[str] = set()
         self._several: dict[str, list[tuple[str, ...]]] = {}  # by first word
-        for title in titles:
+        for title in {form for whole in titles for form in (whole, _BEHIND.sub("", whole))}:
             words = _WORD.findall(title)
             if len(words) == 1 and len(words[0]) >= 4:
                 self._single.add(words[0])
@@ -83,11 +92,18 @@ class TitleCheck:
         for quoted in _QUOTED.findall(text):
             if not any(_contains(one, _folded(quoted)) for one in folded_supplied):
                 return f"it quotes {quoted!r}, which is not in the evidence"
-        words = _WORD.findall(text)
+        found_words = list(_WORD.finditer(text))
+        words = [match.group() for match in found_words]
         folded = [word.casefold() for word in words]
+        opens = [bool(_ENDS_SENTENCE.search(text, 0, match.start())) for match in found_words]
         for place, word in enumerate(words):
-            if word in self._single and word not in allowed_words and place:  # the first word is a capital's anyway
-                return f"it names {word!r}, which is not in the evidence"
+            if word not in allowed_words:
+                named = word in self._single and not (opens[place] and folded[place] in _OPENERS)
+                if named or any(letter.isdigit() for letter in word):
+                    return f"it names {word!r}, which is not in the evidence"
+                following = words[place + 1] if place + 1 < len(words) and not opens[place + 1] else ""
+                if _is_name(word) and not opens[place] and _is_name(following) and following not in allowed_words:
+                    return f"it names {word + ' ' + following!r}, which is not in the evidence"
             for title in self._several.get(folded[place], ()):
                 found = tuple(folded[place : place + len(title)]) == title
                 if found and not any(_contains(one, title) for one in folded_supplied):
@@ -167,6 +183,10 @@ def _prompt(evidence: Evidence) -> str:
     lines += [f"{name}: {one_line(value)}" for name, value in evidence.facts.items()]
     lines.append("The user has chosen: " + ("; ".join(f'"{one_line(t)}"' for t in evidence.history) or "nothing yet"))
     return "\n".join([*lines, "Why this for the user?"])
+
+
+def _is_name(word: str) -> bool:
+    return len(word) > 1 and word[0].isupper() and not word.isupper()
 
 
 def _folded(text: str) -> tuple[str, ...]:

@@ -97,8 +97,9 @@ def test_a_model_without_titles_cannot_be_reranked(tmp_path):
         rerank(untitled, ["u000"], scripted(str), k=21)
 
 
-TITLES = ["Dune", "The Left Hand of Darkness", "It", "Foundation and Empire", "Emma"]
-CASE = Evidence("Dune", ("The Left Hand of Darkness",), {"genre": "science fiction"})
+TITLES = ["Dune", "The Left Hand of Darkness", "It", "Foundation and Empire", "Emma", "Because", "Toy Story (1995)", "Heat (1995)",
+          "The Hunger Games (The Hunger Games, #1)", "Alien: Covenant"]  # fmt: skip
+CASE = Evidence("Dune", ("The Left Hand of Darkness",), {"genre": "science fiction", "year": "1965"})
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,16 @@ CASE = Evidence("Dune", ("The Left Hand of Darkness",), {"genre": "science ficti
         ('Try "Dune", as good as "Solaris".', "quotes 'Solaris'"),
         ("Fans of foundation AND empire read Dune.", "names 'foundation AND empire'"),
         ("You will enjoy Emma and Dune.", "names 'Emma'"),
+        ("Emma fans read Dune.", "names 'Emma'"),
+        ("You chose well. Because of that, Dune.", None),
+        ("You will like it like Because.", "names 'Because'"),
+        ("If you loved Toy Story, try Dune.", "names 'Toy Story'"),
+        ("Fans of Heat like Dune.", "names 'Heat'"),
+        ("As in The Hunger Games, Dune has it all.", "names 'The Hunger Games'"),
+        ("As good as Alien and Dune.", "names 'Alien'"),
+        ("A book by Frank Herbert, like Dune.", "names 'Frank Herbert'"),
+        ("Dune, with 12 awards.", "names '12'"),
+        ("Dune is from 1965.", None),
         ("You will stay with emma.", None),
         ("", "1 to 600 characters, got 0"),
         ("Dune " * 200, "1 to 600 characters, got 1000"),
