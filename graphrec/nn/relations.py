@@ -214,12 +214,13 @@ class Relations:
             )
         return self.edges[etype]
 
-    def knowledge(self, names: Sequence[str] | None, where: str) -> list[str]:
+    def knowledge(self, names: Sequence[str] | None, where: str, bare: bool = False) -> list[str]:
         """The names of the relations of the knowledge graph: those that join items and entities among themselves.
 
         Args:
             names: of those wanted; None for all that have edges.
             where: as `select`.
+            bare: give none where all of them are left out.
 
         Raises:
             ConfigError: as `select`, a relation joins other nodes, or there is none.
@@ -232,6 +233,11 @@ class Relations:
                 f"{where}: relations must join items and entities, and {other[1]!r} joins {other[0]} to {other[2]}; the store "
                 f"has {self.describe()}"
             )
+        if not inside and self.dropped and replace(self, dropped=frozenset()).knowledge(names, where):
+            if bare:
+                return []
+            gone = ", ".join(sorted(self.dropped))
+            raise ConfigError(f"{where} needs triples, and none are left once {gone} is left out; leave out fewer")
         if not inside:
             raise ConfigError(
                 f"{where} needs triples, and the store has none, but {self.describe()}; add a table of head, relation and tail "
