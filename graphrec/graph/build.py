@@ -91,7 +91,11 @@ def build(
         progress.task("Building the graph", total=len(STEPS), unit="steps") as task,
     ):
         _build_into(temporary, log, settings, task)
-    return GraphStore.open(folder, verify=False)
+    store = GraphStore.open(folder, verify=False)
+    valid = store.manifest.splits["valid"]
+    if valid.events and not valid.known_target:
+        progress.note(f"warning: no model can be validated on this store: {valid.describe('valid', store.target_behavior)}")
+    return store
 
 
 def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task: Task) -> None:

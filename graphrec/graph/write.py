@@ -131,8 +131,11 @@ def _write_splits(folder: Path, contents: Contents) -> dict[str, SplitCounts]:
     for name, events in contents.held_out.items():
         frame, counts[name] = _held_out_side(events, contents, trained)
         if name == "test" and len(events) and counts[name].known_target == 0:
+            behavior, number = train.behaviors[target], counts[name].target_events
+            if not number:
+                raise StoreError(f"the split leaves no usable test event: {counts[name].describe(name, behavior)}")
             raise StoreError(
-                f"the split leaves no usable test event: all {counts[name].target_events:,} of the target behaviour name "
+                f"the split leaves no usable test event: all {number:,} of the target behaviour {behavior!r} name "
                 "users or items that the training side does not have; hold out less, lower k_core, or choose another "
                 "split method"
             )
