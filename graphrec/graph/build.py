@@ -17,7 +17,7 @@ from graphrec.graph.events import Events, choose_target, encode
 from graphrec.graph.ids import IdMap, distinct
 from graphrec.graph.kcore import k_core
 from graphrec.graph.manifest import FILE_NAME
-from graphrec.graph.sides import join_sides
+from graphrec.graph.sides import check_names, join_sides
 from graphrec.graph.split import NO_TIME, SIDES, TEST, TRAIN, SplitSettings, split
 from graphrec.graph.store import GraphStore
 from graphrec.graph.write import Contents, write_store
@@ -79,8 +79,8 @@ def build(
 
     Raises:
         ConfigError: a setting is wrong or does not fit the log.
-        StoreError: the folder exists or cannot be written, the split leaves no test or no training events, or the
-            k-core is empty.
+        StoreError: the folder exists or cannot be written, the split leaves no test or no training events, the k-core is
+            empty, or a relation of a side table has the name of a behaviour or of the social links.
     """
     chosen = {} if settings is None else settings.model_dump(exclude_unset=True)
     settings = parse(BuildSettings, {**chosen, **overrides}, "build")
@@ -102,6 +102,7 @@ def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task
     task.show(step=STEPS[0])
     events, light = encode(log, settings.min_weight)
     target = choose_target(events, settings.target_behavior)
+    check_names(log, events.behaviors)
     task.advance()
     task.show(step=STEPS[1])
     resolved = settings.split.resolved(events.given is not None, events.timestamp is not None)

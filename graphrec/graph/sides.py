@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from graphrec.graph.heterograph import Edges, EdgeType
+from graphrec.errors import StoreError
+from graphrec.graph.heterograph import Edges, EdgeType, reverse_name
 from graphrec.graph.ids import IdMap
 from graphrec.logs.table import InteractionLog, Media
 
@@ -101,6 +102,39 @@ def join_sides(log: InteractionLog, users: IdMap, items: IdMap, all_items: IdMap
     for name, media in log.media.items():
         _add_media(sides, name, media, items)
     return sides
+
+
+def check_names(log: InteractionLog, behaviors: list[str]) -> None:
+    """Check that no relation of a side table has the name of another kind of edges: models choose edges by name alone.
+
+    Triples and item relations may share names, for both are knowledge of items.
+
+    Args:
+        log: the log.
+        behaviors: of its events.
+
+    Raises:
+        StoreError: a name would stand for two kinds of edges.
+    """
+    taken = {"target": "the name that settings give to the target behaviour"}
+    taken |= {reverse_name(name): f"the name of the reverse edges of the behaviour {name!r}" for name in behaviors}
+    taken |= {name: "a behaviour of the events" for name in behaviors}
+    name = FOLLOWS[1]
+    if log.social is not None:
+        if name in behaviors:
+            raise StoreError(
+                f"{name!r} is a behaviour of the events and the name of the links of the social table, and models choose edges by "
+                f"name; rename the behaviour in the log, such as {name + '_item'!r}, or leave the social table out"
+            )
+        taken[name] = "the name of the links of the social table"
+    for kind, table in (("triples", log.triples), ("item_relations", log.item_relations)):
+        found = [] if table is None else table["relation"].cast(pl.String).drop_nulls().unique().sort()
+        for name in found:
+            if name in taken:
+                raise StoreError(
+                    f"{kind}: the relation {name!r} is {taken[name]} too, and models choose edges by name; rename it in the "
+                    f"table, or the column that it is made of, such as {name + '_of'!r}"
+                )
 
 
 def _align(sides: SideTables, name: str, table: pl.DataFrame, ids: IdMap) -> pl.DataFrame:

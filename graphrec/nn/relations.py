@@ -206,13 +206,14 @@ class Relations:
         if name in self.dropped:
             users, none = self.num_nodes["user"], np.empty(0, dtype=np.int64)
             return Relation.from_coo(none, none, users, users).to(self.edges[self.target].device)
-        [etype, *_] = self.select([name], where)
-        if (etype[0], etype[2]) != ("user", "user"):
+        found = self.select([name], where)
+        if (links := ("user", name, "user")) not in found:
+            source, _, target = found[0]
             raise ConfigError(
-                f"{where}: the relation {name!r} joins {etype[0]} to {etype[2]}, and links between users are needed; the "
+                f"{where}: the relation {name!r} joins {source} to {target}, and links between users are needed; the "
                 f"store has {self.describe()}"
             )
-        return self.edges[etype]
+        return self.edges[links]
 
     def knowledge(self, names: Sequence[str] | None, where: str, bare: bool = False) -> list[str]:
         """The names of the relations of the knowledge graph: those that join items and entities among themselves.
@@ -252,13 +253,15 @@ class Relations:
         Raises:
             ConfigError: as `select`, or the relation does not join users to items.
         """
-        [etype, *_] = self.select([name], where)
-        if (etype[0], etype[2]) != ("user", "item"):
+        found = self.select([name], where)
+        behavior = self.target if name == "target" and self.target in found else ("user", name, "item")
+        if behavior not in found:
+            source, _, target = found[0]
             raise ConfigError(
-                f"{where}: {name!r} joins {etype[0]} to {etype[2]}, and a behaviour joins users to items; the behaviours "
+                f"{where}: {name!r} joins {source} to {target}, and a behaviour joins users to items; the behaviours "
                 f"are {', '.join(self.behaviors)}"
             )
-        return self.edges[etype]
+        return self.edges[behavior]
 
     def describe(self) -> str:
         """Every relation with its node types and edges, for messages."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -220,6 +222,32 @@ def test_a_log_that_cannot_be_built_leaves_nothing(log, settings, message, tmp_p
     with pytest.raises(StoreError, match=message):
         build(log(), tmp_path / "store", **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "relation", "message"),
+    [
+        ("triples", "view", "triples: the relation 'view' is a behaviour of the events too.*rename it.*such as 'view_of'"),
+        ("triples", "follows", "triples: the relation 'follows' is the name of the links of the social table too"),
+        ("item_relations", "buy", "item_relations: the relation 'buy' is a behaviour of the events too"),
+        ("item_relations", "rev_buy", "'rev_buy' is the name of the reverse edges of the behaviour 'buy' too"),
+        ("triples", "target", "'target' is the name that settings give to the target behaviour too"),
+    ],
+)
+def test_a_name_for_two_kinds_of_edges_is_refused(table, relation, message, tmp_path):
+    log = shop_log()
+    rows = getattr(log, table)[:1].with_columns(relation=pl.lit(relation))
+    with pytest.raises(StoreError, match=message):
+        build(replace(log, **{table: pl.concat([getattr(log, table), rows])}), tmp_path / "store")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_behaviour_may_have_the_name_of_links_that_are_not_there(tmp_path):
+    log = make_log([(user, item, day, "follows", 1.0) for user, item, day in ring()])
+    assert build(log, tmp_path / "store").behaviors == ["follows"]
+    links = pl.DataFrame({"src": ["u00"], "dst": ["u01"], "weight": pl.Series([1.0], dtype=pl.Float32)})
+    with pytest.raises(StoreError, match="'follows' is a behaviour of the events and the name of the links.*'follows_item'"):
+        build(replace(log, social=links), tmp_path / "other")
 
 
 def without_target(side: str) -> InteractionLog:
