@@ -53,6 +53,9 @@ class BuildSettings(Settings):
     """Characters that part several values in a text column of these."""
     half_life_days: float | None = Field(None, gt=0)
     """Training weights are multiplied by 0.5^(age / half-life); age counts back from the last training event."""
+    hold_out_links: float | None = Field(None, gt=0, lt=1)
+    """Share of the linked pairs of users to keep out of the graph, drawn with the split's seed, for `graphrec evaluate --friends`;
+    None keeps all links in."""
 
 
 def build(
@@ -117,7 +120,7 @@ def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task
     train, users, items, outside = _fit(train, settings)
     task.advance()
     task.show(step=STEPS[3])
-    sides = join_sides(log, users, items, train.items)
+    sides = join_sides(log, users, items, train.items, settings.hold_out_links, resolved.seed)
     left_out = {"below min_weight": light, "outside the k-core": outside}
     contents = Contents(train, held_out, target, users, items, sides, left_out, kept_whole)
     write_store(folder, contents, log, settings)

@@ -16,7 +16,7 @@ from graphrec.graph.events import Events
 from graphrec.graph.heterograph import Edges, EdgeType, make_graph, reverse_name, save_graph
 from graphrec.graph.ids import IdMap
 from graphrec.graph.manifest import EdgeCount, Manifest, SplitCounts, record_files
-from graphrec.graph.sides import SideTables
+from graphrec.graph.sides import HELD_LINKS, SideTables
 from graphrec.graph.split import NO_TIME
 from graphrec.logs.table import InteractionLog
 from graphrec.settings import Settings
@@ -83,6 +83,8 @@ def write_store(folder: Path, contents: Contents, log: InteractionLog, settings:
     for ntype, ids in contents.nodes.items():
         ids.save(folder / "ids" / f"{ntype}.parquet")
     sides = contents.sides
+    if sides.held_links is not None:
+        sides.held_links.write_parquet(folder / HELD_LINKS)
     for ntype, table in sides.tables.items():
         (folder / "tables").mkdir(exist_ok=True)
         table.write_parquet(folder / "tables" / f"{ntype}.parquet")
