@@ -27,6 +27,7 @@ _PUBLIC = {
     "load": "graphrec.training.run",
     "tune": "graphrec.tuning.tune",
     "evaluate": "graphrec.evaluation.evaluate",
+    "evaluate_friends": "graphrec.evaluation.friends",
     "compare": "graphrec.evaluation.compare",
     "benchmark": "graphrec.api",
     "recommend": "graphrec.retrieval.answer",

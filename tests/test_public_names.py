@@ -19,6 +19,7 @@ PUBLIC = [
     "build",
     "compare",
     "evaluate",
+    "evaluate_friends",
     "export",
     "load",
     "load_config",

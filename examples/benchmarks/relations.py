@@ -47,9 +47,9 @@ from relation_recipes import RECIPES
 import graphrec
 from graphrec.evaluation.friends import evaluate_friends
 from graphrec.evaluation.significance import sign_flip_p
+from graphrec.graph.held_links import hold_out_links
 from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog
-from graphrec.models.friends import hold_out_links
 from graphrec.models.residual import Residual, ResidualSettings
 
 METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")

@@ -65,15 +65,17 @@ def ablated_rows(
         found = {}
         if isinstance(row, Contender):
             found = ablations(create(row.model, row.model_settings), store)
-            progress.note(f"{row.label} without: {', '.join(found) or 'nothing, for it reads the target behaviour alone'}")
+            parts = ", ".join(found) or "nothing, for it reads no relation and no feature that it can do without"
+            progress.note(f"{row.label} without: {parts}")
         for left_out, changes in found.items():
             label = f"{row.label} without {left_out}"
             made.append(Contender(label, row.model, {**row.model_settings, **changes}, row.train))
             origins[label] = Ablated(row.label, left_out)
     if not origins:
         raise ConfigError(
-            f"--ablate: {', '.join(row.label for row in rows)} read the target behaviour alone and no features, so there is nothing "
-            "to leave out; take a model of several relations (social-lightgcn, mb-cgcn, composed with rgcn) or features in its inputs"
+            f"--ablate: {', '.join(row.label for row in rows)} read the target behaviour alone and no features, or need all they "
+            "read, so there is nothing to leave out; take a model of several relations (social-lightgcn, mb-cgcn, composed with "
+            "rgcn), of several modalities (freedom), or with features in its inputs"
         )
     return made, origins
 

@@ -20,6 +20,7 @@ EXAMPLES = (
     "graphrec build events.csv --out stores/shop --column user_id=userId --column item_id=sku",
     "graphrec build 'logs/*.jsonl.gz' --out stores/shop --split time --test 0.2 --k-core 5",
     "graphrec build plays.csv --items artists.csv --social friends.csv --triples tags.csv --media cover=covers.npy",
+    "graphrec build plays.csv --social friends.csv --hold-out-links 0.2",
 )
 
 
@@ -66,6 +67,9 @@ def build(
     min_weight: Annotated[
         float | None, typer.Option("--min-weight", help="Leave out events of a smaller weight.")
     ] = None,
+    hold_out_links: Annotated[
+        float | None, typer.Option("--hold-out-links", help="Share of the linked pairs of users, for evaluate --friends.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store that is already there.")] = False,
     seed: Seed = None,
     json: Json = False,
@@ -90,6 +94,7 @@ def build(
         log_settings = _override(run_file.log, flags, "[log]")
         parts = {"method": split, "valid": valid, "test": test, "seed": seed}
         chosen = {"split": parts, "k_core": k_core, "target_behavior": target, "min_weight": min_weight}
+        chosen["hold_out_links"] = hold_out_links
         settings = _override(run_file.build, chosen, "[build]")
         folder = Path(run_file.paths.store) if out is None else out
         rejected = folder.parent / f"{folder.name}.rejected.parquet"
@@ -98,6 +103,9 @@ def build(
         store = build_store(source, folder, settings, overwrite=overwrite, progress=io.reporter)
         features = as_rows(add_features(store, run_file.features, io.reporter))
         _show(io, store.manifest)
+        held = store.held_out_links()
+        if held is not None:
+            io.line(f"{len(held):,} links between users are held out of the graph, for: graphrec evaluate RUN --friends")
         show_features(io, features)
         if source.rejected.path is not None:
             io.line(f"rows of the log that were not used, with reasons: {source.rejected.path}")

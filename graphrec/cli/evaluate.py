@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Optional
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Quiet, Seed, command
+from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
 from graphrec.evaluation import METRICS
 
 EXAMPLES = (
     "graphrec evaluate runs/demo",
     "graphrec evaluate runs/demo --k 10,20,50 --report report.html",
     "graphrec evaluate runs/demo --metrics recall,ndcg,coverage --split valid --json",
+    "graphrec evaluate runs/social --friends --k 10,20",
 )
 
 
@@ -22,7 +24,7 @@ def evaluate(
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
         typer.Option("--store", help="The graph store; default: the one the run was trained on."),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="test or valid.")] = "test",
+    split: Annotated[Optional[str], typer.Option("--split", help="test or valid; default: test.")] = None,  # noqa: UP045
     k: Annotated[Optional[str], typer.Option("--k", "-k", help="List lengths, such as 10,20.")] = None,  # noqa: UP045
     metrics: Annotated[
         Optional[str],  # noqa: UP045
@@ -33,19 +35,29 @@ def evaluate(
         typer.Option("--config", "-c", help="Run file whose \\[evaluate] section to use."),
     ] = None,
     report: Annotated[Optional[str], typer.Option("--report", help="Also write one HTML file with plots.")] = None,  # noqa: UP045
+    friends: Annotated[
+        bool, typer.Option("--friends", help="Rank users for users; measured on links that the build held out.")
+    ] = False,
     seed: Seed = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a run on held-out interactions; the result is also written into the run folder."""
+    """Measure a run on held-out interactions, or on held-out links; the result is also written into the run folder."""
     lengths = _numbers(k)
+    others = {"--split": split, "--metrics": metrics, "--report": report, "--seed": seed}
+    if friends and (given := [name for name, value in others.items() if value is not None]):
+        raise typer.BadParameter(f"it measures recall and ndcg of held-out links; leave {given[0]} out", param_hint="--friends")
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.config import load_config
         from graphrec.evaluation.evaluate import evaluate as evaluate_run
 
         names = None if metrics is None else [name.strip() for name in metrics.split(",")]
         settings = load_config(config).evaluate
+        if friends:
+            _evaluate_friends(io, run, store, lengths or settings.k)
+            return
+        split = split or "test"
         result = evaluate_run(run, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
         title = f"{result.model}, split {split}, {result.counts['users']:,} users, {result.counts['catalogue_items']:,} items"
         io.table(title, ("metric", "value", "low", "high"), result.rows())
@@ -55,6 +67,16 @@ def evaluate(
 
             io.line(f"report: {write_report(report, result, run)}")
         io.result({**result.to_dict(), "run": run, "report": report})
+
+
+def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence[int]) -> None:
+    from graphrec.evaluation.friends import FILE_NAME, evaluate_friends
+
+    found = evaluate_friends(run, store, k=lengths)
+    title = f"friends of {found['users']:,} users, {found['links']:,} held-out links out of them"
+    io.table(title, ("metric", "value"), [(name, value) for name, value in found.items() if "@" in name])
+    io.line(f"written to {run}/{FILE_NAME}")
+    io.result({"run": run, **found})
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from graphrec.errors import StoreError
+from graphrec.atomic import atomic_file
+from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation import metrics
+from graphrec.graph.store import GraphStore
+from graphrec.models.base import Recommender
 from graphrec.models.friends import known_links, rank_friends
 
 if TYPE_CHECKING:
-    from graphrec.graph.store import GraphStore
-    from graphrec.models.base import Recommender
+    from graphrec.training.run import Run
+
+FILE_NAME = "friends.json"
+"""Where a run folder keeps the result."""
 
 
 def evaluate_friends(
-    model: Recommender, store: GraphStore, held_out: pl.DataFrame, k: int = 20, relation: str = "follows"
+    run_or_model: Run | Recommender | str | os.PathLike[str],
+    store: GraphStore | str | os.PathLike[str] | None = None,
+    held_out: pl.DataFrame | None = None,
+    k: int | Sequence[int] = 20,
+    relation: str = "follows",
 ) -> dict[str, float]:
     """Rank all users for every user with a held-out link, known links left out, and measure the lists.
 
@@ -25,20 +38,33 @@ def evaluate_friends(
     counted and cannot be found.
 
     Args:
-        model: trained on `store`.
-        store: whose links are known.
-        held_out: src and dst, as `graphrec.models.friends.hold_out_links` gives them.
-        k: list length.
+        run_or_model: a run, its folder, or a model, trained on `store`. The result of a run on the store's own held-out links
+            is also written into its folder.
+        store: whose links are known; None takes the one the run was trained on.
+        held_out: src and dst; None takes those that the build held out (`[build] hold_out_links`).
+        k: list lengths, each 1..U-1.
         relation: name of the links in the store.
 
     Returns:
-        `recall@k` and `ndcg@k`, means over users with a held-out link; `users`, their number; `links`, held-out links out of
-        them; `unknown_links`, rows with a user whom training lacks.
+        `recall@k` and `ndcg@k` for each k, means over users with a held-out link; `users`, their number; `links`, held-out links
+        out of them; `unknown_links`, rows with a user whom training lacks.
 
     Raises:
-        StoreError: no held-out link joins users of the store.
-        ConfigError, UnsupportedError: as `rank_friends`.
+        StoreError: the store has no held-out links, or none joins users of it.
+        RunError: the model was trained on another store, or on one with other links held out.
+        ConfigError, UnsupportedError: as `rank_friends`, or a model is given without a store.
     """
+    model, store, folder = _open(run_or_model, store)
+    given, lengths = held_out, [k] if isinstance(k, int) else list(k)
+    if not lengths or min(lengths) < 1:
+        raise ConfigError(f"k must be a list length of at least 1, or several, got {k}")
+    if held_out is None:
+        held_out = store.held_out_links()
+    if held_out is None:
+        raise StoreError(
+            f"{store.folder} has no held-out links to find again; build it with [build] hold_out_links = 0.2 (--hold-out-links), "
+            "and train on that"
+        )
     ids = store.ids("user")
     source, target = ids.find(held_out["src"]), ids.find(held_out["dst"])
     good = (source >= 0) & (target >= 0) & (source != target)
@@ -47,7 +73,37 @@ def evaluate_friends(
     num_users = len(ids)
     keys = np.unique(np.concatenate([source[good] * num_users + target[good], target[good] * num_users + source[good]]))
     users, relevant = np.unique(keys // num_users, return_counts=True)
-    lists, _ = rank_friends(model, users, k, known_links(store, relation))
+    lists, _ = rank_friends(model, users, max(lengths), known_links(store, relation))
     hits = np.isin(users[:, None] * num_users + lists, keys) & (lists >= 0)
-    values = {f"{one.__name__}@{k}": float(one(hits, relevant, k).mean()) for one in (metrics.recall, metrics.ndcg)}
-    return {**values, "users": len(users), "links": len(keys), "unknown_links": int((~good).sum())}
+    values = {
+        f"{one.__name__}@{length}": float(one(hits, relevant, length).mean())
+        for one in (metrics.recall, metrics.ndcg)
+        for length in lengths
+    }
+    result = {**values, "users": len(users), "links": len(keys), "unknown_links": int((~good).sum())}
+    if folder is not None and given is None:
+        with atomic_file(folder / FILE_NAME, RunError) as temporary:
+            temporary.write_text(json.dumps({"store": str(store.folder), **result}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _open(
+    source: Run | Recommender | str | os.PathLike[str], store: GraphStore | str | os.PathLike[str] | None
+) -> tuple[Recommender, GraphStore, Path | None]:
+    """The model, the store that it was trained on, and the run's folder if there is a run."""
+    from graphrec.training.run import Run, fingerprint
+
+    run = Run.load(source) if isinstance(source, str | os.PathLike) else source
+    model, folder = (run, None) if isinstance(run, Recommender) else (run.model, Path(run.folder))
+    if store is None and folder is None:
+        raise ConfigError("evaluate_friends: a model alone does not know its store; pass it too: evaluate_friends(model, store)")
+    store = run.store_path if store is None else store
+    store = GraphStore.open(store) if isinstance(store, str | os.PathLike) else store
+    if folder is not None and run.config.store["fingerprint"] != fingerprint(store):
+        raise RunError(
+            f"the run {folder} was trained on other interactions, or with other links held out, than {store.folder} has, so it may "
+            "have seen the links to find; train again on that store"
+        )
+    if not model.catalogue.users.series.equals(store.ids("user").series):
+        raise RunError(f"the model was trained on other users than {store.folder} has; give the store that it was trained on")
+    return model, store, folder

@@ -73,8 +73,8 @@ def read_split(store: GraphStore, split: str, mask_valid: bool) -> SplitData:
     users, items, weights = _pairs(store, split)
     if not len(users):
         raise StoreError(
-            f"{store.folder} has no {split} interactions, so there is nothing to evaluate; "
-            "build it again with a split that puts some interactions aside, or a larger share"
+            f"{store.folder} has no {split} interactions of the target behaviour, so there is nothing to evaluate: "
+            f"{store.manifest.splits[split].describe(split, store.target_behavior)}"
         )
     seen = UserItems(catalogue.seen_indptr.astype(np.int64), catalogue.seen_indices.astype(np.int64), num_items)
     if split == "test" and mask_valid:

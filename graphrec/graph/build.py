@@ -17,7 +17,7 @@ from graphrec.graph.events import Events, choose_target, encode
 from graphrec.graph.ids import IdMap, distinct
 from graphrec.graph.kcore import k_core
 from graphrec.graph.manifest import FILE_NAME
-from graphrec.graph.sides import join_sides
+from graphrec.graph.sides import check_names, join_sides
 from graphrec.graph.split import NO_TIME, SIDES, TEST, TRAIN, SplitSettings, split
 from graphrec.graph.store import GraphStore
 from graphrec.graph.write import Contents, write_store
@@ -53,6 +53,9 @@ class BuildSettings(Settings):
     """Characters that part several values in a text column of these."""
     half_life_days: float | None = Field(None, gt=0)
     """Training weights are multiplied by 0.5^(age / half-life); age counts back from the last training event."""
+    hold_out_links: float | None = Field(None, gt=0, lt=1)
+    """Share of the linked pairs of users to keep out of the graph, drawn with the split's seed, for `graphrec evaluate --friends`;
+    None keeps all links in."""
 
 
 def build(
@@ -79,8 +82,8 @@ def build(
 
     Raises:
         ConfigError: a setting is wrong or does not fit the log.
-        StoreError: the folder exists or cannot be written, the split leaves no test or no training events, or the
-            k-core is empty.
+        StoreError: the folder exists or cannot be written, the split leaves no test or no training events, the k-core is
+            empty, or a relation of a side table has the name of a behaviour or of the social links.
     """
     chosen = {} if settings is None else settings.model_dump(exclude_unset=True)
     settings = parse(BuildSettings, {**chosen, **overrides}, "build")
@@ -91,13 +94,18 @@ def build(
         progress.task("Building the graph", total=len(STEPS), unit="steps") as task,
     ):
         _build_into(temporary, log, settings, task)
-    return GraphStore.open(folder, verify=False)
+    store = GraphStore.open(folder, verify=False)
+    valid = store.manifest.splits["valid"]
+    if valid.events and not valid.known_target:
+        progress.note(f"warning: no model can be validated on this store: {valid.describe('valid', store.target_behavior)}")
+    return store
 
 
 def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task: Task) -> None:
     task.show(step=STEPS[0])
     events, light = encode(log, settings.min_weight)
     target = choose_target(events, settings.target_behavior)
+    check_names(log, events.behaviors)
     task.advance()
     task.show(step=STEPS[1])
     resolved = settings.split.resolved(events.given is not None, events.timestamp is not None)
@@ -112,7 +120,7 @@ def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task
     train, users, items, outside = _fit(train, settings)
     task.advance()
     task.show(step=STEPS[3])
-    sides = join_sides(log, users, items, train.items)
+    sides = join_sides(log, users, items, train.items, settings.hold_out_links, resolved.seed)
     left_out = {"below min_weight": light, "outside the k-core": outside}
     contents = Contents(train, held_out, target, users, items, sides, left_out, kept_whole)
     write_store(folder, contents, log, settings)

@@ -49,6 +49,18 @@ class SplitCounts(BaseModel):
     unknown_item: int = 0
     seen_pairs: int = 0
 
+    def describe(self, side: str, behavior: str) -> str:
+        """What the side has of the target behaviour, and what to do where none of it can be used, for messages."""
+        mend = f"put events of {behavior!r} there, or choose another split method or [build] target_behavior"
+        if side == "valid":
+            mend = f"hold some of {behavior!r} out with [build.split] valid, or choose another [build] target_behavior"
+        if self.target_events:
+            mend = "hold out less, lower k_core, or choose another split method, so that training knows their users and items"
+        return (
+            f"of {self.events:,} {side} events {self.target_events:,} are of the target behaviour {behavior!r}, and of these "
+            f"{self.known_target:,} name a user and an item that training has; {mend}, and build the store again"
+        )
+
 
 class Manifest(BaseModel):
     """The contents of `manifest.json`.

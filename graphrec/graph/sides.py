@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from graphrec.graph.heterograph import Edges, EdgeType
+from graphrec.errors import StoreError
+from graphrec.graph.held_links import hold_out_links
+from graphrec.graph.heterograph import Edges, EdgeType, reverse_name
 from graphrec.graph.ids import IdMap
 from graphrec.logs.table import InteractionLog, Media
 
@@ -17,6 +19,8 @@ NEW_ITEMS = "item-new"
 graph, but with text or media they can be recommended (`graphrec.features`)."""
 NEW_LINKS = "item-new-links"
 """Where a store keeps the triples between items without a training event and entities of the graph."""
+HELD_LINKS = "splits/links.parquet"
+"""Where a store keeps the links between users that were held out."""
 
 MENDS = {
     "user not in training": "give the user an event, lower k_core, or correct the id",
@@ -46,6 +50,7 @@ class SideTables:
         entities: ids of the knowledge graph's nodes that are not items, or None without triples.
         features: (node type, name) to a float32 array (n, F) and how many of its rows the log gave; others are zero.
         rejected: rows that do not fit: table, row (from 0), reason, raw (the row as JSON).
+        held_links: links between users that are kept out of the graph: src, dst (original ids), weight; None without any.
     """
 
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
@@ -53,6 +58,7 @@ class SideTables:
     entities: IdMap | None = None
     features: dict[tuple[str, str], tuple[np.ndarray, int]] = field(default_factory=dict)
     rejected: list[pl.DataFrame] = field(default_factory=list)
+    held_links: pl.DataFrame | None = None
 
     def reject(self, table: str, rows: pl.DataFrame, bad: dict[str, np.ndarray]) -> np.ndarray:
         """Set aside the rows of every mask in `bad` (reason to bool (n,)); return the mask of the rows that stay."""
@@ -72,7 +78,9 @@ class SideTables:
         return pl.concat([pl.DataFrame(schema=schema), *self.rejected])
 
 
-def join_sides(log: InteractionLog, users: IdMap, items: IdMap, all_items: IdMap) -> SideTables:
+def join_sides(
+    log: InteractionLog, users: IdMap, items: IdMap, all_items: IdMap, hold_out: float | None = None, seed: int = 0
+) -> SideTables:
     """Join the side tables of `log` to the nodes of the training graph.
 
     Rows that name a user or item outside the training graph are set aside. In triples an id that is no item at all
@@ -82,6 +90,11 @@ def join_sides(log: InteractionLog, users: IdMap, items: IdMap, all_items: IdMap
         log: the log.
         users, items: the nodes of the training graph.
         all_items: every item id in the events of the log.
+        hold_out: share of the linked pairs of users to keep out of the graph; None for none.
+        seed: of that draw.
+
+    Raises:
+        StoreError: links are to be held out and there are none, or too few.
     """
     sides = SideTables()
     for name, table, ids in (("users", log.users, users), ("items", log.items, items)):
@@ -91,8 +104,13 @@ def join_sides(log: InteractionLog, users: IdMap, items: IdMap, all_items: IdMap
         new = _new_rows(log.items, items)
         if len(new):
             sides.tables[NEW_ITEMS] = new
+    if hold_out is not None and log.social is None:
+        raise StoreError(
+            f"hold_out_links = {hold_out} holds out links between users, and the log has none; name their table with [log] social, "
+            "or leave the setting out"
+        )
     if log.social is not None:
-        _add_social(sides, log.social, users)
+        _add_social(sides, log.social, users, hold_out, seed)
     if log.item_relations is not None:
         _add_item_relations(sides, log.item_relations, items)
     if log.triples is not None:
@@ -101,6 +119,39 @@ def join_sides(log: InteractionLog, users: IdMap, items: IdMap, all_items: IdMap
     for name, media in log.media.items():
         _add_media(sides, name, media, items)
     return sides
+
+
+def check_names(log: InteractionLog, behaviors: list[str]) -> None:
+    """Check that no relation of a side table has the name of another kind of edges: models choose edges by name alone.
+
+    Triples and item relations may share names, for both are knowledge of items.
+
+    Args:
+        log: the log.
+        behaviors: of its events.
+
+    Raises:
+        StoreError: a name would stand for two kinds of edges.
+    """
+    taken = {"target": "the name that settings give to the target behaviour"}
+    taken |= {reverse_name(name): f"the name of the reverse edges of the behaviour {name!r}" for name in behaviors}
+    taken |= {name: "a behaviour of the events" for name in behaviors}
+    name = FOLLOWS[1]
+    if log.social is not None:
+        if name in behaviors:
+            raise StoreError(
+                f"{name!r} is a behaviour of the events and the name of the links of the social table, and models choose edges by "
+                f"name; rename the behaviour in the log, such as {name + '_item'!r}, or leave the social table out"
+            )
+        taken[name] = "the name of the links of the social table"
+    for kind, table in (("triples", log.triples), ("item_relations", log.item_relations)):
+        found = [] if table is None else table["relation"].cast(pl.String).drop_nulls().unique().sort()
+        for name in found:
+            if name in taken:
+                raise StoreError(
+                    f"{kind}: the relation {name!r} is {taken[name]} too, and models choose edges by name; rename it in the "
+                    f"table, or the column that it is made of, such as {name + '_of'!r}"
+                )
 
 
 def _align(sides: SideTables, name: str, table: pl.DataFrame, ids: IdMap) -> pl.DataFrame:
@@ -119,14 +170,17 @@ def _new_rows(table: pl.DataFrame, ids: IdMap) -> pl.DataFrame:
     return rows.unique(key, keep="first", maintain_order=True).sort(key)
 
 
-def _add_social(sides: SideTables, table: pl.DataFrame, users: IdMap) -> None:
+def _add_social(sides: SideTables, table: pl.DataFrame, users: IdMap, hold_out: float | None, seed: int) -> None:
     source, target = users.find(table["src"]), users.find(table["dst"])
     bad = {"src or dst missing or no such kind of id": _empty(table["src"], table["dst"])}
     bad |= {"user not in training": (source < 0) | (target < 0), "user linked to itself": source == target}
     bad["link listed before"] = _repeated(source, target)
-    good = sides.reject("social", table, bad)
-    weight = table["weight"].cast(pl.Float32).fill_null(1.0).to_numpy()[good]
-    sides.edges[FOLLOWS] = _sorted_edges(source[good], target[good], weight)
+    good = pl.Series(sides.reject("social", table, bad))
+    kept = table.with_columns(pl.col("weight").cast(pl.Float32).fill_null(1.0)).filter(good)
+    if hold_out is not None:
+        kept, sides.held_links = hold_out_links(kept, hold_out, seed)
+    ends = (users.find(kept[end]) for end in ("src", "dst"))
+    sides.edges[FOLLOWS] = _sorted_edges(*ends, kept["weight"].to_numpy())
 
 
 def _add_item_relations(sides: SideTables, table: pl.DataFrame, items: IdMap) -> None:

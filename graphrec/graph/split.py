@@ -30,7 +30,8 @@ class SplitSettings(Settings):
     times, else random."""
     valid: float | None = Field(None, ge=0)
     """leave_last_out: events per user (default 1); time and random: share of the events (default 0.1); given: share of
-    the training items of each user to hold out at random where the source has no validation part (default 0)."""
+    the training items of each user to hold out at random where the source has no validation part of the target behaviour
+    (default 0)."""
     test: float | None = Field(None, ge=0)
     """leave_last_out: events per user (default 1); time and random: share (default 0.1); given: not used."""
     hide_pairs: bool = True
@@ -92,7 +93,7 @@ def split(
         side = at_random(user, item, target, settings.valid, settings.test, rng)
     else:
         side = given.copy()
-        if settings.valid > 0 and not (side == VALID).any():
+        if settings.valid > 0 and not (side[target] == VALID).any():
             train = side == TRAIN
             side[train] = at_random(user[train], item[train], target[train], settings.valid, 0.0, rng)
     if settings.hide_pairs and not target.all():

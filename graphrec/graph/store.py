@@ -18,7 +18,7 @@ from graphrec.graph.catalogue import Catalogue
 from graphrec.graph.heterograph import EdgeType, load_graph
 from graphrec.graph.ids import IdMap
 from graphrec.graph.manifest import Manifest
-from graphrec.graph.sides import NEW_ITEMS, NEW_LINKS
+from graphrec.graph.sides import HELD_LINKS, NEW_ITEMS, NEW_LINKS
 from graphrec.graph.split import NO_TIME, SIDES
 
 
@@ -48,6 +48,7 @@ class GraphStore:
 
         manifest.json                 schema version, settings, counts, sizes and checksums
         splits/{train,valid,test}.parquet   the events of each side; the truth about interactions
+        splits/links.parquet          links between users that were held out of the graph, by original id
         graph.dgl                     the training events as a DGL heterograph, with the side tables' edges
         ids/<ntype>.parquet           original id and index
         tables/<ntype>.parquet        attributes as read, row = index
@@ -202,6 +203,10 @@ class GraphStore:
             return None
         ids = IdMap.fit(table["item_id"], "new item")
         return ids, table.select("relation", "entity", "item_is_head", item=pl.Series(ids.find(table["item_id"])))
+
+    def held_out_links(self) -> pl.DataFrame | None:
+        """Return the links between users that the build held out: src, dst (original ids), weight; None where it held out none."""
+        return _read_parquet(self.folder / HELD_LINKS) if HELD_LINKS in self.manifest.files else None
 
     def titles(self, ntype: str = "item") -> list[str] | None:
         """Return a title per item from the column `title`, else `name`, of the item table; None where it has neither.

@@ -16,7 +16,7 @@ from graphrec.graph.events import Events
 from graphrec.graph.heterograph import Edges, EdgeType, make_graph, reverse_name, save_graph
 from graphrec.graph.ids import IdMap
 from graphrec.graph.manifest import EdgeCount, Manifest, SplitCounts, record_files
-from graphrec.graph.sides import SideTables
+from graphrec.graph.sides import HELD_LINKS, SideTables
 from graphrec.graph.split import NO_TIME
 from graphrec.logs.table import InteractionLog
 from graphrec.settings import Settings
@@ -83,6 +83,8 @@ def write_store(folder: Path, contents: Contents, log: InteractionLog, settings:
     for ntype, ids in contents.nodes.items():
         ids.save(folder / "ids" / f"{ntype}.parquet")
     sides = contents.sides
+    if sides.held_links is not None:
+        sides.held_links.write_parquet(folder / HELD_LINKS)
     for ntype, table in sides.tables.items():
         (folder / "tables").mkdir(exist_ok=True)
         table.write_parquet(folder / "tables" / f"{ntype}.parquet")
@@ -131,8 +133,11 @@ def _write_splits(folder: Path, contents: Contents) -> dict[str, SplitCounts]:
     for name, events in contents.held_out.items():
         frame, counts[name] = _held_out_side(events, contents, trained)
         if name == "test" and len(events) and counts[name].known_target == 0:
+            behavior, number = train.behaviors[target], counts[name].target_events
+            if not number:
+                raise StoreError(f"the split leaves no usable test event: {counts[name].describe(name, behavior)}")
             raise StoreError(
-                f"the split leaves no usable test event: all {counts[name].target_events:,} of the target behaviour name "
+                f"the split leaves no usable test event: all {number:,} of the target behaviour {behavior!r} name "
                 "users or items that the training side does not have; hold out less, lower k_core, or choose another "
                 "split method"
             )

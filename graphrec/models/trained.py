@@ -23,6 +23,7 @@ from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.starts import start_rows
 from graphrec.models.trained_settings import TrainedSettings
 from graphrec.models.unseen import Unseen
+from graphrec.nn.encoder import Encoder
 from graphrec.nn.layerwise import can_encode_in_blocks, encode_in_blocks
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation
@@ -126,8 +127,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             self._origins = {**self._origins, "modalities": encoder.modalities.described}
             progress.note(f"modalities: {encoder.modalities.described}")
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
-            relations = Relations.from_store(store).without(self._without, f"model {self.name} without")
-            encoder.prepare(relations.to(self.device), generator)
+            encoder.prepare(self._relations_left(Relations.from_store(store), encoder).to(self.device), generator)
         head = self._parts["head"].make(encoder.out_dim, generator)
         self.network = _Network(inputs, encoder, head).to(self.device)
         self._relation = self._make_relation(train).to(self.device)
@@ -277,6 +277,17 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             self._new_items.restore(state, self._parts["inputs"].settings)
         if self._residual:
             self._residual.restore(state, self.catalogue)
+
+    def _relations_left(self, relations: Relations, encoder: Encoder) -> Relations:
+        """What the setting `without` leaves; it must name what the encoder reads and can do without."""
+        where = f"model {self.name} without"
+        left = relations.without(self._without, where)
+        optional = encoder.optional(relations) if self._without else []
+        for name in sorted(left.dropped.difference(optional)):
+            is_target = name == relations.target[1]
+            why = "it is the target behaviour, which the model is built on" if is_target else "the model does not read it, or needs it"
+            raise ConfigError(f"{where}: {name!r} cannot be left out, for {why}; it can do without {', '.join(optional) or 'nothing'}")
+        return left
 
     def _training_matrix(self, store: GraphStore) -> sp.csr_matrix:
         """The training weights (U, I), for the graph and for the losses' `prepare`."""

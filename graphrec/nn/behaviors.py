@@ -64,6 +64,11 @@ class BehaviorEncoder(Encoder):
         self._others = found[:-1]
         self.make(len(found), generator)
 
+    def optional(self, relations: Relations) -> list[str]:
+        """The behaviours beside the target."""
+        named = dict.fromkeys(self.settings.behaviors or relations.behaviors)
+        return [name for name in named if name not in {relations.target[1], *relations.dropped}]
+
     def make(self, count: int, generator: torch.Generator) -> None:
         """Make parameters for `count` behaviours; none by default."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 
 from graphrec.settings import Settings
+
+if TYPE_CHECKING:
+    from graphrec.nn.relations import Relations
 
 
 class Encoder(nn.Module):
@@ -28,3 +31,7 @@ class Encoder(nn.Module):
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make what needs no graph, from `self.settings` and `self.dim`; nothing by default."""
+
+    def optional(self, relations: Relations) -> list[str]:
+        """Names of the relations that the encoder reads and can do without, one at a time; none by default."""
+        return []

@@ -128,13 +128,15 @@ class FusedEncoder(HeteroEncoder):
 
     @torch.no_grad()
     def relation_weights(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> dict[str, float]:
-        """The mean weight of each relation in the fusion of each node type."""
+        """The mean weight of each relation in the fusion of each node type, summed where it joins several pairs of types."""
         stacked, names = self._stacked(self._inputs(user_x, item_x), self.messages_with(relation))
-        found = {}
+        found: dict[str, float] = {}
         for ntype, z in stacked.items():
             weights = self.fusions[ntype].weights(z).mean(0)
             share = weights / weights.sum()
-            found |= {f"{name} to {ntype}": float(one) for name, one in zip(names[ntype], share, strict=True)}
+            for name, one in zip(names[ntype], share.tolist(), strict=True):
+                key = f"{name} to {ntype}"
+                found[key] = found.get(key, 0.0) + one
         return found
 
     def _stacked(

@@ -78,6 +78,11 @@ class HeteroEncoder(Encoder, ABC):
         """Names of the relations to read, None for all; those of the settings by default."""
         return self.settings.relations
 
+    def optional(self, relations: Relations) -> list[str]:
+        """All that it reads, the target behaviour too, unless that is one relation."""
+        names = dict.fromkeys(name for _, name, _ in relations.select(self.chosen(relations), f"encoder {self.name}"))
+        return list(names) if len(names) > 1 else []
+
     def make(self, generator: torch.Generator) -> None:
         """Make parameters that depend on `self.messages`; none by default."""
 

@@ -55,6 +55,10 @@ class HypergraphEncoder(Encoder):
         self.attention = nn.Parameter(_glorot(self.dim, self.dim, generator))
         self.query = nn.Parameter(_glorot(self.dim, 1, generator)[:, 0])
 
+    def optional(self, relations: Relations) -> list[str]:
+        """The links between users."""
+        return [] if self.settings.social in relations.dropped else [self.settings.social]
+
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Count the motifs of links and interactions of the target behaviour.
 

@@ -144,6 +144,11 @@ class KGCNEncoder(Encoder):
         """Nothing has been encoded yet."""
         self.tables: tuple[Tensor, Tensor] | None = None
 
+    def optional(self, relations: Relations) -> list[str]:
+        """The relations of the knowledge graph, unless that is one."""
+        names = relations.knowledge(self.settings.relations, "model kgcn")
+        return names if len(names) > 1 else []
+
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Sample the neighbours, and make the parameters.
 

@@ -51,7 +51,11 @@ class KGATEncoder(HeteroEncoder):
 
     def chosen(self, relations: Relations) -> list[str]:
         """The target behaviour and the knowledge graph's relations, all or those that the settings name."""
-        return ["target", *relations.knowledge(self.settings.relations, "encoder kgat")]
+        return ["target", *relations.knowledge(self.settings.relations, "encoder kgat", bare=True)]
+
+    def optional(self, relations: Relations) -> list[str]:
+        """The relations of the knowledge graph; without any it attends to the interactions."""
+        return relations.knowledge(self.settings.relations, "encoder kgat", bare=True)
 
     def make(self, generator: torch.Generator) -> None:
         """Join all edges in one graph, and make the matrices."""

@@ -59,16 +59,21 @@ class KnowledgeLightEncoder(Encoder):
         """Make the hops between users and items."""
         self._hops = LightGCNEncoder(LightGCNSettings(num_layers=self.settings.num_layers), self.dim)
 
+    def optional(self, relations: Relations) -> list[str]:
+        """The relations of the knowledge graph; without any it is LightGCN."""
+        return relations.knowledge(self.settings.relations, "encoder knowledge-lightgcn", bare=True)
+
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Join the triples in one graph, and make the entities' vectors.
 
         Raises:
             ConfigError: the store has no triples, or not of a relation that the settings name.
         """
-        found = knowledge_edges(relations, self.settings.relations, "encoder knowledge-lightgcn")
+        found = knowledge_edges(relations, self.settings.relations, "encoder knowledge-lightgcn", bare=True)
         device = relations.edges[relations.target].device
         self._items, total = relations.num_nodes["item"], relations.num_nodes["item"] + relations.num_nodes.get("entity", 0)
-        heads, tails = (np.concatenate([ends[side] for ends in found.values()]) for side in (0, 1))
+        none = np.empty(0, np.int64)
+        heads, tails = (np.concatenate([none, *(ends[side] for ends in found.values())]) for side in (0, 1))
         matrix = sp.csr_matrix((np.ones(len(heads), np.float32), (heads, tails)), shape=(total, total))
         matrix = (matrix + matrix.T).tocsr()
         ties = np.diff(matrix.indptr)
@@ -145,7 +150,7 @@ class KnowledgeLightEncoder(Encoder):
 
 
 def knowledge_edges(
-    relations: Relations, names: list[str] | None, where: str
+    relations: Relations, names: list[str] | None, where: str, bare: bool = False
 ) -> dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]:
     """The triples by edge type, int64 heads and tails, with items as nodes 0..I-1 and entities as the nodes after them.
 
@@ -154,7 +159,7 @@ def knowledge_edges(
     """
     start = {"item": 0, "entity": relations.num_nodes["item"]}
     found = {}
-    for etype in relations.select(relations.knowledge(names, where), where):
+    for etype in relations.select(relations.knowledge(names, where, bare), where):
         if "user" in (etype[0], etype[2]):
             continue  # a relation of users may have the name of one of items
         relation = relations.edges[etype]

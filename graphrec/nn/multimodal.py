@@ -115,6 +115,14 @@ class FreedomEncoder(Encoder):
             near = own.frozen_share * frozen + (1 - own.frozen_share) * self.learned(near, mapped)
         return user, item + own.item_weight * (near if items is None else near.index_select(0, items))
 
+    @torch.no_grad()
+    def relation_weights(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> dict[str, float]:
+        """With a learned graph a_m, the shares of the modalities in it; none is learned where the graph is frozen."""
+        if self.learned is None:
+            return {}
+        shares = torch.softmax(self.learned.logits, 0).tolist()
+        return {f"{name} neighbours to item": share for name, share in zip(self.modalities.names, shares, strict=True)}
+
 
 def item_graph(
     arrays: Sequence[np.ndarray], masks: Sequence[np.ndarray], weights: Sequence[float], count: int

@@ -206,20 +206,22 @@ class Relations:
         if name in self.dropped:
             users, none = self.num_nodes["user"], np.empty(0, dtype=np.int64)
             return Relation.from_coo(none, none, users, users).to(self.edges[self.target].device)
-        [etype, *_] = self.select([name], where)
-        if (etype[0], etype[2]) != ("user", "user"):
+        found = self.select([name], where)
+        if (links := ("user", name, "user")) not in found:
+            source, _, target = found[0]
             raise ConfigError(
-                f"{where}: the relation {name!r} joins {etype[0]} to {etype[2]}, and links between users are needed; the "
+                f"{where}: the relation {name!r} joins {source} to {target}, and links between users are needed; the "
                 f"store has {self.describe()}"
             )
-        return self.edges[etype]
+        return self.edges[links]
 
-    def knowledge(self, names: Sequence[str] | None, where: str) -> list[str]:
+    def knowledge(self, names: Sequence[str] | None, where: str, bare: bool = False) -> list[str]:
         """The names of the relations of the knowledge graph: those that join items and entities among themselves.
 
         Args:
             names: of those wanted; None for all that have edges.
             where: as `select`.
+            bare: give none where all of them are left out.
 
         Raises:
             ConfigError: as `select`, a relation joins other nodes, or there is none.
@@ -232,6 +234,11 @@ class Relations:
                 f"{where}: relations must join items and entities, and {other[1]!r} joins {other[0]} to {other[2]}; the store "
                 f"has {self.describe()}"
             )
+        if not inside and self.dropped and replace(self, dropped=frozenset()).knowledge(names, where):
+            if bare:
+                return []
+            gone = ", ".join(sorted(self.dropped))
+            raise ConfigError(f"{where} needs triples, and none are left once {gone} is left out; leave out fewer")
         if not inside:
             raise ConfigError(
                 f"{where} needs triples, and the store has none, but {self.describe()}; add a table of head, relation and tail "
@@ -246,13 +253,15 @@ class Relations:
         Raises:
             ConfigError: as `select`, or the relation does not join users to items.
         """
-        [etype, *_] = self.select([name], where)
-        if (etype[0], etype[2]) != ("user", "item"):
+        found = self.select([name], where)
+        behavior = self.target if name == "target" and self.target in found else ("user", name, "item")
+        if behavior not in found:
+            source, _, target = found[0]
             raise ConfigError(
-                f"{where}: {name!r} joins {etype[0]} to {etype[2]}, and a behaviour joins users to items; the behaviours "
+                f"{where}: {name!r} joins {source} to {target}, and a behaviour joins users to items; the behaviours "
                 f"are {', '.join(self.behaviors)}"
             )
-        return self.edges[etype]
+        return self.edges[behavior]
 
     def describe(self) -> str:
         """Every relation with its node types and edges, for messages."""

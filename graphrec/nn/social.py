@@ -53,6 +53,10 @@ class DiffNetEncoder(Encoder):
         half = torch.eye(self.dim) / 2
         self.mix = nn.ParameterList([nn.Parameter(torch.cat([half, half])) for _ in range(steps)])  # (2 D, D) each
 
+    def optional(self, relations: Relations) -> list[str]:
+        """The links between users."""
+        return [] if self.settings.social in relations.dropped else [self.settings.social]
+
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
         """Take the links between users; a user's row gathers from those that the user points to.
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from graphrec import __version__
 from graphrec.atomic import atomic_file
 from graphrec.errors import RunError
+from graphrec.graph.sides import HELD_LINKS
 from graphrec.models import load_model
 from graphrec.models.base import Recommender
 from graphrec.training import journal
@@ -40,7 +41,7 @@ class RunRecord(BaseModel):
     Attributes:
         model: `{"name": ..., "settings": {...}}`.
         train: the `TrainSettings`; a closed-form model uses only its seed.
-        store: `{"path": absolute folder, "fingerprint": digest of the training events and ids}`.
+        store: `{"path": absolute folder, "fingerprint": digest of the training events, ids and held-out links}`.
         origins: what the inputs of each node type start from or are made of; empty for a closed-form model.
     """
 
@@ -154,6 +155,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
 
 
 def fingerprint(store: GraphStore) -> str:
-    """Digest what a model learns from: the training events and the ids of users and items."""
-    files = ("splits/train.parquet", "ids/user.parquet", "ids/item.parquet")
+    """Digest what a model learns from: the training events, the ids of users and items, and which links were held out."""
+    files = ["splits/train.parquet", "ids/user.parquet", "ids/item.parquet"]
+    files += [HELD_LINKS] if HELD_LINKS in store.manifest.files else []
     return hashlib.sha256("".join(store.manifest.files[name].sha256 for name in files).encode()).hexdigest()

@@ -40,6 +40,33 @@ def test_training_shows_the_weights_of_relations_and_friends_are_recommended(sto
     assert "--friends answers for the users given" in refused
 
 
+def test_friends_are_measured_on_the_links_that_the_build_held_out(tmp_path):
+    train, test = checkerboard()
+    rows = [f"{user},{item},{side}" for part, side in ((train, "train"), (test, "test")) for user, item in named(part)]
+    (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id,split", *rows]))
+    links = [f"u{u:03d},u{(u + step) % NUM_USERS:03d}" for u in range(NUM_USERS) for step in (-2, 2)]
+    (tmp_path / "links.csv").write_text("\n".join(["src,dst", *links, "u000,ghost"]))
+    log = (tmp_path / "events.csv", "--social", tmp_path / "links.csv", "--out", tmp_path / "store")
+    shown = graphrec("build", *log, "--hold-out-links", 0.25)
+    assert "20 links between users are held out of the graph, for: graphrec evaluate RUN --friends" in shown
+    run = tmp_path / "run"
+    common = ("--set", "train.epochs=20", "--set", "train.batch_size=64", "--set", "train.learning_rate=0.05", "--out", run)
+    graphrec("train", tmp_path / "store", "--model", "social-lightgcn", *common)
+    found = json.loads(graphrec("evaluate", run, "--friends", "--k", "5,10", "--json"))
+    assert found["recall@10"] > 0.4 and found["recall@5"] < found["recall@10"] and found["links"] == 20  # 0.25 by chance
+    kept = json.loads((run / "friends.json").read_text())
+    assert kept["recall@10"] == found["recall@10"] and kept["store"] == str(tmp_path / "store")
+    table = graphrec("evaluate", run, "--friends")
+    assert "20 held-out links" in table and "ndcg@20" in table
+    refused = graphrec("evaluate", run, "--friends", "--metrics", "recall", fails=True)
+    assert "leave --metrics out" in " ".join(refused.replace("│", " ").split())
+    graphrec("build", *log, "--hold-out-links", 0.25, "--seed", 1, "--overwrite")  # the run has seen these
+    assert "other links held out" in graphrec("evaluate", run, "--friends", fails=True)
+    graphrec("build", *log, "--overwrite")
+    graphrec("train", tmp_path / "store", "--model", "social-lightgcn", *common, "--overwrite")
+    assert "has no held-out links to find again; build it with" in graphrec("evaluate", run, "--friends", fails=True)
+
+
 def test_a_composition_reads_the_relations_it_names_and_an_unknown_one_is_refused(store, tmp_path):
     common = ("--model", "composed", "--set", "train.epochs=1", "--set", "model.embedding_dim=8", "--json")
     for encoder, name in (('{name="rgcn", relations=["view", "target"]}', "view to user"),

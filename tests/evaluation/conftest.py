@@ -13,6 +13,7 @@ import torch
 
 from graphrec.graph.catalogue import Catalogue
 from graphrec.graph.ids import IdMap
+from graphrec.graph.manifest import SplitCounts
 from graphrec.graph.store import Interactions
 from graphrec.models.base import Recommender
 
@@ -28,6 +29,13 @@ class SmallStore:
     pairs: dict[str, Pairs]
     weights: dict[str, list[float]] = field(default_factory=dict)
     folder: Path = Path("stores/small")
+    target_behavior: str = "interaction"
+
+    @property
+    def manifest(self) -> SimpleNamespace:
+        sizes = {side: len(self.pairs.get(side, [])) for side in ("train", "valid", "test")}
+        counts = {side: SplitCounts(events=n, target_events=n, known=n, known_target=n) for side, n in sizes.items()}
+        return SimpleNamespace(splits=counts)
 
     @property
     def splits(self) -> list[str]:

@@ -9,7 +9,10 @@ import pytest
 import graphrec
 from graphrec.errors import ConfigError, RunError, StoreError, UnknownIdError, UnsupportedError
 from graphrec.evaluation.friends import evaluate_friends
-from graphrec.models.friends import hold_out_links, known_links, rank_friends
+from graphrec.graph.build import build
+from graphrec.graph.held_links import hold_out_links
+from graphrec.logs.table import InteractionLog
+from graphrec.models.friends import known_links, rank_friends
 from tests.models.conftest import NUM_USERS, checkerboard, make_store, named
 
 
@@ -83,3 +86,52 @@ def test_what_cannot_be_answered_is_refused(setting, tmp_path):
     plain = make_store(tmp_path / "plain", *map(named, checkerboard()))
     with pytest.raises(ConfigError, match="friend recommendation needs the relation 'follows'"):
         graphrec.recommend_friends(run.model, "u004", store=plain)
+
+
+def test_a_store_keeps_the_links_that_its_build_held_out(setting, tmp_path):
+    _, kept, held, _ = setting
+    links = pl.concat([kept, held, pl.DataFrame({"src": ["u000"], "dst": ["ghost"], "weight": [1.0]}, schema=held.schema)])
+    events = make_events()
+    log = InteractionLog(events, social=links)
+    store = build(log, tmp_path / "store", split="given", hold_out_links=0.25)
+    found = store.held_out_links()
+    graph = store.graph()
+    ends = [store.ids("user").gather(end.numpy().astype(np.int64)).to_list() for end in graph.edges(etype="follows")]
+    train, out = set(zip(*ends, strict=True)), set(found.select("src", "dst").rows())
+    assert len(found) == 20 and len(train) == 60 and not train & (out | {pair[::-1] for pair in out})
+    assert train | out == set(links[:-1].select("src", "dst").rows())
+    assert store.manifest.side_rejected == {"social: user not in training": 1}
+    again = build(log, tmp_path / "again", split="given", hold_out_links=0.25).held_out_links()
+    other = build(log, tmp_path / "other", split={"method": "given", "seed": 1}, hold_out_links=0.25).held_out_links()
+    assert again.equals(found) and not other.equals(found)
+    whole = build(log, tmp_path / "whole", split="given")
+    assert whole.held_out_links() is None and whole.graph().num_edges("follows") == 80
+    with pytest.raises(StoreError, match="hold_out_links = 0.25 holds out links between users, and the log has none"):
+        build(InteractionLog(events), tmp_path / "none", split="given", hold_out_links=0.25)
+
+
+def test_only_a_model_of_the_same_store_is_measured(setting, tmp_path):
+    store, kept, held, run = setting
+    assert evaluate_friends(run, held_out=held, k=[5, 10]) == {
+        **evaluate_friends(run.model, store, held, k=5),
+        **evaluate_friends(run.folder, store.folder, held, k=10),
+    }
+    assert not (run.folder / "friends.json").exists()  # not the store's own links
+    with pytest.raises(StoreError, match="has no held-out links to find again"):
+        evaluate_friends(run)
+    with pytest.raises(ConfigError, match="a model alone does not know its store"):
+        evaluate_friends(run.model)
+    with pytest.raises(ConfigError, match=r"k must be a list length of at least 1, or several, got \[0, 5\]"):
+        evaluate_friends(run, held_out=held, k=[0, 5])
+    links = pl.concat([kept, held])
+    other = build(InteractionLog(make_events(), social=links), tmp_path / "store", split="given", hold_out_links=0.25)
+    with pytest.raises(RunError, match="or with other links held out.*train again on that store"):
+        evaluate_friends(run, other)
+
+
+def make_events() -> pl.LazyFrame:
+    rows = [(u, i, side) for part, side in zip(map(named, checkerboard()), ("train", "test"), strict=True) for u, i in part]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "split"], orient="row").with_columns(
+        behavior=pl.lit("interaction"), timestamp=pl.lit(None, pl.Datetime("us", "UTC")), weight=pl.lit(1.0, pl.Float32)
+    )
+    return events.lazy()

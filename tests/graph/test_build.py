@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from graphrec.errors import ConfigError, StoreError
+from graphrec.evaluation.split_data import read_split
 from graphrec.graph.build import BuildSettings, build
 from graphrec.graph.split import NO_TIME
-from graphrec.logs.table import Media
+from graphrec.logs.table import InteractionLog, Media
+from graphrec.progress import Reporter
 from tests.graph.small import make_log, ring, shop_log
 
 
@@ -218,6 +222,57 @@ def test_a_log_that_cannot_be_built_leaves_nothing(log, settings, message, tmp_p
     with pytest.raises(StoreError, match=message):
         build(log(), tmp_path / "store", **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "relation", "message"),
+    [
+        ("triples", "view", "triples: the relation 'view' is a behaviour of the events too.*rename it.*such as 'view_of'"),
+        ("triples", "follows", "triples: the relation 'follows' is the name of the links of the social table too"),
+        ("item_relations", "buy", "item_relations: the relation 'buy' is a behaviour of the events too"),
+        ("item_relations", "rev_buy", "'rev_buy' is the name of the reverse edges of the behaviour 'buy' too"),
+        ("triples", "target", "'target' is the name that settings give to the target behaviour too"),
+    ],
+)
+def test_a_name_for_two_kinds_of_edges_is_refused(table, relation, message, tmp_path):
+    log = shop_log()
+    rows = getattr(log, table)[:1].with_columns(relation=pl.lit(relation))
+    with pytest.raises(StoreError, match=message):
+        build(replace(log, **{table: pl.concat([getattr(log, table), rows])}), tmp_path / "store")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_behaviour_may_have_the_name_of_links_that_are_not_there(tmp_path):
+    log = make_log([(user, item, day, "follows", 1.0) for user, item, day in ring()])
+    assert build(log, tmp_path / "store").behaviors == ["follows"]
+    links = pl.DataFrame({"src": ["u00"], "dst": ["u01"], "weight": pl.Series([1.0], dtype=pl.Float32)})
+    with pytest.raises(StoreError, match="'follows' is a behaviour of the events and the name of the links.*'follows_item'"):
+        build(replace(log, social=links), tmp_path / "other")
+
+
+def without_target(side: str) -> InteractionLog:
+    """A given split whose `side` has views and no purchase."""
+    rows = [(user, item, day, "buy", 1.0, ("train", "train", "train", "valid", "test")[day]) for user, item, day in ring()]
+    return make_log([(u, i, day, "view" if part == side else kind, w, part) for u, i, day, kind, w, part in rows])
+
+
+def test_a_validation_part_without_the_target_is_told_at_build_and_named_in_training(tmp_path):
+    notes = []
+
+    class Notes(Reporter):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    store = build(without_target("valid"), tmp_path / "store", target_behavior="buy", progress=Notes())
+    what = "of 12 valid events 0 are of the target behaviour 'buy'"
+    assert len(notes) == 1 and what in notes[0] and "no model can be validated" in notes[0]
+    with pytest.raises(StoreError, match=f"no valid interactions of the target behaviour.*{what}.*build.split. valid"):
+        read_split(store, "valid", mask_valid=False)
+    mended = build(without_target("valid"), tmp_path / "mended", target_behavior="buy", progress=Notes(), split={"valid": 0.34})
+    assert mended.manifest.splits["valid"].target_events == 12 and len(notes) == 1  # one of three of each user
+    assert len(read_split(mended, "valid", mask_valid=False).users) > 0
+    with pytest.raises(StoreError, match="no usable test event: of 12 test events 0 are of the target behaviour 'buy'.*or choose"):
+        build(without_target("test"), tmp_path / "none", target_behavior="buy")
 
 
 def test_users_with_one_event_stay_in_training_and_are_counted(tmp_path):

@@ -10,7 +10,8 @@ from graphrec.errors import ConfigError
 from graphrec.models import create
 from graphrec.models.ablation import ablations
 from graphrec.nn.relations import Relations
-from tests.models.conftest import NUM_ITEMS, NUM_USERS, checkerboard, make_store, named, neighbours
+from graphrec.training.train import train
+from tests.models.conftest import NUM_ITEMS, NUM_USERS, TRAINING, checkerboard, make_store, named, neighbours
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,78 @@ def test_what_can_be_left_out_and_what_is_left_trains(store, model, settings, pa
         left.prepare(store, seed=0)
         left.finish()
         assert all(np.isfinite(rows).all() for rows in left.embeddings().values())
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "parts"),
+    [
+        ("kgat", {}, ["colour", "shape"]),
+        ("kgat", {"relations": ["shape"]}, ["shape"]),
+        ("kgat", {"without": ["colour"]}, ["shape"]),
+        ("kgcn", {}, ["colour", "shape"]),
+        ("kgcn", {"relations": ["shape", "colour"]}, ["shape", "colour"]),
+        ("kgcn", {"relations": ["colour"]}, []),
+        ("kgcn", {"without": ["colour"]}, []),
+        ("knowledge-lightgcn", {}, ["colour", "shape"]),
+        ("knowledge-lightgcn", {"relations": ["colour"]}, ["colour"]),
+        ("vbpr", {}, ["item.audio", "item.image"]),
+        ("vbpr", {"modalities": ["image", "audio"]}, ["item.image", "item.audio"]),
+        ("bm3", {}, ["item.audio", "item.image"]),
+        ("freedom", {}, ["item.audio", "item.image"]),
+        ("freedom", {"modality_weights": {"audio": 2.0}}, ["item.audio", "item.image"]),
+        ("freedom", {"modalities": ["image"]}, []),
+        ("freedom", {"modalities": ["image"], "inputs": {"init": "features", "item": ["audio"]}}, ["item.audio"]),
+        ("composed", {"inputs": {"name": "vbpr"}}, ["item.audio", "item.image"]),
+        ("composed", {"encoder": {"name": "freedom", "prune": 0.5}}, ["item.audio", "item.image"]),
+    ],
+)  # fmt: skip
+def test_only_what_a_model_reads_is_left_out_and_every_row_is_another_model(board, model, settings, parts, tmp_path):
+    found = ablations(create(model, settings), board)
+    assert list(found) == parts
+    scores = []
+    for number, changes in enumerate(({}, *found.values())):
+        one = create(model, {**settings, **changes})
+        train(board, one, tmp_path / str(number), {**TRAINING, "epochs": 1})
+        scores.append(one.score(np.arange(NUM_USERS)))
+        assert torch.isfinite(scores[-1]).all()
+    assert all(not torch.equal(scores[0], other) for other in scores[1:])
+
+
+def test_a_modality_left_out_takes_its_weight_along(board):
+    found = ablations(create("freedom", modality_weights={"audio": 2.0, "image": 0.5}), board)
+    assert found["item.audio"] == {"modalities": ["image"], "modality_weights": {"image": 0.5}}
+    found = ablations(create("composed", inputs={"name": "vbpr"}, encoder={"name": "freedom"}), board)
+    assert {role: one["modalities"] for role, one in found["item.image"].items()} == {"inputs": ["audio"], "encoder": ["audio"]}
+    with pytest.raises(ConfigError, match="unknown item feature 'imag'.*did you mean 'image'"):
+        ablations(create("bm3", modalities=["imag", "audio"]), board)
+
+
+@pytest.mark.parametrize(
+    ("model", "without", "message"),
+    [
+        ("kgat", ["interaction"], "model kgat without: 'interaction' cannot be left out, for it is the target behaviour.*colour, shape"),
+        ("kgat", ["target"], "'interaction' cannot be left out"),
+        ("kgat", ["follows"], "'follows' cannot be left out, for the model does not read it.*it can do without colour, shape"),
+        ("mb-cgcn", ["interaction"], "'interaction' cannot be left out, for it is the target.*can do without view"),
+        ("mbgcn", ["shape"], "'shape' cannot be left out, for the model does not read it.*can do without view"),
+        ("knowledge-lightgcn", ["interaction"], "'interaction' cannot be left out, for it is the target"),
+        ("kgcn", ["colour", "interaction"], "'interaction' cannot be left out, for it is the target"),
+        ("diffnet", ["interaction"], "'interaction' cannot be left out, for it is the target.*can do without follows"),
+        ("mhcn", ["interaction"], "'interaction' cannot be left out, for it is the target"),
+    ],
+)  # fmt: skip
+def test_what_a_model_needs_or_does_not_read_cannot_be_left_out(board, model, without, message):
+    with pytest.raises(ConfigError, match=message):
+        create(model, without=without).prepare(board, seed=0)
+
+
+def test_a_knowledge_model_without_triples_is_what_it_is_without_them(board):
+    left = create("knowledge-lightgcn", without=["colour", "shape"], num_layers=2)
+    alone = create("lightgcn", num_layers=2)
+    for model in (left, alone):
+        model.prepare(board, seed=3)
+        model.finish()
+    assert np.array_equal(left.embeddings()["item"], alone.embeddings()["item"])
 
 
 def test_a_relation_left_out_reaches_no_encoder(store):

@@ -36,6 +36,18 @@ def test_weights_of_relations_reach_summary_and_journal(name, board, tmp_path):
     assert journal.read(run.folder)[-1]["relations"] == run.summary()["relations"]
 
 
+def test_shares_of_modalities_are_reported_where_they_are_learned(board, tmp_path):
+    settings = {"epochs": 2, "batch_size": 64, "learning_rate": 0.05}
+    run = train(board, create("freedom", graph="learned", frozen_share=0.2), tmp_path / "run", settings)
+    shares = run.model.relation_weights()
+    assert list(shares) == ["audio neighbours to item", "image neighbours to item"]
+    assert sum(shares.values()) == pytest.approx(1) and shares["image neighbours to item"] != 0.5
+    assert run.summary()["relations"] == pytest.approx(shares, abs=1e-4)
+    frozen = create("freedom")
+    frozen.prepare(board)
+    assert frozen.relation_weights() == {}
+
+
 def test_a_model_of_one_relation_reports_none(board, tmp_path):
     run = train(board, "lightgcn", tmp_path / "run", {"epochs": 1})
     assert run.model.relation_weights() == {} and "relations" not in run.summary()

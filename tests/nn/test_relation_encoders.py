@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -148,3 +150,16 @@ def test_symmetric_links_are_walked_once(relations):
     assert is_symmetric(both)
     twice = Relations({**relations.edges, FOLLOWS: both}, NODES, BUY)
     assert len(relations.messages(["follows"], "here")) == 2 and len(twice.messages(["follows"], "here")) == 1
+
+
+def test_links_and_behaviours_are_found_by_their_ends_where_triples_have_their_names(relations):
+    clash = {("entity", name, "entity"): random_relation(9, 4, 4) for name in ("follows", "view")}
+    both = replace(relations, edges={**clash, **relations.edges})
+    assert both.social("follows", "test") is relations.edges[FOLLOWS]
+    assert both.of_behavior("view", "test") is relations.edges[VIEW]
+    assert both.of_behavior("target", "test") is relations.edges[BUY]
+    alone = replace(relations, edges={BUY: relations.edges[BUY], **clash})
+    with pytest.raises(ConfigError, match="'follows' joins entity to entity, and links between users are needed"):
+        alone.social("follows", "test")
+    with pytest.raises(ConfigError, match="'view' joins entity to entity, and a behaviour joins users to items"):
+        alone.of_behavior("view", "test")

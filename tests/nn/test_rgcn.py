@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,7 +13,15 @@ from graphrec.nn.fusion import FusedEncoder, FusedSettings, Fusion
 from graphrec.nn.hetero import propagate
 from graphrec.nn.relations import Message
 from graphrec.nn.rgcn import RelationalConv, RGCNEncoder, RGCNSettings
-from tests.nn.test_relation_encoders import BUY, NODES, dense, inputs, relations, same_values_and_gradients  # noqa: F401
+from tests.nn.test_relation_encoders import (  # noqa: F401
+    BUY,
+    NODES,
+    dense,
+    inputs,
+    random_relation,
+    relations,
+    same_values_and_gradients,
+)
 
 DIM = 6
 
@@ -118,6 +128,18 @@ def test_encoders_reach_all_node_types_and_report_shares(encoder, relations):  #
     weights = encoder.relation_weights(relations.edges[BUY], user, item)
     assert sum(value for name, value in weights.items() if name.endswith("to user")) == pytest.approx(1)
     assert {"buy to user", "view to item", "follows to user", "made_by to item"} <= set(weights)
+
+
+@pytest.mark.parametrize("encoder", [RGCNEncoder(RGCNSettings(), 5), FusedEncoder(FusedSettings(), 5),
+                                     FusedEncoder(FusedSettings(fusion="mean"), 5)])  # fmt: skip
+def test_the_share_of_a_relation_between_several_pairs_of_types_is_their_sum(encoder, relations):  # noqa: F811
+    about = {("item", "about", "entity"): random_relation(5, 7, 4), ("entity", "about", "entity"): random_relation(6, 4, 4)}
+    encoder.prepare(replace(relations, edges={**relations.edges, **about}), torch.Generator().manual_seed(0))
+    weights = encoder.relation_weights(relations.edges[BUY], *inputs())
+    for ntype in ("user", "item", "entity"):
+        assert sum(value for name, value in weights.items() if name.endswith(f"to {ntype}")) == pytest.approx(1)
+    if isinstance(encoder, FusedEncoder) and encoder.settings.fusion == "mean":
+        assert weights["about to entity"] == pytest.approx(2 / 3) and weights["about to item"] == pytest.approx(1 / 4)
 
 
 def test_a_fused_encoder_runs_its_inner_one_on_each_relation(relations):  # noqa: F811
