@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from graphrec.errors import ConfigError
 from graphrec.nn.layer import RelationLayer, at_rows, check_features, relation_of
 from graphrec.ops import Relation
 from graphrec.ops.neighbourhood import SampledRelation
@@ -168,11 +169,13 @@ class StackEncoder(nn.Module, ABC):
         """How many layers read the relation.
 
         Raises:
-            AttributeError: the stack has self-loops, whose weight beside edges that were not drawn is not known, so that it
-                cannot work on samples.
+            ConfigError: the stack has self-loops, edges of one node type, which neither samples nor blocks of rows have.
         """
         if self.stack.self_loops:
-            raise AttributeError(f"{type(self).__name__} works on samples with self_loops = false only")
+            raise ConfigError(
+                f"{type(self).__name__}: samples and blocks of rows have no edges for self_loops = True of the stack; give "
+                "self_loops to its layers (GCNLayer, GATLayer) instead"
+            )
         return len(self.stack.layers)
 
     def forward(
