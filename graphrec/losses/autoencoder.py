@@ -88,6 +88,7 @@ class EdgeReconstruction:
     """
 
     Settings = EdgeReconstructionSettings
+    reads_every_edge: ClassVar[bool] = True
 
     def __init__(self, settings: EdgeReconstructionSettings | None = None) -> None:
         self.settings = settings or EdgeReconstructionSettings()

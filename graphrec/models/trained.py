@@ -217,6 +217,14 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         return f'are what its "{name}" head takes in, and dot products of them do not rank as the model does'
 
     @property
+    def whole_graph_only(self) -> str | None:
+        """What, beside the encoder, keeps the steps from sampled neighbourhoods, and the mend; None where nothing does."""
+        for name, _, auxiliary in self._auxiliary_losses:
+            if getattr(auxiliary, "reads_every_edge", False):
+                return f'the auxiliary loss "{name}" reads every edge between the rows of a batch; leave it out'
+        return None
+
+    @property
     def origins(self) -> dict[str, str]:
         """What the inputs of users and items start from or are made of, once the model is prepared."""
         return self._origins

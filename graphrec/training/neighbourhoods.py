@@ -56,7 +56,7 @@ def neighbourhoods_of(model: TrainedRecommender, fanouts: Sequence[int] | None) 
         fanouts: edges drawn in each hop, the batch's own rows first; None for `DEFAULT_FANOUT` in each.
 
     Raises:
-        ConfigError: the model's encoder cannot work on a sample, has another number of hops, or takes no fanouts.
+        ConfigError: the model or its encoder cannot work on a sample, has another number of hops, or takes no fanouts.
     """
     encoder = model.network.encoder
     hops = getattr(encoder, "hops", None)
@@ -65,6 +65,8 @@ def neighbourhoods_of(model: TrainedRecommender, fanouts: Sequence[int] | None) 
             f'train batching: the encoder of {model.name} ({type(encoder).__name__}) needs the whole graph in every step; '
             'set batching = "full"'
         )
+    if model.whole_graph_only is not None:
+        raise ConfigError(f'train batching: {model.whole_graph_only}, or set batching = "full"')
     if fanouts is not None and not hasattr(encoder, "neighbourhoods") and len(fanouts) != hops:
         raise ConfigError(
             f"train fanouts: give one number for each of the {hops} hops of {model.name}, the batch's own rows first, got "

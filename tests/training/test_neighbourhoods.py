@@ -55,6 +55,10 @@ LAYERED = {
     "gcn-loops": ("composed", {"encoder": {"name": "gcn", "num_layers": 2, "self_loops": True}}),
     "gat": ("gat", {"self_loops": False}),
     "gat-loops": ("gat", {}),
+    "gae": ("composed", {"encoder": {"name": "gae", "num_layers": 2}}),
+    "vgae": ("vgae", {}),
+    "simgcl": ("simgcl", {"num_layers": 2, "noise": 0.0}),
+    "xsimgcl": ("xsimgcl", {"num_layers": 2, "noise": 0.0}),
     "gatv2-loops": ("composed", {"encoder": {"name": "gatv2", "negative_slope": 0.0, "last_heads": "mean"}}),
 }
 
@@ -165,6 +169,20 @@ def test_an_encoder_that_needs_the_whole_graph_is_refused(board, monkeypatch, tm
     monkeypatch.delattr("graphrec.nn.light.LightGCNEncoder.hops")
     with pytest.raises(ConfigError, match='LightGCNEncoder.* needs the whole graph in every step; set batching = "full"'):
         train(board, "lightgcn", tmp_path / "run", {"batching": "sampled"})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "mend"),
+    [
+        ("vgae", {"mask_batch_edges": True}, {"mask_batch_edges": False}),
+        ("composed", {"encoder": "gae", "auxiliary": [{"name": "edge-reconstruction", "weight": 0.1}]}, {"auxiliary": []}),
+    ],
+)
+def test_what_reads_the_whole_graph_beside_the_encoder_is_refused_and_the_mend_works(name, settings, mend, board, tmp_path):
+    words = 'mask_batch_edges = false, or set batching = "full"' if name == "vgae" else 'leave it out, or set batching = "full"'
+    with pytest.raises(ConfigError, match=f"train batching: .*{words}"):
+        train(board, name, tmp_path / "run", {"batching": "sampled"}, model_settings=settings)
+    train(board, name, tmp_path / "run", {"batching": "sampled", "epochs": 1}, model_settings={**settings, **mend})
 
 
 def test_a_run_from_before_there_was_batching_can_go_on(board, tmp_path):
