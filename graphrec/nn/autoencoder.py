@@ -213,6 +213,10 @@ class GAEEncoder(Encoder):
         """
         return self.net(relation, (user_x, item_x), (users, items))
 
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """Convolution `index` for some rows, or all for None, with the activation behind it; see `nn.layerwise`."""
+        return self.net.hop(index, relation, (user_h, item_h), (users, items))
+
     def _make(self, dims: list[int], generator: torch.Generator | None) -> GAE:
         return GAE(dims, generator, self.settings.activation, self.settings.dropout)
 
@@ -244,6 +248,11 @@ class VGAEEncoder(GAEEncoder):
         drawn = super().forward(relation, user_x, item_x, users, items)
         self._last = drawn, self.net.posteriors
         return drawn
+
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """As `GAEEncoder.layer`, the last convolution cut to the means."""
+        states = super().layer(index, relation, user_h, item_h, user_x, item_x, users, items)
+        return states if index < self.hops - 1 else tuple(state.chunk(2, dim=-1)[0] for state in states)
 
     def posteriors_of(self, user: Tensor, item: Tensor) -> tuple[Posterior, Posterior] | None:
         """Return the distributions that `user` and `item` were drawn from, or None where the last pass returned others."""

@@ -90,6 +90,11 @@ class NoisyLightGCNEncoder(Encoder):
         self.crossed = _with_gradient_of(clean_kept or _hops(relation, user_x, item_x, layer, *rows), kept)
         return _with_gradient_of(clean, main)
 
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """Step `index` of a clean pass for some rows; see `nn.layerwise`."""
+        states = self._light.layer(index, relation, user_h, item_h, user_x, item_x, users, items)
+        return states if index < self.hops - 1 else self._without_inputs(states, (user_x[users], item_x[items]))
+
     @torch.no_grad()
     def noisy(
         self, relation: Relation, user_x: Tensor, item_x: Tensor, users: Tensor | None, items: Tensor | None

@@ -104,9 +104,42 @@ class SampledRelation(Relation):
             self._kept[key] = (scale * self.draws[self.layer][self.side].correction).to(dtype)
         return self._kept[key]
 
-    def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> Tensor:
-        """(degree + loops) ** exponent, with the degrees of the whole graph."""
-        return self._scale("src", self.full_degree_src + loops, exponent, dtype, loops)
+
+@dataclass(frozen=True, eq=False)
+class RowBlock(Relation):
+    """All edges of some rows of a whole relation and only the columns that they reach, with the degrees of the whole.
+
+    For messages to its rows; its transpose knows nothing of the whole.
+
+    Attributes:
+        columns: int64 (C,), ascending: what the columns are in the whole relation.
+        degrees: int64 (B,) and (C,), edges of the rows and columns in the whole relation.
+    """
+
+    columns: Tensor | None = None
+    degrees: tuple[Tensor, Tensor] = ()
+
+    @classmethod
+    def of(cls, relation: Relation, rows: Tensor) -> RowBlock:
+        """Make the block of `rows`, int64 (B,), distinct, in their order."""
+        part = relation.take_rows(rows)
+        reached = part.degree_src > 0
+        columns, number = reached.nonzero()[:, 0], reached.cumsum(0) - 1
+        t_indptr = part.t_indptr[torch.cat([columns.new_zeros(1), columns + 1])]
+        degrees = relation.full_degree_dst[rows], relation.full_degree_src[columns]
+        sizes, kept = (len(rows), len(columns)), {"rows": part.rows, "t_edges": part.t_edges}
+        indices = number[part.indices].int()
+        return cls(part.indptr, indices, t_indptr, part.t_indices, *sizes, kept, columns=columns, degrees=degrees)
+
+    @property
+    def full_degree_dst(self) -> Tensor:
+        """Edges of each row in the whole relation, int64 (B,): those of the block."""
+        return self.degrees[0]
+
+    @property
+    def full_degree_src(self) -> Tensor:
+        """Edges of each column in the whole relation, int64 (C,)."""
+        return self.degrees[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -216,15 +216,15 @@ class Relation:
         return Relation(indptr, indices, t_indptr, position[order].int(), len(rows), self.num_src, kept)
 
     def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
-        """(degree_dst + loops) ** exponent (U,), with 0 for isolated rows; kept after the first call.
+        """(full_degree_dst + loops) ** exponent (U,), with 0 for isolated rows; kept after the first call.
 
         `loops` counts edges of a node to itself that stand beside the relation.
         """
-        return self._scale("dst", self.degree_dst + loops, exponent, dtype, loops)
+        return self._scale("dst", self.full_degree_dst + loops, exponent, dtype, loops)
 
     def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
-        """(degree_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
-        return self._scale("src", self.degree_src + loops, exponent, dtype, loops)
+        """(full_degree_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
+        return self._scale("src", self.full_degree_src + loops, exponent, dtype, loops)
 
     def _scale(
         self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype, loops: int = 0

@@ -133,6 +133,8 @@ def _loop(
     if validate is None:
         progress.note(f"no validation: training for all {settings.epochs} epochs")
     model.prepare(store, seed=settings.seed, device=device, progress=progress)
+    if settings.inference_block is not None:
+        model.check_blocks()
     return Loop(model, make_sampler(model, settings), settings, folder, validate, progress)
 
 

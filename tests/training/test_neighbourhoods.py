@@ -196,6 +196,27 @@ def test_a_run_from_before_there_was_batching_can_go_on(board, tmp_path):
     assert json.loads(path.read_text())["train"]["epochs"] == 2
 
 
+@pytest.mark.parametrize("name", ["gc-mc", "composed"])
+def test_blocks_of_an_encoder_that_has_none_are_refused_before_the_first_step(name, board, tmp_path):
+    settings = {"encoder": {"name": "rgcn", "relations": ["target"]}} if name == "composed" else {}
+    words = f"inference_block: the encoder of {name} .* computes all users and items at once.* leave train.inference_block out"
+    with pytest.raises(ConfigError, match=words):
+        train(board, name, tmp_path / "run", {"epochs": 1, "inference_block": 8}, model_settings=settings)
+    assert not (tmp_path / "run").exists()
+    model = train(board, name, tmp_path / "run", {"epochs": 1}, model_settings=settings).model
+    model.prepare(board)
+    with pytest.raises(ConfigError, match=words):
+        model.finish(8)
+
+
+def test_blocks_of_an_encoder_without_layers_are_its_inputs(board, tmp_path):
+    runs = [
+        train(board, "bpr-mf", tmp_path / str(block), {"epochs": 1, "device": "cpu", "inference_block": block})
+        for block in (None, 5)
+    ]
+    assert torch.equal(*(run.model.score(range(NUM_USERS)) for run in runs))
+
+
 def test_inference_in_blocks_ends_in_the_same_model(board, tmp_path):
     settings = {"batching": "sampled", "epochs": 2, "batch_size": 32, "device": "cpu"}
     whole, blocks = (
