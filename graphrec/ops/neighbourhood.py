@@ -69,6 +69,11 @@ class SampledRelation(Relation):
         return cls(*arrays, *sizes, draws=draws, degrees=degrees, side=side, layer=layer)
 
     @property
+    def draw(self) -> Draw:
+        """The draw of this side and layer."""
+        return self.draws[self.layer][self.side]
+
+    @property
     def num_layers(self) -> int:
         """L."""
         return len(self.draws)
@@ -101,7 +106,7 @@ class SampledRelation(Relation):
         key = "corrected", exponent, dtype, loops
         if key not in self._kept:
             scale = self._scale("dst", self.full_degree_dst + loops, exponent, torch.float64, loops)
-            self._kept[key] = (scale * self.draws[self.layer][self.side].correction).to(dtype)
+            self._kept[key] = (scale * self.draw.correction).to(dtype)
         return self._kept[key]
 
 

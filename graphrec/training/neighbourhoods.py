@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ _STREAM = 0x6E656967  # keeps these draws apart from the samplers', which are se
 
 
 class Neighbourhoods(Protocol):
-    """Makes the neighbourhood of a batch's rows: `NeighbourhoodSampler`, or what an encoder brings itself."""
+    """Makes the neighbourhood of a batch's rows: `NeighbourhoodSampler`, or what an encoder or a graph brings itself."""
 
     def draw(self, users: Tensor, items: Tensor, *, seed: int) -> Neighbourhood:
         """The neighbourhood of the distinct rows `users` (u,) and `items` (i,), which come first in it."""
@@ -79,4 +80,6 @@ def neighbourhoods_of(model: TrainedRecommender, fanouts: Sequence[int] | None) 
                 "num_neighbors of its encoder"
             )
         return encoder.neighbourhoods()
-    return NeighbourhoodSampler(model.relation.to("cpu"), [DEFAULT_FANOUT] * hops if fanouts is None else fanouts)
+    relation = model.relation.to("cpu")
+    make = getattr(relation, "neighbourhoods", None) or partial(NeighbourhoodSampler, relation)
+    return make([DEFAULT_FANOUT] * hops if fanouts is None else fanouts)
