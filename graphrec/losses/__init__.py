@@ -9,7 +9,7 @@ number: `loss(positive (B,), negative (B, n) or (B, M), batch)`. Two things are 
 
 An auxiliary loss is added to the ranking loss with a weight of its own: `auxiliary(step)` turns a
 `graphrec.losses.step.Step`, all that a training step has at hand, into one number. It may have `prepare` too, and with
-`reads_every_edge = True` it is not taken on sampled neighbourhoods.
+`needs_whole_graph = True` it is not taken on sampled neighbourhoods.
 """
 
 from __future__ import annotations

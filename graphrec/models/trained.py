@@ -229,8 +229,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
     def whole_graph_only(self) -> str | None:
         """What, beside the encoder, keeps the steps from sampled neighbourhoods, and the mend; None where nothing does."""
         for name, _, auxiliary in self._auxiliary_losses:
-            if getattr(auxiliary, "reads_every_edge", False):
-                return f'the auxiliary loss "{name}" reads every edge between the rows of a batch; leave it out'
+            if getattr(auxiliary, "needs_whole_graph", False):
+                return f'the auxiliary loss "{name}" reads more of the graph than the neighbourhood of a batch; leave it out'
         return None
 
     @property

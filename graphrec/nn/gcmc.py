@@ -6,7 +6,7 @@ R levels, U users, I items, D inputs, H hidden, S basis matrices, B batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
 from graphrec.nn.layer import linear, project
-from graphrec.nn.masking import edge_positions, keep_edges
+from graphrec.nn.masking import edge_positions, keep_drawn
 from graphrec.ops import Neighbourhood, NeighbourhoodSampler, Relation, SampledRelation, spmm
-from graphrec.ops.neighbourhood import USERS, Draw
+from graphrec.ops.neighbourhood import USERS
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
 
@@ -84,18 +84,12 @@ class RatingNeighbourhoods:
         of_items = self._levels_of(hood.users[to_items.indices], hood.items[to_items.rows])
         levels = []
         for number in range(len(self._graph.levels)):
-            draws = _kept(to_users, of_users == number), _kept(to_items, of_items == number)
+            draws = keep_drawn(to_users, of_users == number), keep_drawn(to_items, of_items == number)
             levels.append(SampledRelation.of((draws,), hood.relation.degrees, USERS, 0))
         return Neighbourhood(RatingGraph(tuple(levels), hood.relation), hood.users, hood.items)
 
     def _levels_of(self, users: Tensor, items: Tensor) -> Tensor:
         return self._level[edge_positions(self._graph.pattern, users, items)[0]]
-
-
-def _kept(relation: SampledRelation, keep: Tensor) -> Draw:
-    """The draw of a relation with some of its edges, bool (E,)."""
-    part = keep_edges(relation, keep)
-    return replace(relation.draw, **{name: getattr(part, name) for name in ("indptr", "indices", "t_indptr", "t_indices")})
 
 
 class GCMCEncoderSettings(Settings):

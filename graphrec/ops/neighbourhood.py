@@ -50,7 +50,7 @@ class SampledRelation(Relation):
 
     Attributes:
         draws: for each layer from the inputs to the outputs, the draws towards users and towards items.
-        degrees: int64 (n,) and (m,), edges of the local users and items in the whole graph.
+        degrees: int64 (n,) and (m,), edges of the local users and items in the whole graph; floats where they are estimates.
         side: whether users or items are the rows.
         layer: which layer this is.
     """

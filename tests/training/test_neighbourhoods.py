@@ -57,6 +57,7 @@ LAYERED = {
     "gat-loops": ("gat", {}),
     "gae": ("composed", {"encoder": {"name": "gae", "num_layers": 2}}),
     "vgae": ("vgae", {}),
+    "sgl": ("sgl", {"num_layers": 2, "auxiliary": [{"name": "sgl", "weight": 1.0, "share": 0.0}]}),
     "simgcl": ("simgcl", {"num_layers": 2, "noise": 0.0}),
     "xsimgcl": ("xsimgcl", {"num_layers": 2, "noise": 0.0}),
     "gc-mc": ("gc-mc", {}),
@@ -176,6 +177,7 @@ def test_an_encoder_that_needs_the_whole_graph_is_refused(board, monkeypatch, tm
     ("name", "settings", "mend"),
     [
         ("vgae", {"mask_batch_edges": True}, {"mask_batch_edges": False}),
+        ("ultragcn", {}, {"auxiliary": []}),
         ("composed", {"encoder": "gae", "auxiliary": [{"name": "edge-reconstruction", "weight": 0.1}]}, {"auxiliary": []}),
     ],
 )
