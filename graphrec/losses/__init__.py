@@ -8,7 +8,8 @@ number: `loss(positive (B,), negative (B, n) or (B, M), batch)`. Two things are 
 - `prepare(train)`: called once with the training matrix (U, I) before the first step, for constants of the graph.
 
 An auxiliary loss is added to the ranking loss with a weight of its own: `auxiliary(step)` turns a
-`graphrec.losses.step.Step`, all that a training step has at hand, into one number. It may have `prepare` too.
+`graphrec.losses.step.Step`, all that a training step has at hand, into one number. It may have `prepare` too, and with
+`needs_whole_graph = True` it is not taken on sampled neighbourhoods.
 """
 
 from __future__ import annotations

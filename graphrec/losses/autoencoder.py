@@ -88,6 +88,7 @@ class EdgeReconstruction:
     """
 
     Settings = EdgeReconstructionSettings
+    needs_whole_graph: ClassVar[bool] = True  # an edge that was not drawn would count as none
 
     def __init__(self, settings: EdgeReconstructionSettings | None = None) -> None:
         self.settings = settings or EdgeReconstructionSettings()

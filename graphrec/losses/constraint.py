@@ -100,6 +100,7 @@ class ItemGraph:
     """
 
     Settings = ItemGraphSettings
+    needs_whole_graph: ClassVar[bool] = True  # an item's neighbours need not be in the batch's neighbourhood
 
     def __init__(self, settings: ItemGraphSettings | None = None) -> None:
         self.settings = settings or ItemGraphSettings()

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from graphrec.errors import ConfigError
 from graphrec.losses.step import Step
 from graphrec.losses.views import drop_edges, drop_nodes
-from graphrec.ops import Relation, sampled_softmax
+from graphrec.ops import Relation, SampledRelation, sampled_softmax
 from graphrec.settings import Settings
 
 _BLOCK_STRIDE = 1_000_003  # between the seeds of two blocks of steps
@@ -70,7 +70,7 @@ class SGL:
     L = InfoNCE(users' views) + InfoNCE(items' views), over the batch's users and positives, each once.
 
     A pair of views is kept for `renew_every` steps. It depends on nothing but the step and a seed, so a resumed run sees
-    the views that the killed one would have seen.
+    the views that the killed one would have seen. The sample of each batch has views of its own.
 
     Source: Wu et al. 2021, Self-supervised graph learning for recommendation, arXiv:2010.10783, eq. 5, 6, 10 and 11. There
     the sum runs over nodes and views change with the epoch; here it is a mean, and they change with the step by default.
@@ -95,7 +95,7 @@ class SGL:
     def views(self, relation: Relation, number: int) -> tuple[Relation, Relation]:
         """The two views of the graph that step `number` uses."""
         every = self.settings.renew_every
-        if every == 1:
+        if every == 1 or isinstance(relation, SampledRelation):
             return self._draw(relation, int(torch.randint(1 << 62, ())))
         block = number // every
         if self._kept is None or self._kept[0] != block or self._kept[1] is not relation:

@@ -24,7 +24,7 @@ from graphrec.models.starts import start_rows
 from graphrec.models.trained_settings import TrainedSettings
 from graphrec.models.unseen import Unseen
 from graphrec.nn.encoder import Encoder
-from graphrec.nn.layerwise import can_encode_in_blocks, encode_in_blocks
+from graphrec.nn.layerwise import check_blocks, encode_in_blocks
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation
 from graphrec.progress import SILENT, Reporter
@@ -150,13 +150,18 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         """Compute the vectors that rank for all users and items from the current parameters.
 
         Args:
-            block: rows computed at a time, layer by layer (`graphrec.nn.layerwise`), where the encoder can; None for all.
+            block: rows computed at a time, layer by layer (`graphrec.nn.layerwise`); None for all.
             scratch: folder for what lies between two layers; None for the system's.
+
+        Raises:
+            ConfigError: the encoder cannot compute a block of rows.
         """
+        if block is not None:
+            self.check_blocks()
         self.network.eval()
         user_x, item_x = self.network.inputs()
         encoder, head = self.network.encoder, self.network.head
-        if block is not None and can_encode_in_blocks(encoder):
+        if block is not None and encoder.hops > 0:
             parts = encoder, self._relation, user_x, item_x
             self._vectors = encode_in_blocks(*parts, block, head.ranking_vectors, scratch)
         else:
@@ -168,6 +173,10 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             self._new_items.fit(self._vectors[1])
         if self._residual:
             self._residual.measure(self._own_scores)
+
+    def check_blocks(self) -> None:
+        """Raise ConfigError where the encoder of the prepared model cannot compute a block of rows at a time."""
+        check_blocks(self.network.encoder, f"the encoder of {self.name}")
 
     def add_residual(self, residual: Residual) -> None:
         """Score and rank a finished model with a fitted residual from now on, as if its settings had asked for it."""
@@ -227,6 +236,14 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             return super().vectors_note
         name = self._parts["head"].name
         return f'are what its "{name}" head takes in, and dot products of them do not rank as the model does'
+
+    @property
+    def whole_graph_only(self) -> str | None:
+        """What, beside the encoder, keeps the steps from sampled neighbourhoods, and the mend; None where nothing does."""
+        for name, _, auxiliary in self._auxiliary_losses:
+            if getattr(auxiliary, "needs_whole_graph", False):
+                return f'the auxiliary loss "{name}" reads more of the graph than the neighbourhood of a batch; leave it out'
+        return None
 
     @property
     def origins(self) -> dict[str, str]:

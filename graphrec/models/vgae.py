@@ -57,6 +57,12 @@ class VGAE(TrainedRecommender):
         own = {key: getattr(self.settings, key) for key in ("num_layers", "activation", "start_log_std")}
         return {**super()._specs(), "encoder": {"name": "vgae", **own}}
 
+    @property
+    def whole_graph_only(self) -> str | None:
+        if self.settings.mask_batch_edges:
+            return "mask_batch_edges takes edges out of the whole graph; set mask_batch_edges = false"
+        return super().whole_graph_only
+
     def _relation_for(self, batch: Batch) -> Relation:
         if not self.settings.mask_batch_edges:
             return self._relation

@@ -86,26 +86,31 @@ class GAE(nn.Module):
         """Encode.
 
         Args:
-            relation: square and symmetric for one table, users by items for two.
+            relation: square and symmetric for one table, users by items for two, which may be a sample.
             tables: (N, D) or (U, D) and (I, D): what the first layer starts from.
             rows: for each table int64 (b,), distinct, or None for all rows.
 
         Returns:
             As many tables, (n, D of the output) each.
         """
-        for layer in self.layers[:-1]:
-            tables = self._hop(layer, relation, tables)
-            if self.activation == "relu":
-                tables = tuple(table.relu() for table in tables)
-        return self._hop(self.layers[-1], relation, tables, rows)
+        last = len(self.layers) - 1
+        for index in range(last):
+            tables = self.hop(index, relation.at_layer(index), tables)
+        return self.hop(last, relation.at_layer(last), tables, rows)
 
-    def _hop(self, layer: RelationLayer, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+    def hop(self, index: int, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+        """Layer `index` with what stands before and behind it; arguments and result as for `forward`."""
+        layer = self.layers[index]
         tables = tuple(self.dropout(table) for table in tables)
         rows = rows or (None,) * len(tables)
         if len(tables) == 1:
-            return (layer.propagate(relation, tables[0], tables[0], rows[0]),)
-        user, item = tables
-        return layer.propagate(relation, item, user, rows[0]), layer.propagate(relation.transpose(), user, item, rows[1])
+            found = (layer.propagate(relation, tables[0], tables[0], rows[0]),)
+        else:
+            user, item = tables
+            found = layer.propagate(relation, item, user, rows[0]), layer.propagate(relation.transpose(), user, item, rows[1])
+        if index == len(self.layers) - 1 or self.activation == "none":
+            return found
+        return tuple(table.relu() for table in found)
 
 
 class VGAE(GAE):
@@ -178,6 +183,11 @@ class GAEEncoder(Encoder):
 
     Settings = GAESettings
 
+    @property
+    def hops(self) -> int:
+        """How many layers read the relation."""
+        return len(self.net.layers)
+
     def build(self, generator: torch.Generator | None) -> None:
         """Make the convolutions."""
         own, dim = self.settings, self.dim
@@ -194,7 +204,7 @@ class GAEEncoder(Encoder):
         """Encode.
 
         Args:
-            relation: users as rows, items as columns.
+            relation: users as rows, items as columns; the whole graph or a sample.
             user_x, item_x: (U, D) and (I, D).
             users, items: int64, distinct: the rows wanted; None for all.
 
@@ -202,6 +212,10 @@ class GAEEncoder(Encoder):
             The user and item vectors, (U, D) and (I, D), or only the rows asked for, in their order.
         """
         return self.net(relation, (user_x, item_x), (users, items))
+
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """Convolution `index` for some rows, or all for None, with the activation behind it; see `nn.layerwise`."""
+        return self.net.hop(index, relation, (user_h, item_h), (users, items))
 
     def _make(self, dims: list[int], generator: torch.Generator | None) -> GAE:
         return GAE(dims, generator, self.settings.activation, self.settings.dropout)
@@ -234,6 +248,11 @@ class VGAEEncoder(GAEEncoder):
         drawn = super().forward(relation, user_x, item_x, users, items)
         self._last = drawn, self.net.posteriors
         return drawn
+
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """As `GAEEncoder.layer`, the last convolution cut to the means."""
+        states = super().layer(index, relation, user_h, item_h, user_x, item_x, users, items)
+        return states if index < self.hops - 1 else tuple(state.chunk(2, dim=-1)[0] for state in states)
 
     def posteriors_of(self, user: Tensor, item: Tensor) -> tuple[Posterior, Posterior] | None:
         """Return the distributions that `user` and `item` were drawn from, or None where the last pass returned others."""

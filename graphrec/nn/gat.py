@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from graphrec.errors import ConfigError
 from graphrec.nn.layer import RelationLayer, at_rows, linear, project
@@ -23,6 +24,10 @@ class GATLayer(RelationLayer):
     ‖ puts the H heads side by side; "mean" averages them, as the paper does in its last layer. A node without edges gets b.
     With `rows` only the edges of those rows are visited.
 
+    With `self_loops` r is among its own neighbours. A graph of one node type gets the edges for that which it lacks. Elsewhere,
+    and so in a sample, r stands beside the columns: there it is weighed against degree / drawn times the edges drawn, so that
+    the softmax is that of the whole graph where all edges are drawn, and nears it as more of them are.
+
     Args:
         src_dim: D of the source features.
         head_dim: F of each head.
@@ -31,11 +36,12 @@ class GATLayer(RelationLayer):
         heads: "concat", out_dim = H · F, or "mean", out_dim = F.
         dropout: chance in [0, 1) that an edge is left out of a head's average, in training mode only.
         negative_slope: LeakyReLU's factor below 0; 0.2 is the paper's.
+        self_loops: whether every node attends to itself too, as in the paper; targets must then be of the sources' kind.
         bias: whether there is a b.
         generator: source of the random start; None takes torch's own.
 
     **Source**: Veličković et al. 2018, "Graph Attention Networks", arXiv 1710.10903, equations 3 to 6, without the σ,
-    which the stack applies. Equal to DGL's `GATConv`. The paper's self-attention needs self-loops in the graph.
+    which the stack applies. Equal to DGL's `GATConv`. Weighing a row against the edges drawn is ours.
     """
 
     def __init__(
@@ -48,21 +54,59 @@ class GATLayer(RelationLayer):
         heads: Literal["concat", "mean"] = "concat",
         dropout: float = 0.0,
         negative_slope: float = 0.2,
+        self_loops: bool = False,
         bias: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(src_dim, dst_dim, _out_dim(type(self).__name__, head_dim, num_heads, heads, dropout))
+        if self_loops and dst_dim is not None:
+            raise ValueError(f"{type(self).__name__}: self_loops need targets of the sources' kind, got dst_dim = {dst_dim}; drop it")
         self.num_heads, self.head_dim, self.heads = num_heads, head_dim, heads
-        self.dropout, self.negative_slope = dropout, negative_slope
+        self.dropout, self.negative_slope, self.self_loops = dropout, negative_slope, self_loops
         self._make_projections(generator, bias)
 
     def propagate(self, relation: Relation, src_x: Tensor, dst_x: Tensor, rows: Tensor | None = None) -> Tensor:
-        relation = relation if rows is None else relation.take_rows(rows)
-        src = self._by_head(project(self.src_weight, src_x))
-        src_score = self._scores(src_x, self.src_weight, self.src_attention)
-        dst_score = self._scores(at_rows(dst_x, rows), self.dst_weight or self.src_weight, self.dst_attention)
-        y = gat(relation, dst_score, src_score, src, self.negative_slope, *self._draw())
-        return self._merged(y if self.bias is None else y + self.bias.view(self.num_heads, self.head_dim))
+        if self.self_loops and src_x is dst_x:
+            relation = relation.with_self_loops()
+        part, own = relation if rows is None else relation.take_rows(rows), at_rows(dst_x, rows)
+        if self.self_loops and src_x is not dst_x:
+            per_draw = relation.full_degree_dst / relation.degree_dst.clamp_min(1)
+            y = self._attend_beside(part, src_x, own, at_rows(per_draw, rows))
+        else:
+            y = self._attend(part, src_x, own)
+        return self._merged(self._with_bias(y))
+
+    def _attend(self, relation: Relation, src_x: Tensor, dst_x: Tensor) -> Tensor:
+        src, src_score, dst_score = self._projected(src_x, dst_x)
+        return gat(relation, dst_score, src_score, src, self.negative_slope, *self._draw())
+
+    def _attend_beside(self, relation: Relation, src_x: Tensor, dst_x: Tensor, edges_per_draw: Tensor) -> Tensor:
+        """`_attend` where each row is one more source of its own, and counts 1 / edges_per_draw (U,) of what a column does."""
+        src, dst, attention = self._pairwise(torch.cat([src_x, dst_x]), dst_x)
+        # One more feature, with the attention -1, takes log edges_per_draw from the scores of rows: no LeakyReLU bends it.
+        surplus = torch.cat([src.new_zeros(len(src_x)), edges_per_draw.clamp_min(1).log().to(src.dtype)])
+        src = torch.cat([src, surplus.view(-1, 1, 1).expand(-1, self.num_heads, 1)], dim=2)
+        dst, attention = pad(dst, (0, 1)), pad(attention, (0, 1), value=-1.0)
+        y = gatv2(relation.with_targets(), dst, src, attention, self.negative_slope, *self._draw())
+        return y[..., : self.head_dim]
+
+    def _pairwise(self, src_x: Tensor, dst_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sources (I, H, F + 1), targets (U, H, F + 1) and attention (H, F + 1) with which `gatv2` is `gat`."""
+        src, src_score, dst_score = self._projected(src_x, dst_x)
+        scores = src_score.to(src.dtype).unsqueeze(2), dst_score.to(src.dtype).unsqueeze(2)
+        attention = pad(src.new_zeros(src.shape[1:]), (0, 1), value=1.0)
+        return torch.cat([src, scores[0]], dim=2), pad(scores[1], (self.head_dim, 0)), attention
+
+    def _projected(self, src_x: Tensor, dst_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """W x_c (I, H, F), and the two halves of a score, (I, H) and (U, H)."""
+        return (
+            self._by_head(project(self.src_weight, src_x)),
+            self._scores(src_x, self.src_weight, self.src_attention),
+            self._scores(dst_x, self.dst_weight or self.src_weight, self.dst_attention),
+        )
+
+    def _with_bias(self, y: Tensor) -> Tensor:
+        return y if self.bias is None else y + self.bias.view(self.num_heads, self.head_dim)
 
     def _make_projections(self, generator: torch.Generator | None, bias: bool) -> None:
         width = self.num_heads * self.head_dim
@@ -94,8 +138,8 @@ class GATv2Layer(GATLayer):
     """As `GATLayer`, with the scores aᵀ_h LeakyReLU(V_h x_r + W_h x_c), which rank neighbours differently for each r.
 
     Args:
-        src_dim, head_dim, num_heads, dst_dim, heads, dropout, negative_slope, generator: as in `GATLayer`; targets always
-            have a projection V of their own.
+        src_dim, head_dim, num_heads, dst_dim, heads, dropout, negative_slope, self_loops, generator: as in `GATLayer`; targets
+            always have a projection V of their own.
         bias: whether both projections add one.
 
     **Source**: Brody et al. 2022, "How Attentive are Graph Attention Networks?", arXiv 2105.14491, equation 7. Equal to
@@ -108,11 +152,16 @@ class GATv2Layer(GATLayer):
         self.dst_weight = linear(self.dst_dim or self.src_dim, width, generator, bias=bias)
         self.attention = _attention_vectors(self.num_heads, self.head_dim, generator)
 
-    def propagate(self, relation: Relation, src_x: Tensor, dst_x: Tensor, rows: Tensor | None = None) -> Tensor:
-        relation = relation if rows is None else relation.take_rows(rows)
-        src = self._by_head(project(self.src_weight, src_x))
-        dst = self._by_head(project(self.dst_weight, at_rows(dst_x, rows)))
-        return self._merged(gatv2(relation, dst, src, self.attention, self.negative_slope, *self._draw()))
+    def _attend(self, relation: Relation, src_x: Tensor, dst_x: Tensor) -> Tensor:
+        src, dst, attention = self._pairwise(src_x, dst_x)
+        return gatv2(relation, dst, src, attention, self.negative_slope, *self._draw())
+
+    def _pairwise(self, src_x: Tensor, dst_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        src, dst = project(self.src_weight, src_x), project(self.dst_weight, dst_x)
+        return self._by_head(src), self._by_head(dst), self.attention
+
+    def _with_bias(self, y: Tensor) -> Tensor:
+        return y  # the projections have it
 
 
 class GATSettings(Settings):
@@ -149,7 +198,7 @@ class GATEncoder(StackEncoder):
     """
 
     Settings = GATSettings
-    layer: type[GATLayer] = GATLayer
+    layer_type: type[GATLayer] = GATLayer
 
     def _stack(self, dim: int, generator: torch.Generator | None) -> Stack:
         chosen = self.settings
@@ -162,15 +211,16 @@ class GATEncoder(StackEncoder):
         layers: list[GATLayer] = []
         for position in range(chosen.num_layers):
             layers.append(
-                self.layer(
+                self.layer_type(
                     *(layers[-1].out_dim if layers else dim, head_dim, chosen.num_heads),
                     heads=chosen.last_heads if position == chosen.num_layers - 1 else "concat",
                     dropout=chosen.attention_dropout,
                     negative_slope=chosen.negative_slope,
+                    self_loops=chosen.self_loops,
                     generator=generator,
                 )
             )
-        return Stack(layers, activation="elu", dropout=chosen.dropout, self_loops=chosen.self_loops)
+        return Stack(layers, activation="elu", dropout=chosen.dropout)
 
 
 class GATv2Encoder(GATEncoder):
@@ -179,7 +229,7 @@ class GATv2Encoder(GATEncoder):
     **Source**: Brody et al. 2022, arXiv 2105.14491.
     """
 
-    layer = GATv2Layer
+    layer_type = GATv2Layer
 
 
 def _attention_vectors(num_heads: int, head_dim: int, generator: torch.Generator | None) -> nn.Parameter:

@@ -5,7 +5,7 @@ R levels, U users, I items, D inputs, H hidden, S basis matrices, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
 from graphrec.nn.layer import linear, project
-from graphrec.ops import Relation, spmm
+from graphrec.nn.masking import edge_positions, keep_drawn
+from graphrec.ops import Neighbourhood, NeighbourhoodSampler, Relation, SampledRelation, spmm
+from graphrec.ops.neighbourhood import USERS
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
 
@@ -47,6 +49,47 @@ class RatingGraph:
     def to(self, device: torch.device | str) -> RatingGraph:
         """Copy to a device."""
         return RatingGraph(tuple(level.to(device) for level in self.levels), self.pattern.to(device))
+
+    def at_layer(self, index: int) -> RatingGraph:
+        """The edges of the one layer there is."""
+        return self
+
+    def neighbourhoods(self, fanouts: Sequence[int]) -> RatingNeighbourhoods:
+        """What draws the neighbourhoods of sampled batches; the graph must be on the CPU."""
+        return RatingNeighbourhoods(self, fanouts)
+
+
+class RatingNeighbourhoods:
+    """Draws neighbourhoods as `NeighbourhoodSampler` does, whatever an edge's level, and tells the levels apart afterwards.
+
+    So the draws' pattern says how many edges each drawn one stands for, and the expectation of a row's sum over all levels
+    is that of the whole graph.
+
+    Args:
+        graph: on the CPU.
+        fanouts: edges drawn in each hop; the encoder has one.
+    """
+
+    def __init__(self, graph: RatingGraph, fanouts: Sequence[int]) -> None:
+        self._sampler, self._graph = NeighbourhoodSampler(graph.pattern, fanouts), graph
+        self._level = torch.empty(graph.pattern.num_edges, dtype=torch.int64)
+        for number, level in enumerate(graph.levels):
+            self._level[edge_positions(graph.pattern, level.rows, level.indices)[0]] = number
+
+    def draw(self, users: Tensor, items: Tensor, *, seed: int) -> Neighbourhood:
+        """Draw the neighbourhood of a batch's rows; arguments as in `NeighbourhoodSampler.draw`."""
+        hood = self._sampler.draw(users, items, seed=seed)
+        to_users, to_items = hood.relation, hood.relation.transpose()
+        of_users = self._levels_of(hood.users[to_users.rows], hood.items[to_users.indices])
+        of_items = self._levels_of(hood.users[to_items.indices], hood.items[to_items.rows])
+        levels = []
+        for number in range(len(self._graph.levels)):
+            draws = keep_drawn(to_users, of_users == number), keep_drawn(to_items, of_items == number)
+            levels.append(SampledRelation.of((draws,), hood.relation.degrees, USERS, 0))
+        return Neighbourhood(RatingGraph(tuple(levels), hood.relation), hood.users, hood.items)
+
+    def _levels_of(self, users: Tensor, items: Tensor) -> Tensor:
+        return self._level[edge_positions(self._graph.pattern, users, items)[0]]
 
 
 class GCMCEncoderSettings(Settings):
@@ -92,6 +135,7 @@ class GCMCEncoder(nn.Module):
     """
 
     Settings = GCMCEncoderSettings
+    hops: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -120,7 +164,7 @@ class GCMCEncoder(nn.Module):
         """Encode.
 
         Args:
-            graph: users as rows, items as columns, as many levels as the encoder.
+            graph: users as rows, items as columns, as many levels as the encoder; all of it or a sample.
             user_x, item_x: float32 or float64 (U, D) and (I, D).
             users, items: int64, distinct: the rows wanted; None for all.
 
@@ -140,6 +184,10 @@ class GCMCEncoder(nn.Module):
             self._receive(graph.levels, self._scales(graph.pattern, user_x), self._heard(item_x), users),
             self._receive(levels, self._scales(graph.pattern.transpose(), item_x), self._heard(user_x), items),
         )
+
+    def layer(self, index, graph, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """The one layer for some rows; see `nn.layerwise`."""
+        return self(graph, user_h, item_h, users, items)
 
     def _receive(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphrec.errors import ConfigError
 from graphrec.ops import Relation
 
 Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -89,6 +90,19 @@ class _Table:
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
-def can_encode_in_blocks(encoder: Any) -> bool:
-    """Whether an encoder works layer by layer."""
-    return hasattr(encoder, "layer") and getattr(encoder, "hops", 0) > 0
+def check_blocks(encoder: Any, where: str) -> None:
+    """Make sure that an encoder works layer by layer, or has no layers.
+
+    Args:
+        encoder: any.
+        where: what to call it in the message.
+
+    Raises:
+        ConfigError: it makes its vectors in one pass only.
+    """
+    hops = getattr(encoder, "hops", None)
+    if hops is None or (hops > 0 and not hasattr(encoder, "layer")):
+        raise ConfigError(
+            f"inference_block: {where} ({type(encoder).__name__}) computes all users and items at once, not a block of rows at "
+            "a time; leave train.inference_block out"
+        )

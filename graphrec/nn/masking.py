@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from graphrec.ops import Relation
+from graphrec.ops import Relation, SampledRelation
+from graphrec.ops.neighbourhood import Draw
 
 
 def keep_edges(relation: Relation, keep: Tensor) -> Relation:
@@ -31,6 +34,17 @@ def keep_edges(relation: Relation, keep: Tensor) -> Relation:
         relation.num_dst,
         relation.num_src,
     )
+
+
+def keep_drawn(relation: SampledRelation, keep: Tensor) -> Draw:
+    """Return the draw of a sampled relation with some of its edges, each of which stands for as many as before.
+
+    Args:
+        relation: whose side and layer say which draw.
+        keep: as for `keep_edges`.
+    """
+    part = keep_edges(relation, keep)
+    return replace(relation.draw, **{name: getattr(part, name) for name in ("indptr", "indices", "t_indptr", "t_indices")})
 
 
 def edge_positions(relation: Relation, dst: Tensor, src: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import at_rows
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings, hop
-from graphrec.ops import Relation
+from graphrec.ops import Relation, SampledRelation
 from graphrec.settings import Settings
 
 
@@ -47,7 +47,8 @@ class NoisyLightGCNEncoder(Encoder):
     a row of N_l is epsilon * sign(A H_{l-1}) * r / |r| with r uniform in [0, 1)^D, and zero in a clean pass.
 
     The clean mean is `LightGCNEncoder`'s with the inputs taken out. The noise is constant to the gradient and the rest is
-    linear, so a noisy pass is the clean one plus a constant that needs no gradient: both cost one backward pass.
+    linear, so a noisy pass is the clean one plus a constant that needs no gradient: both cost one backward pass. In a sample
+    the layers differ in their draws, so there the clean pass goes through the layers as the noisy one does.
 
     Attributes:
         crossed: rows (u, D) and (i, D) of layer l of the last noisy main pass, None where there was none.
@@ -56,6 +57,11 @@ class NoisyLightGCNEncoder(Encoder):
     """
 
     Settings = NoisyLightGCNSettings
+
+    @property
+    def hops(self) -> int:
+        """How many layers read the relation."""
+        return self.settings.num_layers
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the hops of a clean pass."""
@@ -71,16 +77,23 @@ class NoisyLightGCNEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Propagate; noisy only in training mode and with `contrast_layer`. Arguments and results as in `LightGCNEncoder`."""
-        hops, layer = self.settings.num_layers, self.settings.contrast_layer
-        light = self._light(relation, user_x, item_x, users, items)
-        inputs = at_rows(user_x, users), at_rows(item_x, items)
-        clean = tuple(((hops + 1) * mean - x) / hops for mean, x in zip(light, inputs, strict=True))
-        self.crossed = None
+        layer, rows, self.crossed = self.settings.contrast_layer, (users, items), None
+        if isinstance(relation, SampledRelation):
+            clean, clean_kept = self._pass(relation, user_x, item_x, *rows, lambda x: x)
+        else:
+            light = self._light(relation, user_x, item_x, *rows)
+            clean = self._without_inputs(light, (at_rows(user_x, users), at_rows(item_x, items)))
+            clean_kept = None
         if layer is None or not self.training:
             return clean
-        main, kept = self.noisy(relation, user_x, item_x, users, items)
-        self.crossed = _with_gradient_of(_hops(relation, user_x, item_x, layer, users, items), kept)
+        main, kept = self.noisy(relation, user_x, item_x, *rows)
+        self.crossed = _with_gradient_of(clean_kept or _hops(relation, user_x, item_x, layer, *rows), kept)
         return _with_gradient_of(clean, main)
+
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """Step `index` of a clean pass for some rows; see `nn.layerwise`."""
+        states = self._light.layer(index, relation, user_h, item_h, user_x, item_x, users, items)
+        return states if index < self.hops - 1 else self._without_inputs(states, (user_x[users], item_x[items]))
 
     @torch.no_grad()
     def noisy(
@@ -91,16 +104,25 @@ class NoisyLightGCNEncoder(Encoder):
         Returns:
             The mean (u, D) and (i, D) of the layers 1..L, and the rows of layer `contrast_layer`, or of L where it is None.
         """
+        return self._pass(relation, user_x, item_x, users, items, self._disturbed)
+
+    def _pass(self, relation, user_x, item_x, users, items, disturb):  # type: ignore[no-untyped-def]
+        """`noisy` with what is done to each layer, differentiable."""
         hops = self.settings.num_layers
         wanted = self.settings.contrast_layer or hops
         user_h, item_h, total, kept = user_x, item_x, None, None
         for layer in range(1, hops + 1):
             last = (users, items) if layer == hops else (None, None)
-            user_h, item_h = (self._disturbed(side) for side in _hops(relation, user_h, item_h, 1, *last))
+            user_h, item_h = (disturb(side) for side in _hops(relation.at_layer(layer - 1), user_h, item_h, 1, *last))
             rows = (user_h, item_h) if layer == hops else (at_rows(user_h, users), at_rows(item_h, items))
             total = rows if total is None else tuple(sum_ + one for sum_, one in zip(total, rows, strict=True))
             kept = rows if layer == wanted else kept
         return tuple(side / hops for side in total), kept
+
+    def _without_inputs(self, light: tuple[Tensor, Tensor], inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The mean of the layers 1..L from that of 0..L."""
+        hops = self.settings.num_layers
+        return tuple(((hops + 1) * mean - x) / hops for mean, x in zip(light, inputs, strict=True))
 
     def _disturbed(self, x: Tensor) -> Tensor:
         return x + torch.sign(x) * normalize(torch.rand_like(x), dim=-1) * self.settings.noise

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from graphrec.errors import ConfigError
 from graphrec.nn.layer import RelationLayer, at_rows, check_features, relation_of
 from graphrec.ops import Relation
-from graphrec.ops.neighbourhood import SampledRelation
+from graphrec.ops.neighbourhood import RowBlock, SampledRelation
 from graphrec.settings import Settings
 
 ACTIVATIONS = {
@@ -140,6 +141,29 @@ class Stack(nn.Module):
             return states[0], states[1]
         return torch.cat(kept[0], dim=1), torch.cat(kept[1], dim=1)
 
+    def propagate_rows(self, index: int, relation: Relation, src_state: Tensor, dst_state: Tensor, rows: Tensor) -> Tensor:
+        """The state of some rows after layer `index`, in evaluation mode; see `graphrec.nn.layerwise`.
+
+        A state ends in what a layer gave, after σ; with "concat" all that came before stands in front of it.
+
+        Args:
+            relation: the whole of it, towards the rows.
+            src_state, dst_state: the states of all columns and of all rows after the layer before; x for the first layer.
+            rows: int64 (B,), distinct.
+        """
+        layer, is_last = self.layers[index], index == len(self.layers) - 1
+        block, before = RowBlock.of(relation, rows), dst_state.index_select(0, rows)
+        x = src_state[:, -layer.src_dim :].index_select(0, block.columns)
+        h = layer.propagate(block, x, before[:, -layer.src_dim :].contiguous())
+        h = h if is_last else ACTIVATIONS[self.activation](h)
+        if self.combine == "last":
+            return h
+        state = torch.cat([before, h], dim=1)
+        if not (is_last and self.normalize):
+            return state
+        x, *parts = state.split([self.in_dim, *(one.out_dim for one in self.layers)], dim=1)
+        return torch.cat([x, *(functional.normalize(part, dim=1) for part in parts)], dim=1)
+
 
 class StackEncoder(nn.Module, ABC):
     """A stack of layers over users and items as nodes of one graph, in the form that trained models want.
@@ -168,11 +192,13 @@ class StackEncoder(nn.Module, ABC):
         """How many layers read the relation.
 
         Raises:
-            AttributeError: the stack has self-loops, whose weight beside edges that were not drawn is not known, so that it
-                cannot work on samples.
+            ConfigError: the stack has self-loops, edges of one node type, which neither samples nor blocks of rows have.
         """
         if self.stack.self_loops:
-            raise AttributeError(f"{type(self).__name__} works on samples with self_loops = false only")
+            raise ConfigError(
+                f"{type(self).__name__}: samples and blocks of rows have no edges for self_loops = True of the stack; give "
+                "self_loops to its layers (GCNLayer, GATLayer) instead"
+            )
         return len(self.stack.layers)
 
     def forward(
@@ -209,6 +235,13 @@ class StackEncoder(nn.Module, ABC):
         y = self.stack.propagate(relation.as_homogeneous(), torch.cat([user_x, item_x]), rows)
         num_users = relation.num_dst if users is None else len(users)
         return y[:num_users], y[num_users:]
+
+    def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
+        """Layer `index` for some rows of the whole graph; see `nn.layerwise`. States are those of `Stack.propagate_rows`."""
+        return (
+            self.stack.propagate_rows(index, relation, item_h, user_h, users),
+            self.stack.propagate_rows(index, relation.transpose(), user_h, item_h, items),
+        )
 
     @abstractmethod
     def _stack(self, dim: int, generator: torch.Generator | None) -> Stack:

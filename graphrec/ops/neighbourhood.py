@@ -50,7 +50,7 @@ class SampledRelation(Relation):
 
     Attributes:
         draws: for each layer from the inputs to the outputs, the draws towards users and towards items.
-        degrees: int64 (n,) and (m,), edges of the local users and items in the whole graph.
+        degrees: int64 (n,) and (m,), edges of the local users and items in the whole graph; floats where they are estimates.
         side: whether users or items are the rows.
         layer: which layer this is.
     """
@@ -67,6 +67,11 @@ class SampledRelation(Relation):
         sizes = len(degrees[side]), len(degrees[1 - side])
         arrays = draw.indptr, draw.indices, draw.t_indptr, draw.t_indices
         return cls(*arrays, *sizes, draws=draws, degrees=degrees, side=side, layer=layer)
+
+    @property
+    def draw(self) -> Draw:
+        """The draw of this side and layer."""
+        return self.draws[self.layer][self.side]
 
     @property
     def num_layers(self) -> int:
@@ -101,12 +106,45 @@ class SampledRelation(Relation):
         key = "corrected", exponent, dtype, loops
         if key not in self._kept:
             scale = self._scale("dst", self.full_degree_dst + loops, exponent, torch.float64, loops)
-            self._kept[key] = (scale * self.draws[self.layer][self.side].correction).to(dtype)
+            self._kept[key] = (scale * self.draw.correction).to(dtype)
         return self._kept[key]
 
-    def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> Tensor:
-        """(degree + loops) ** exponent, with the degrees of the whole graph."""
-        return self._scale("src", self.full_degree_src + loops, exponent, dtype, loops)
+
+@dataclass(frozen=True, eq=False)
+class RowBlock(Relation):
+    """All edges of some rows of a whole relation and only the columns that they reach, with the degrees of the whole.
+
+    For messages to its rows; its transpose knows nothing of the whole.
+
+    Attributes:
+        columns: int64 (C,), ascending: what the columns are in the whole relation.
+        degrees: int64 (B,) and (C,), edges of the rows and columns in the whole relation.
+    """
+
+    columns: Tensor | None = None
+    degrees: tuple[Tensor, Tensor] = ()
+
+    @classmethod
+    def of(cls, relation: Relation, rows: Tensor) -> RowBlock:
+        """Make the block of `rows`, int64 (B,), distinct, in their order."""
+        part = relation.take_rows(rows)
+        reached = part.degree_src > 0
+        columns, number = reached.nonzero()[:, 0], reached.cumsum(0) - 1
+        t_indptr = part.t_indptr[torch.cat([columns.new_zeros(1), columns + 1])]
+        degrees = relation.full_degree_dst[rows], relation.full_degree_src[columns]
+        sizes, kept = (len(rows), len(columns)), {"rows": part.rows, "t_edges": part.t_edges}
+        indices = number[part.indices].int()
+        return cls(part.indptr, indices, t_indptr, part.t_indices, *sizes, kept, columns=columns, degrees=degrees)
+
+    @property
+    def full_degree_dst(self) -> Tensor:
+        """Edges of each row in the whole relation, int64 (B,): those of the block."""
+        return self.degrees[0]
+
+    @property
+    def full_degree_src(self) -> Tensor:
+        """Edges of each column in the whole relation, int64 (C,)."""
+        return self.degrees[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,8 @@ class Relation:
       separate draws, so neither is the other's transpose; gradients through `spmm` and the like are right in both cases.
     - A sum over neighbours is scaled by `scale_dst` on the left and `scale_src` on the right *of the relation that is
       multiplied by*. In a sample they hold the degrees of the whole graph, and `scale_dst` makes up for edges not drawn.
-      `reduce="mean"` and attention need nothing more.
+      `reduce="mean"` and attention need nothing more, but attention of a row to itself, which is never a draw, is weighed
+      against degree / drawn times the drawn edges (`graphrec.nn.gat.GATLayer`).
     - Layer l, counted from the inputs, works on `relation.at_layer(l)`.
     - The encoder says with `hops` how many layers read the relation.
 
@@ -190,6 +191,17 @@ class Relation:
             self._kept["self_loops"] = Relation(*parts, self.num_dst, self.num_src)
         return self._kept["self_loops"]
 
+    def with_targets(self) -> Relation:
+        """The relation (U, I + U) in which each row r has one more edge, to column I + r: sources and then the rows."""
+        own = torch.arange(self.num_dst, device=self.device)
+        last = self.indptr[1:] + own  # each row's place for its own edge, behind the others
+        indices = self.indices.new_empty(self.num_edges + self.num_dst)
+        indices[last] = (own + self.num_src).int()
+        indices[torch.arange(self.num_edges, device=self.device) + self.rows] = self.indices
+        indptr = torch.cat([self.indptr[:1], last + 1])
+        t_indptr = torch.cat([self.t_indptr, self.num_edges + 1 + own])
+        return Relation(indptr, indices, t_indptr, torch.cat([self.t_indices, own.int()]), self.num_dst, self.num_src + self.num_dst)
+
     def take_rows(self, rows: torch.Tensor) -> Relation:
         """The relation (B, I) of some rows, int64 (B,), distinct, in their order: row restriction for operators without it."""
         degree = self.degree_dst[rows]
@@ -204,15 +216,15 @@ class Relation:
         return Relation(indptr, indices, t_indptr, position[order].int(), len(rows), self.num_src, kept)
 
     def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
-        """(degree_dst + loops) ** exponent (U,), with 0 for isolated rows; kept after the first call.
+        """(full_degree_dst + loops) ** exponent (U,), with 0 for isolated rows; kept after the first call.
 
         `loops` counts edges of a node to itself that stand beside the relation.
         """
-        return self._scale("dst", self.degree_dst + loops, exponent, dtype, loops)
+        return self._scale("dst", self.full_degree_dst + loops, exponent, dtype, loops)
 
     def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
-        """(degree_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
-        return self._scale("src", self.degree_src + loops, exponent, dtype, loops)
+        """(full_degree_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
+        return self._scale("src", self.full_degree_src + loops, exponent, dtype, loops)
 
     def _scale(
         self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype, loops: int = 0

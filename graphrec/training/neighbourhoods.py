@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ _STREAM = 0x6E656967  # keeps these draws apart from the samplers', which are se
 
 
 class Neighbourhoods(Protocol):
-    """Makes the neighbourhood of a batch's rows: `NeighbourhoodSampler`, or what an encoder brings itself."""
+    """Makes the neighbourhood of a batch's rows: `NeighbourhoodSampler`, or what an encoder or a graph brings itself."""
 
     def draw(self, users: Tensor, items: Tensor, *, seed: int) -> Neighbourhood:
         """The neighbourhood of the distinct rows `users` (u,) and `items` (i,), which come first in it."""
@@ -56,7 +57,7 @@ def neighbourhoods_of(model: TrainedRecommender, fanouts: Sequence[int] | None) 
         fanouts: edges drawn in each hop, the batch's own rows first; None for `DEFAULT_FANOUT` in each.
 
     Raises:
-        ConfigError: the model's encoder cannot work on a sample, has another number of hops, or takes no fanouts.
+        ConfigError: the model or its encoder cannot work on a sample, has another number of hops, or takes no fanouts.
     """
     encoder = model.network.encoder
     hops = getattr(encoder, "hops", None)
@@ -65,6 +66,8 @@ def neighbourhoods_of(model: TrainedRecommender, fanouts: Sequence[int] | None) 
             f'train batching: the encoder of {model.name} ({type(encoder).__name__}) needs the whole graph in every step; '
             'set batching = "full"'
         )
+    if model.whole_graph_only is not None:
+        raise ConfigError(f'train batching: {model.whole_graph_only}, or set batching = "full"')
     if fanouts is not None and not hasattr(encoder, "neighbourhoods") and len(fanouts) != hops:
         raise ConfigError(
             f"train fanouts: give one number for each of the {hops} hops of {model.name}, the batch's own rows first, got "
@@ -77,4 +80,6 @@ def neighbourhoods_of(model: TrainedRecommender, fanouts: Sequence[int] | None) 
                 "num_neighbors of its encoder"
             )
         return encoder.neighbourhoods()
-    return NeighbourhoodSampler(model.relation.to("cpu"), [DEFAULT_FANOUT] * hops if fanouts is None else fanouts)
+    relation = model.relation.to("cpu")
+    make = getattr(relation, "neighbourhoods", None) or partial(NeighbourhoodSampler, relation)
+    return make([DEFAULT_FANOUT] * hops if fanouts is None else fanouts)

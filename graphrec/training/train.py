@@ -68,7 +68,8 @@ def train(
         progress: receives steps, rate, loss and validations.
 
     Raises:
-        ConfigError: an unknown model, a setting out of range, a device that is not there, or a changed setting on resume.
+        ConfigError: an unknown model, a setting out of range, a device that is not there, a changed setting on resume, or
+            batches or blocks that the model cannot be trained on or computed in.
         RunError: the folder holds a run (or something else) and neither `resume` nor `overwrite` is given, another process
             trains in it, a checkpoint is damaged, the loss is not finite, or the disk is full.
         StoreError: the store is damaged.
@@ -133,6 +134,8 @@ def _loop(
     if validate is None:
         progress.note(f"no validation: training for all {settings.epochs} epochs")
     model.prepare(store, seed=settings.seed, device=device, progress=progress)
+    if settings.inference_block is not None:
+        model.check_blocks()
     return Loop(model, make_sampler(model, settings), settings, folder, validate, progress)
 
 

@@ -6,7 +6,7 @@ import torch
 from graphrec._dgl import import_dgl
 from graphrec.errors import ConfigError
 from graphrec.nn.gat import GATEncoder, GATLayer, GATSettings, GATv2Encoder, GATv2Layer
-from graphrec.ops import Relation
+from graphrec.ops import NeighbourhoodSampler, Relation
 
 D, F, H = 5, 4, 3
 
@@ -94,6 +94,36 @@ def test_a_neighbour_is_averaged_with_the_weight_of_its_score():
     torch.testing.assert_close(got, (0.75 * log3).view(1, 1))
 
 
+@pytest.mark.parametrize("kind", [GATLayer, GATv2Layer])
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize("rows", [None, [7, 0, 10]])
+@pytest.mark.parametrize("one_kind", [False, True])
+def test_a_node_beside_its_neighbours_is_one_with_an_edge_to_itself(kind, slope, rows, one_kind, draw, same):
+    dst, src = torch.randint(10, (2, 30), generator=torch.Generator().manual_seed(2))
+    relation = Relation.from_coo(dst[dst != src], src[dst != src], 11, 11)  # node 10 has no edges
+    rows = None if rows is None else torch.tensor(rows)
+    plain, looped = (kind(D, F, H, negative_slope=slope, self_loops=loops).double() for loops in (False, True))
+    looped.load_state_dict(plain.state_dict())
+    x = draw(11, D)
+    expected = plain(relation.with_self_loops(), x, rows=rows)
+    got = looped(relation, x, None if one_kind else x.clone(), rows)
+    same(expected, got, [[x, *plain.parameters()], [x, *looped.parameters()]])
+
+
+@pytest.mark.parametrize("kind", [GATLayer, GATv2Layer])
+def test_a_node_keeps_its_own_share_where_some_of_its_edges_are_drawn(kind, draw):
+    """Neighbours that are alike: three of them must stand for all nine."""
+    layer, user = kind(D, F, H, self_loops=True).double(), draw(2, D)
+    item = draw(1, D).expand(9, D)
+    relation = Relation.from_coo([0] * 9 + [1] * 2, [*range(9), 0, 1], 2, 9)
+    hood = NeighbourhoodSampler(relation, [3]).draw(torch.tensor([1, 0]), torch.tensor([], dtype=torch.int64), seed=4)
+    assert hood.relation.degree_dst.tolist() == [2, 3]
+    for rows in (None, torch.tensor([1])):
+        got = layer.propagate(hood.relation, item[hood.items], user[hood.users], rows)
+        expected = layer.propagate(relation, item, user)[hood.users]
+        torch.testing.assert_close(got, expected if rows is None else expected[rows])
+
+
 @pytest.mark.parametrize("encoder", [GATEncoder, GATv2Encoder])
 def test_encoder_checks_and_sizes(encoder):
     with pytest.raises(ConfigError, match="num_heads must divide the inputs' dimension, got 3 and 8; set head_dim"):
@@ -104,7 +134,12 @@ def test_encoder_checks_and_sizes(encoder):
 
 @pytest.mark.parametrize(
     ("wrong", "rule"),
-    [({"dropout": 1.0}, "dropout must be in"), ({"heads": "sum"}, "heads must be"), ({"num_heads": 0}, "least 1")],
+    [
+        ({"dropout": 1.0}, "dropout must be in"),
+        ({"heads": "sum"}, "heads must be"),
+        ({"num_heads": 0}, "least 1"),
+        ({"self_loops": True, "dst_dim": 3}, "self_loops need targets of the sources' kind, got dst_dim = 3"),
+    ],
 )
 def test_wrong_arguments_are_refused(wrong, rule):
     for kind in (GATLayer, GATv2Layer):

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from graphrec.nn.gcmc import GCMCEncoder, GCMCEncoderSettings, RatingGraph, RatingHead, RatingHeadSettings
+from graphrec.nn.layerwise import encode_in_blocks
 
 NUM_USERS, NUM_ITEMS, D, LEVELS = 9, 7, 4, 3
 
@@ -59,6 +60,39 @@ def test_encoder_is_the_sum_of_the_papers_messages(accumulate, normalization, ra
     some = encoder(graph, user_x, item_x, users, items)
     torch.testing.assert_close(some[0], got[0][users])
     torch.testing.assert_close(some[1], got[1][items])
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate": "stack", "normalization": "left"}])
+def test_a_sample_with_every_edge_is_the_graph_itself(settings, graph, draw):
+    encoder, inputs = make(**settings), (draw(NUM_USERS, D), draw(NUM_ITEMS, D))
+    users, items = torch.tensor([3, 0]), torch.tensor([2])
+    hood = graph.neighbourhoods([NUM_USERS]).draw(users, items, seed=1)
+    local = inputs[0][hood.users], inputs[1][hood.items]
+    sides = encoder(hood.relation, *local, torch.arange(2), torch.arange(1)), encoder(graph, *inputs, users, items)
+    weights = [torch.randn_like(side) for side in sides[0]]
+    gradients = [
+        torch.autograd.grad(sum((one * w).sum() for one, w in zip(side, weights, strict=True)), [*inputs, *encoder.parameters()])
+        for side in sides
+    ]
+    for left, right in (*zip(*sides, strict=True), *zip(*gradients, strict=True)):
+        torch.testing.assert_close(left, right)
+
+
+def test_drawn_edges_keep_their_levels(graph, ratings):
+    hood = graph.neighbourhoods([1]).draw(torch.arange(NUM_USERS), torch.arange(NUM_ITEMS), seed=2)
+    assert sum(level.num_edges for level in hood.relation.levels) == hood.relation.pattern.num_edges
+    for number, level in enumerate(hood.relation.levels):
+        assert (ratings[hood.users[level.rows], hood.items[level.indices]] == number).all()
+        other = level.transpose()
+        assert (ratings[hood.users[other.indices], hood.items[other.rows]] == number).all()
+
+
+def test_blocks_of_rows_are_those_of_the_whole_pass(graph):
+    encoder, inputs = make(accumulate="stack").float(), (torch.randn(NUM_USERS, D), torch.randn(NUM_ITEMS, D))
+    with torch.no_grad():
+        blocks = encode_in_blocks(encoder, graph, *inputs, 2, lambda *rows: rows)
+        for left, right in zip(blocks, encoder(graph, *inputs), strict=True):
+            torch.testing.assert_close(left, right)
 
 
 def test_gradcheck(graph, draw):

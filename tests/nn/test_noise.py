@@ -7,9 +7,9 @@ import torch
 
 from graphrec.errors import ConfigError
 from graphrec.models import create
-from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
+from graphrec.nn.light import LightGCNEncoder, LightGCNSettings, hop
 from graphrec.nn.noise import NoisyLightGCNEncoder, NoisyLightGCNSettings
-from graphrec.ops import Relation
+from graphrec.ops import NeighbourhoodSampler, Relation
 
 GRAPH = Relation.from_coo([0, 0, 1, 2, 2, 3], [1, 3, 0, 1, 2, 3], 4, 4)
 USER, ITEM = (torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
@@ -36,6 +36,23 @@ def test_the_main_pass_is_noisy_only_in_training_and_with_a_contrast_layer():
     assert encoder.crossed is None
     assert not torch.equal(encoder.train()(GRAPH, USER, ITEM)[0], clean[0]) and encoder.crossed is not None
     torch.testing.assert_close(encoder.eval()(GRAPH, USER, ITEM)[0], clean[0])
+
+
+@pytest.mark.parametrize("contrast_layer", [1, 2])
+def test_in_a_sample_without_noise_the_noisy_pass_has_the_draws_and_the_gradient_of_the_clean_one(contrast_layer):
+    settings = NoisyLightGCNSettings(num_layers=2, noise=0.0, contrast_layer=contrast_layer)
+    encoder = NoisyLightGCNEncoder(settings)
+    hood = NeighbourhoodSampler(GRAPH, [1, 1]).draw(torch.tensor([2, 0]), torch.tensor([1]), seed=3)
+    inputs = [x[rows].requires_grad_() for x, rows in ((USER, hood.users), (ITEM, hood.items))]
+    rows = torch.arange(2), torch.arange(1)
+    first = hop(hood.relation.at_layer(0), inputs[1]), hop(hood.relation.at_layer(0).transpose(), inputs[0])
+    second = hop(hood.relation.at_layer(1), first[1]), hop(hood.relation.at_layer(1).transpose(), first[0])
+    layers = [[side[own] for side, own in zip(layer, rows, strict=True)] for layer in (first, second)]
+    expected = [*((a + b) / 2 for a, b in zip(*layers, strict=True)), *layers[contrast_layer - 1]]
+    got = [*encoder.train()(hood.relation, *inputs, *rows), *encoder.crossed]
+    gradients = [torch.autograd.grad(sum(side.square().sum() for side in sides), inputs) for sides in (got, expected)]
+    for left, right in (*zip(got, expected, strict=True), *zip(*gradients, strict=True)):
+        torch.testing.assert_close(left, right)
 
 
 @pytest.mark.parametrize("model", [("xsimgcl", {}), ("composed", {"encoder": {"name": "lightgcn-noise"}})])

@@ -8,6 +8,7 @@ import torch
 
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.ops import NeighbourhoodSampler, Relation, spmm
+from graphrec.ops.neighbourhood import RowBlock
 
 USERS, ITEMS = torch.tensor([7, 2, 11]), torch.tensor([5, 0])
 
@@ -54,6 +55,20 @@ def test_equal_seeds_draw_equal_and_a_draw_leaves_nothing_behind(relation):
     again = sampler.draw(USERS, ITEMS, seed=9)
     assert torch.equal(first.users, again.users) and torch.equal(first.relation.indices, again.relation.indices)
     assert not torch.equal(first.users, other.users)
+
+
+@pytest.mark.parametrize("rows", [[], [12], [3, 12, 0]])
+@pytest.mark.parametrize("loops", [0, 1])
+def test_a_block_of_rows_has_their_edges_and_the_scales_of_the_whole_relation(relation, rows, loops):
+    rows = torch.tensor(rows, dtype=torch.int64)
+    block = RowBlock.of(relation, rows)
+    assert torch.equal(block.columns, relation.take_rows(rows).indices.long().unique())
+    assert torch.equal(block.rows[block.t_edges].int(), block.t_indices)
+    assert torch.equal(block.indices[block.t_edges], torch.repeat_interleave(torch.arange(block.num_src), block.degree_src).int())
+    x, ones = torch.randn(9, 4, dtype=torch.float64), torch.float64
+    expected = spmm(relation, x, *(scale(-0.5, ones, loops) for scale in (relation.scale_dst, relation.scale_src)))
+    scales = (scale(-0.5, ones, loops) for scale in (block.scale_dst, block.scale_src))
+    torch.testing.assert_close(spmm(block, x[block.columns], *scales), expected[rows])
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])

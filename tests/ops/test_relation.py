@@ -54,6 +54,11 @@ def test_self_loops_need_one_kind_of_nodes(relation):
         relation.with_self_loops()
 
 
+def test_with_targets_puts_the_rows_themselves_behind_the_columns(relation):
+    np.testing.assert_array_equal(dense(relation.with_targets()), np.hstack([dense(relation), np.eye(7)]))
+    np.testing.assert_array_equal(dense(Relation.from_coo([], [], 2, 3).with_targets()), np.hstack([np.zeros((2, 3)), np.eye(2)]))
+
+
 @pytest.mark.parametrize("rows", [[], [3], [6, 0, 5, 2]])
 def test_take_rows_is_the_slice(relation, rows):
     index = torch.tensor(rows, dtype=torch.int64)

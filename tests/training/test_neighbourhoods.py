@@ -9,6 +9,8 @@ import torch
 
 from graphrec.errors import ConfigError
 from graphrec.models import create
+from graphrec.nn.gcn import GCNEncoder, GCNLayer
+from graphrec.nn.stack import Stack
 from graphrec.progress import SILENT
 from graphrec.settings import parse
 from graphrec.training.loop import Loop
@@ -46,29 +48,39 @@ def test_with_every_edge_drawn_loss_and_gradients_are_those_of_the_whole_graph(n
             torch.testing.assert_close(left.to_dense(), right.to_dense(), rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "encoder",
-    [
-        {"name": "sage", "num_layers": 2},
-        {"name": "ngcf", "num_layers": 2},
-        {"name": "gcn", "num_layers": 2, "self_loops": False},
-        {"name": "gcn", "num_layers": 2, "self_loops": True},
-        {"name": "gat", "num_layers": 2, "self_loops": False},
-    ],
-    ids=lambda encoder: encoder["name"] + ("-loops" if encoder.get("self_loops") else ""),
-)
-def test_layered_encoders_give_the_same_with_every_edge_drawn(encoder, board):
-    model = prepared(board, {"encoder": encoder}, "composed")
-    settings = {"batch_size": 16, "batching": "sampled", "fanouts": [NUM_USERS] * 2}
-    sampled = make_sampler(model, parse(TrainSettings, settings, "train"))
+LAYERED = {
+    "sage": ("composed", {"encoder": {"name": "sage", "num_layers": 2}}),
+    "ngcf": ("ngcf", {"num_layers": 2, "dropout": 0.0, "edge_dropout": 0.0}),
+    "gcn": ("composed", {"encoder": {"name": "gcn", "num_layers": 2, "self_loops": False}}),
+    "gcn-loops": ("composed", {"encoder": {"name": "gcn", "num_layers": 2, "self_loops": True}}),
+    "gat": ("gat", {"self_loops": False}),
+    "gat-loops": ("gat", {}),
+    "gae": ("composed", {"encoder": {"name": "gae", "num_layers": 2}}),
+    "vgae": ("vgae", {}),
+    "sgl": ("sgl", {"num_layers": 2, "auxiliary": [{"name": "sgl", "weight": 1.0, "share": 0.0}]}),
+    "simgcl": ("simgcl", {"num_layers": 2, "noise": 0.0}),
+    "xsimgcl": ("xsimgcl", {"num_layers": 2, "noise": 0.0}),
+    "gc-mc": ("gc-mc", {}),
+    "gatv2-loops": ("composed", {"encoder": {"name": "gatv2", "negative_slope": 0.0, "last_heads": "mean"}}),
+}
+
+
+@pytest.mark.parametrize("case", LAYERED)
+def test_layered_models_give_the_same_with_every_edge_drawn(case, board):
+    name, settings = LAYERED[case]
+    model = prepared(board, settings, name)
+    sampling = {"batch_size": 16, "batching": "sampled", "fanouts": [NUM_USERS] * (1 if name == "gc-mc" else 2)}
+    sampled = make_sampler(model, parse(TrainSettings, sampling, "train"))
     full = make_sampler(model, parse(TrainSettings, {"batch_size": 16}, "train"))
     for ours, theirs in zip(sampled.batches(0), full.batches(0), strict=True):
-        seeds = []
+        losses = []
         for batch in (ours, theirs):
-            model.network.eval()
-            model.network.train = lambda mode=True: model.network  # dropout would differ between the two
-            seeds.append(model.batch_loss(batch)[0])
-        torch.testing.assert_close(*seeds, rtol=1e-10, atol=1e-10)
+            torch.manual_seed(5)
+            losses.append(model.batch_loss(batch, step=5000)[0])
+        torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
+        sides = [torch.autograd.grad(loss, list(model.network.parameters())) for loss in losses]
+        for left, right in zip(*sides, strict=True):
+            torch.testing.assert_close(left.to_dense(), right.to_dense(), rtol=1e-10, atol=1e-11)
 
 
 def loops(board, folder, num_layers, **settings):
@@ -102,10 +114,19 @@ def test_with_every_edge_drawn_all_losses_and_updates_are_those_of_the_whole_gra
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_self_loops_beside_samples_are_refused(board, tmp_path):
-    settings = {"encoder": {"name": "gat", "self_loops": True}}
-    with pytest.raises(ConfigError, match="GATEncoder.* needs the whole graph in every step"):
-        train(board, "composed", tmp_path / "run", {"batching": "sampled"}, model_settings=settings)
+def test_self_loops_of_a_stack_are_refused_and_the_mend_works(board, tmp_path, monkeypatch):
+    def stack(of_stack, of_layers):
+        return lambda self, dim, generator: Stack([GCNLayer(dim, dim, self_loops=of_layers)], self_loops=of_stack)
+
+    def run():
+        return train(board, "composed", tmp_path / "run", settings, model_settings={"encoder": "gcn"})
+
+    settings = {"batching": "sampled", "epochs": 1}
+    monkeypatch.setattr(GCNEncoder, "_stack", stack(True, False))
+    with pytest.raises(ConfigError, match=r"GCNEncoder: samples .* self_loops = True of the stack; give self_loops to its layers"):
+        run()
+    monkeypatch.setattr(GCNEncoder, "_stack", stack(False, True))
+    run()
 
 
 def test_batches_are_drawn_alike_from_any_start(board):
@@ -152,6 +173,21 @@ def test_an_encoder_that_needs_the_whole_graph_is_refused(board, monkeypatch, tm
         train(board, "lightgcn", tmp_path / "run", {"batching": "sampled"})
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "mend"),
+    [
+        ("vgae", {"mask_batch_edges": True}, {"mask_batch_edges": False}),
+        ("ultragcn", {}, {"auxiliary": []}),
+        ("composed", {"encoder": "gae", "auxiliary": [{"name": "edge-reconstruction", "weight": 0.1}]}, {"auxiliary": []}),
+    ],
+)
+def test_what_reads_the_whole_graph_beside_the_encoder_is_refused_and_the_mend_works(name, settings, mend, board, tmp_path):
+    words = 'mask_batch_edges = false, or set batching = "full"' if name == "vgae" else 'leave it out, or set batching = "full"'
+    with pytest.raises(ConfigError, match=f"train batching: .*{words}"):
+        train(board, name, tmp_path / "run", {"batching": "sampled"}, model_settings=settings)
+    train(board, name, tmp_path / "run", {"batching": "sampled", "epochs": 1}, model_settings={**settings, **mend})
+
+
 def test_a_run_from_before_there_was_batching_can_go_on(board, tmp_path):
     train(board, "bpr-mf", tmp_path / "run", {"epochs": 1})
     path = tmp_path / "run" / "config.json"
@@ -161,6 +197,26 @@ def test_a_run_from_before_there_was_batching_can_go_on(board, tmp_path):
     path.write_text(json.dumps(record))
     train(board, None, tmp_path / "run", {"epochs": 2}, resume=True)
     assert json.loads(path.read_text())["train"]["epochs"] == 2
+
+
+def test_blocks_of_an_encoder_that_has_none_are_refused_before_the_first_step(board, tmp_path):
+    settings = {"encoder": {"name": "rgcn", "relations": ["target"]}}
+    words = r"the encoder of composed \(RGCNEncoder\) computes all users and items at once.* leave train.inference_block out"
+    with pytest.raises(ConfigError, match=words):
+        train(board, "composed", tmp_path / "run", {"epochs": 1, "inference_block": 8}, model_settings=settings)
+    assert not (tmp_path / "run").exists()
+    model = train(board, "composed", tmp_path / "run", {"epochs": 1}, model_settings=settings).model
+    model.prepare(board)
+    with pytest.raises(ConfigError, match=words):
+        model.finish(8)
+
+
+def test_blocks_of_an_encoder_without_layers_are_its_inputs(board, tmp_path):
+    runs = [
+        train(board, "bpr-mf", tmp_path / str(block), {"epochs": 1, "device": "cpu", "inference_block": block})
+        for block in (None, 5)
+    ]
+    assert torch.equal(*(run.model.score(range(NUM_USERS)) for run in runs))
 
 
 def test_inference_in_blocks_ends_in_the_same_model(board, tmp_path):
