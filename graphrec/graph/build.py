@@ -79,6 +79,7 @@ def build(
 
     Raises:
         ConfigError: a setting is wrong or does not fit the log.
+        LogError: vectors of the log belong to none of its items.
         StoreError: the folder exists or cannot be written, the split leaves no test or no training events, or the
             k-core is empty.
     """
