@@ -136,17 +136,20 @@ def benchmark(
     """
     from graphrec.benchmarking.contest import contest, contestants
 
-    rows = contestants(models, _read_contender)
+    rows = contestants(models, lambda name: _read_contender(name, progress))
     return contest(data, rows, folder, seeds, first_seed, k, metrics, validate, device, progress, ablate)
 
 
-def _read_contender(name: str) -> Contender:
-    """A row of the table from a registered name or a run file."""
+def _read_contender(name: str, progress: Reporter) -> Contender:
+    """A row of the table from a registered name or a run file, whose metrics would be those of one row alone."""
     from graphrec.benchmarking.plan import Contender
     from graphrec.config import load_config
 
     if not name.endswith(".toml"):
         return Contender(name, name)
     config = load_config(name)
+    if config.evaluate.model_fields_set:
+        unused = ", ".join(sorted(config.evaluate.model_fields_set))
+        progress.note(f"{name}: its [evaluate] {unused} is not used; all rows are measured alike, as metrics and k say")
     model, train = (settings.model_dump(exclude_unset=True) for settings in (config.model.settings, config.train))
     return Contender(Path(name).stem, config.model.name, model, train)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from graphrec import __version__
 from graphrec.benchmarking.fusion import ScoreSum, best_share, choose_share
 from graphrec.benchmarking.plan import REQUEST, RESULT, RUN
 from graphrec.benchmarking.process import end_with_parent, peak_mb, reset_peak
@@ -49,7 +50,7 @@ def main(folder: Path) -> None:
     result["evaluate_peak_mb"] = peak_mb()
     evaluation.save(folder)
     result |= {"metrics": evaluation.metrics, "users": evaluation.counts["users"]}
-    result |= {"backend": backend(), "threads": torch.get_num_threads()}
+    result |= {"version": __version__, "backend": backend(), "threads": torch.get_num_threads()}
     (folder / RESULT).write_text(json.dumps(result), encoding="utf-8")
 
 
@@ -60,7 +61,7 @@ def _fit(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Reco
     seconds = time.perf_counter() - started
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of no use once the model is written
     summary = run.summary()
-    result = {"fit_seconds": seconds, "fit_peak_mb": peak_mb(), "device": str(getattr(run.model, "device", "cpu"))}
+    result = {"fit_seconds": seconds, "fit_peak_mb": peak_mb(), "device": _device(run.model)}
     return run.model, result | {name: summary[name] for name in ("epochs", "best_epoch") if name in summary}
 
 
@@ -82,14 +83,19 @@ def _sum(request: dict[str, Any]) -> tuple[Recommender, dict[str, Any]]:
         changes = {} if epochs is None else {"epochs": epochs}  # where the real one stopped early
         part = {**part, "spec": {**part["spec"], "stop_early": False}}
         fitted.append(_train(part, selection, scratch / str(number), **changes).model)
+    devices = ", ".join(dict.fromkeys(map(_device, fitted)))
     values = choose_share(fitted[0], fitted[1], selection, spec["metric"], spec["seed"])
     del fitted
     shutil.rmtree(scratch)
     first, second = (Run.load(Path(folder) / RUN).model for folder in request["cells"])
     share = best_share(values)
     model = ScoreSum(first, second, share, spec["seed"])
-    result = {"fit_seconds": time.perf_counter() - started, "fit_peak_mb": peak_mb(), "share": share}
+    result = {"fit_seconds": time.perf_counter() - started, "fit_peak_mb": peak_mb(), "share": share, "device": devices}
     return model, result | {"shares": {f"{share:g}": value for share, value in values.items()}}
+
+
+def _device(model: Recommender) -> str:
+    return str(getattr(model, "device", "cpu"))
 
 
 def _import_late(trained: bool) -> None:

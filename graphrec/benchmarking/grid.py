@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphrec import __version__
 from graphrec.atomic import atomic_folder, locked
 from graphrec.benchmarking.data import Data, prepare, prepare_selection
 from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Protocol, Row, changes, folder_name
@@ -85,6 +87,7 @@ class _Grid:
         self.data, self.protocol, self.folder, self.device, self.progress = data, protocol, folder, device, progress
         self.found: dict[tuple[str, int], Cell] = {}
         self.contenders: dict[str, Contender] = {}
+        self.elsewhere: Counter[str] = Counter()
 
     def cells(self, rows: Sequence[Row]) -> Iterator[Cell]:
         """Yield the cells of all rows and seeds."""
@@ -94,6 +97,11 @@ class _Grid:
                 cell = self._cell(row, seed)
                 self.found[row.label, seed] = cell
                 yield cell
+        for what, count in self.elsewhere.items():
+            self.progress.note(
+                f"{self.data.label}: kept cells measured {what}: {count}; to measure all alike choose another folder than "
+                f"{self.folder}"
+            )
 
     def _cell(self, row: Row, seed: int) -> Cell:
         place = _place(self.folder, self.data.label, row.label, seed)
@@ -102,6 +110,7 @@ class _Grid:
             spec = self._spec(row, seed)
             kept = _read(place)
             if kept is not None and kept["spec"] == spec:
+                self._look(row, kept["result"])
                 return Cell(self.data.label, row.label, seed, place, kept["result"])
             if kept is not None:
                 self.progress.note(
@@ -116,6 +125,15 @@ class _Grid:
         shown = ", ".join(f"{metric} {value:.4f}" for metric, value in result["metrics"].items())
         self.progress.note(f"{name}: {shown}; fitted in {result['fit_seconds']:.1f} s")
         return Cell(self.data.label, row.label, seed, place, result)
+
+    def _look(self, row: Row, result: dict[str, Any]) -> None:
+        """Count a kept cell that comes from another version or kind of device than what would measure it now."""
+        version = result.get("version", "of an unknown version")
+        if version != __version__:
+            self.elsewhere[f"by graphrec {version}, not {__version__}"] += 1
+        kept, wanted = result.get("device", ""), row.device(self.device) if isinstance(row, Contender) else None
+        if wanted is not None and kept.partition(":")[0] != wanted:
+            self.elsewhere[f"on {kept or 'an unknown device'}, not {wanted}"] += 1
 
     def _spec(self, row: Row, seed: int) -> dict[str, Any]:
         """What makes a cell that is already there the one that is asked for."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from graphrec.errors import ConfigError
 from graphrec.models import create
 from graphrec.models.trained import TrainedRecommender
@@ -54,6 +56,13 @@ class Contender:
         """Return the training settings that are no part of `spec`; `device` wins over the row's own."""
         own = {name: value for name, value in self.train.items() if name in _FREE}
         return own if device is None else {**own, "device": device}
+
+    def device(self, device: str | None) -> str | None:
+        """Return the kind of device, "cpu" or "cuda", that this row would be trained on; None for one without training."""
+        if "train" not in self.spec(0):
+            return None
+        kind = self.free(device).get("device", "auto").partition(":")[0]
+        return ("cuda" if torch.cuda.is_available() else "cpu") if kind == "auto" else kind
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from graphrec import __version__
 from graphrec.atomic import atomic_file
 from graphrec.benchmarking.grid import Cell
 from graphrec.benchmarking.plan import Protocol
@@ -22,7 +21,7 @@ from graphrec.evaluation.report import html_image, html_note, html_page, html_ta
 
 FILES = {"cells": "cells.csv", "comparisons": "comparisons.csv", "markdown": "table.md", "html": "report.html"}
 
-_COST = ("fit_seconds", "total_seconds", "peak_mb", "fit_peak_mb", "evaluate_peak_mb", "epochs", "share", "device", "backend",
+_COST = ("fit_seconds", "total_seconds", "peak_mb", "fit_peak_mb", "evaluate_peak_mb", "epochs", "share", "version", "device", "backend",
          "threads")  # fmt: skip
 
 
@@ -173,10 +172,9 @@ def _tests() -> str:
 
 def _machine(cells: Sequence[Cell]) -> str:
     results = [cell.result for cell in cells if cell.result is not None]
-    found = {name: sorted({str(r[name]) for r in results if name in r}) for name in ("backend", "device", "threads")}
-    return f"graphrec {__version__}; " + "; ".join(
-        f"{name} {', '.join(values)}" for name, values in found.items() if values
-    )
+    names = {"version": "graphrec", "backend": "backend", "device": "device", "threads": "threads"}
+    found = {shown: sorted({str(r[name]) for r in results if name in r}) for name, shown in names.items()}
+    return "; ".join(f"{shown} {', '.join(values)}" for shown, values in found.items() if values)
 
 
 def _bars(rows: Sequence[Summary]) -> bytes | None:

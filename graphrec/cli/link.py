@@ -64,6 +64,7 @@ def link(
         from graphrec.graph.links import open_link_graph
         from graphrec.link.base import check_predictor_folder, is_predictor
         from graphrec.link.evaluate import DEFAULT_METRICS, create_all, predict_links
+        from graphrec.link.metrics import check_metric
         from graphrec.link.suggest import check_vectors_file
 
         if is_predictor(source):
@@ -71,7 +72,7 @@ def link(
                 raise typer.BadParameter("a saved predictor is not trained again; leave --model, --set, --metrics and --out out")
             io.result(_answer(io, source, nodes, k, vectors, overwrite))
             return
-        wanted = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",")]
+        wanted = DEFAULT_METRICS if metrics is None else [check_metric(name.strip()) for name in metrics.split(",")]
         models = create_all(names, assign({}, assignments or ()))  # wrong settings show before the source is read
         if out is not None:
             check_predictor_folder(out, overwrite)

@@ -82,6 +82,7 @@ def build(
 
     Raises:
         ConfigError: a setting is wrong or does not fit the log.
+        LogError: vectors of the log belong to none of its items.
         StoreError: the folder exists or cannot be written, the split leaves no test or no training events, the k-core is
             empty, or a relation of a side table has the name of a behaviour or of the social links.
     """

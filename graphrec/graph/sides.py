@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from graphrec.errors import StoreError
+from graphrec.errors import LogError, StoreError
 from graphrec.graph.held_links import hold_out_links
 from graphrec.graph.heterograph import Edges, EdgeType, reverse_name
 from graphrec.graph.ids import IdMap
@@ -94,9 +94,13 @@ def join_sides(
         seed: of that draw.
 
     Raises:
+        LogError: no id of a media file is an item of the log.
         StoreError: links are to be held out and there are none, or too few.
     """
     sides = SideTables()
+    known = [all_items]
+    if log.items is not None and (log.media or log.triples is not None):
+        known.append(IdMap.fit(log.items[:, 0].drop_nulls(), "item"))
     for name, table, ids in (("users", log.users, users), ("items", log.items, items)):
         if table is not None:
             sides.tables[ids.name] = _align(sides, name, table, ids)
@@ -114,9 +118,9 @@ def join_sides(
     if log.item_relations is not None:
         _add_item_relations(sides, log.item_relations, items)
     if log.triples is not None:
-        listed = [] if log.items is None else [log.items[:, 0].drop_nulls()]
-        _add_triples(sides, log.triples, items, [all_items.series, *listed])
+        _add_triples(sides, log.triples, items, known)
     for name, media in log.media.items():
+        _check_media(log, name, known)
         _add_media(sides, name, media, items)
     return sides
 
@@ -196,11 +200,10 @@ def _add_item_relations(sides: SideTables, table: pl.DataFrame, items: IdMap) ->
             sides.edges["item", relation, "item"] = _sorted_edges(source[rows], target[rows])
 
 
-def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, listed: list[pl.Series]) -> None:
+def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, known: list[IdMap]) -> None:
     head, tail = table["head"], table["tail"]
     head_item, tail_item = items.find(head), items.find(tail)
-    cold = [IdMap.fit(ids, "item") for ids in listed]
-    lost = [(index < 0) & np.any([ids.find(ends) >= 0 for ids in cold], axis=0)
+    lost = [(index < 0) & np.any([ids.find(ends) >= 0 for ids in known], axis=0)
             for ends, index in ((head, head_item), (tail, tail_item))]  # fmt: skip
     names, code = _relation_codes(table["relation"])
     bad = {"no head or tail": _empty(head, tail), "no relation": code < 0, "item not in training": lost[0] | lost[1]}
@@ -246,6 +249,27 @@ def _new_links(table: pl.DataFrame, lost: list[np.ndarray], entity: list[np.ndar
     if len({part.schema["item_id"] for part in parts}) > 1:
         parts = [part.with_columns(pl.col("item_id").cast(pl.String)) for part in parts]
     return pl.concat(parts).unique().sort("item_id", "relation", "entity", "item_is_head")
+
+
+def _check_media(log: InteractionLog, name: str, known: list[IdMap]) -> None:
+    """Refuse vectors that belong to no item of the events or of the item table."""
+    ids = log.media[name].ids
+    if any((one.find(ids) >= 0).any() for one in known):
+        return
+    table = None if log.settings is None else log.settings.media.get(name)
+    counts = [f"{len(one):,} {of}" for one, of in zip(known, ("of the log", "of its item table"), strict=False)]
+    mend = "write the ids as the log does"
+    if table is not None and table.ids is None and table.path.endswith(".npy"):
+        file = f'{{path = "{table.path}", ids = "ids.txt"}}'
+        mend = f"without ids row r is the item id r; name a file of one id a row: [log.media] {name} = {file}"
+    raise LogError(
+        f"{'vectors' if table is None else table.path} (media {name}): none of the {len(ids):,} rows is one of the items "
+        f"({' and '.join(counts)}): the ids of the rows are {_few(ids)}, those of the items {_few(known[0].series)}; {mend}"
+    )
+
+
+def _few(ids: pl.Series) -> str:
+    return ", ".join(map(str, ids[:3])) + (", …" if len(ids) > 3 else "")
 
 
 def _add_media(sides: SideTables, name: str, media: Media, items: IdMap) -> None:

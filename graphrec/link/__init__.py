@@ -21,4 +21,9 @@ LAYERS: dict[str, str] = {
     "sage": "graphrec.nn.sage:SAGELayer",
     "gat": "graphrec.nn.gat:GATLayer",
     "gatv2": "graphrec.nn.gat:GATv2Layer",
+    "lightgcn": "graphrec.link.light:light_convolution",
+    "ngcf": "graphrec.nn.ngcf:NGCFLayer",
 }
+
+PLAIN_BETWEEN = ("lightgcn", "ngcf")
+"""Layers that want no activation between them: one has none by design, the other its own."""

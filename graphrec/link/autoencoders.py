@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphrec.link import LAYERS
+from graphrec.link import LAYERS, PLAIN_BETWEEN
 from graphrec.link.trained import EncoderSettings, TrainedLinkModel, TrainedLinkSettings, small_mlp
 from graphrec.losses.autoencoder import annealed
 from graphrec.nn.autoencoder import GAE, VGAE
@@ -57,8 +57,9 @@ class LinkGAE(TrainedLinkModel):
     def _modules(self, in_dim: int, generator: torch.Generator) -> dict[str, nn.Module]:
         at = self.settings
         dims = [in_dim, *[at.hidden_dim] * (at.num_layers - 1), at.out_dim]
+        between = ("none" if at.layer in PLAIN_BETWEEN else "relu") if at.activation == "auto" else at.activation
         make_layer = resolve("layer", LAYERS, at.layer)
-        return {"encoder": self._make(dims, generator, activation=at.activation, dropout=at.dropout, make_layer=make_layer)}
+        return {"encoder": self._make(dims, generator, activation=between, dropout=at.dropout, make_layer=make_layer)}
 
     def _make(self, *arguments, **options) -> GAE:  # type: ignore[no-untyped-def]
         return GAE(*arguments, **options)

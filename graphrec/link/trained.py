@@ -73,8 +73,8 @@ class EncoderSettings(TrainedLinkSettings):
     """Layers; 2 is the choice of Kipf and Welling 2016."""
     hidden_dim: int = Field(default=64, ge=1)
     """Width between the layers."""
-    activation: Literal["relu", "none"] = "relu"
-    """Between the layers; "none" makes the encoder linear."""
+    activation: Literal["auto", "relu", "none"] = "auto"
+    """Between the layers; "auto" is "relu", but "none" for those of `graphrec.link.PLAIN_BETWEEN`."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the values in front of each layer that training sets to zero."""
 

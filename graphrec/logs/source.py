@@ -53,7 +53,8 @@ class MediaTable(Settings):
 
     path: str
     ids: str | None = None
-    """`.npy` only: a file of n item ids, one a line (or `.npy`); without it row r belongs to the item id r."""
+    """`.npy` only: a file of n item ids, one a line (or `.npy`); without it row r belongs to the item id r.
+    A file of which no id is an item is refused when the graph is built."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Parquet only: the source columns of `item_id` and `vector`."""
 

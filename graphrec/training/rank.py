@@ -23,7 +23,7 @@ from graphrec.progress import SILENT, Reporter, Task
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
 from graphrec.training.journal import Journal
-from graphrec.training.rank_lists import Lists, features_of, held_out, make_lists, resolve_labels
+from graphrec.training.rank_lists import Lists, features_of, held_out, make_lists, resolve_candidates, resolve_labels
 from graphrec.training.rank_settings import RankSettings
 from graphrec.training.run import MODEL, Run, RunRecord, fingerprint
 from graphrec.training.train import check_free, clear, locked
@@ -54,7 +54,7 @@ def train_ranker(
         progress: receives the steps and the metric of each epoch.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, there are more candidates than items, or the run is itself one of two
+        ConfigError: a setting is unknown or out of range, more candidates than items are asked for, or the run is itself one of two
             stages.
         RunError: there is no finished run, it was trained on another store, or the folder is taken or cannot be written.
         StoreError: the store is damaged, or has no held-out interactions to learn from.
@@ -70,6 +70,7 @@ def train_ranker(
     store = run.store_path if store is None else store
     store = store if isinstance(store, GraphStore) else GraphStore.open(store)
     _check_same_store(run, store)
+    settings = resolve_candidates(store, settings)
     labels = resolve_labels(store, settings)
     check_free(path, overwrite)
     with locked(path):

@@ -49,18 +49,28 @@ class Lists:
     pairs: np.ndarray
 
 
+def resolve_candidates(store: GraphStore, settings: RankSettings) -> RankSettings:
+    """Bound the default number of candidates by the number of items.
+
+    Raises:
+        ConfigError: more candidates than items are asked for.
+    """
+    if settings.candidates <= store.num_items:
+        return settings
+    if "candidates" in settings.model_fields_set:
+        raise ConfigError(
+            f"rank candidates: {settings.candidates} are more than the {store.num_items} items of the catalogue; "
+            f"set [rank] candidates to {store.num_items} or less, or leave it out"
+        )
+    return settings.model_copy(update={"candidates": store.num_items})
+
+
 def resolve_labels(store: GraphStore, settings: RankSettings) -> str:
     """Decide between "valid" and "hold-out".
 
     Raises:
         StoreError: valid is asked for and the store has no validation split.
-        ConfigError: there are more candidates than items.
     """
-    if settings.candidates > store.num_items:
-        raise ConfigError(
-            f"rank candidates: {settings.candidates} are more than the {store.num_items} items of the catalogue; "
-            f"set [rank] candidates to {store.num_items} or less"
-        )
     has_valid = "valid" in store.splits
     if settings.labels == "valid" and not has_valid:
         raise StoreError(

@@ -16,7 +16,7 @@ class RankSettings(Settings):
     """How the second stage is made and trained. `graphrec train --stage rank` reads it."""
 
     candidates: int = Field(default=200, ge=2)
-    """N, items that the retrieval run hands to the second stage for each user."""
+    """N, items that the retrieval run hands to the second stage for each user; left out in a smaller catalogue, all of it."""
     labels: Literal["auto", "valid", "hold-out"] = "auto"
     """Interactions to learn from, never those of test. "valid": the store's validation split, with the retrieval as it is;
     "hold-out": a part of train put aside, with the retrieval learned again on the rest, and the run itself used afterwards;

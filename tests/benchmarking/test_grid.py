@@ -85,6 +85,44 @@ def test_a_damaged_cell_is_measured_again(board, tmp_path, measured):
     assert len(measured) == 2
 
 
+def test_kept_cells_of_another_version_or_device_are_told(board, tmp_path, measured):
+    run_file = write_run_file(tmp_path / "quick.toml")
+    models = ["popularity", run_file, f"sum:popularity+{run_file}"]
+    first = bench(board, models, tmp_path / "out", device="cpu")
+    for cell in first.cells:
+        assert (cell.result["version"], cell.result["device"]) == (graphrec.__version__, "cpu")
+    assert "graphrec " + graphrec.__version__ in first.files["html"].read_text()
+    same, other = Notes(), Notes()
+    bench(board, models, tmp_path / "out", device="cpu", progress=same)
+    assert not [line for line in same.lines if "kept" in line]
+    for cell, changes in zip(first.cells, ({"version": "0.0.9"}, {"device": "cuda:0", "version": None}, {}), strict=True):
+        path = cell.folder / "cell.json"
+        content = json.loads(path.read_text())
+        content["result"] = {name: value for name, value in {**content["result"], **changes}.items() if value is not None}
+        path.write_text(json.dumps(content))
+    bench(board, models, tmp_path / "out", device="cpu", progress=other)
+    assert len(measured) == 3
+    told = [line.partition(";")[0] for line in other.lines if "kept" in line]
+    now = graphrec.__version__
+    assert told == [
+        f"board: kept cells measured by graphrec 0.0.9, not {now}: 1",
+        f"board: kept cells measured by graphrec of an unknown version, not {now}: 1",
+        "board: kept cells measured on cuda:0, not cpu: 1",
+    ]
+
+
+def test_metrics_of_a_run_file_are_told_to_be_unused(board, tmp_path, measured):
+    run_file = Path(write_run_file(tmp_path / "quick.toml"))
+    notes = Notes()
+    bench(board, str(run_file), tmp_path / "out", progress=notes)
+    assert not [line for line in notes.lines if "[evaluate]" in line]
+    run_file.write_text(run_file.read_text() + '[evaluate]\nmetrics = ["hit"]\nk = 3\n')
+    result = bench(board, str(run_file), tmp_path / "out", progress=notes)
+    (told,) = [line for line in notes.lines if "[evaluate]" in line]
+    assert told.startswith(f"{run_file}: its [evaluate] k, metrics is not used; all rows are measured alike")
+    assert set(result.rows[0].mean) == {"recall@5", "ndcg@5"}
+
+
 def test_a_failing_cell_is_named_and_the_others_go_on(board, tmp_path, measured):
     broken = write_run_file(tmp_path / "broken.toml", rate=1e30)
     result = bench(board, [broken, "popularity", f"sum:popularity+{broken}"], tmp_path / "out")

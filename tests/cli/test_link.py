@@ -38,6 +38,13 @@ def test_models_are_trained_and_measured_side_by_side(edges):
     assert json.loads(again.stdout)["models"]["gae"]["test"]["auc"] == answer["models"]["gae"]["test"]["auc"]
 
 
+@pytest.mark.parametrize("layer", ["lightgcn", "ngcf"])
+def test_the_layers_of_recommenders_encode_too(edges, layer):
+    result = invoke(edges, "-m", "gae", "--set", f"gae.layer={layer}", "--metrics", "auc", *FAST, "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["models"]["gae"]["test"]["auc"] > 0.95
+
+
 def test_new_links_and_vectors_carry_original_ids(edges, tmp_path):
     out = tmp_path / "vectors.parquet"
     arguments = (edges, "-m", "gae", *FAST, "--for", "n03", "--k", 2, "--vectors", out)
@@ -91,4 +98,6 @@ def test_a_saved_predictor_answers_without_being_trained_again(edges, tmp_path):
 def test_a_missing_source_and_several_models_with_out_are_refused(edges, tmp_path):
     result = invoke(tmp_path / "nothing.csv")
     assert result.exit_code == 1 and "no such file" in result.output
+    result = invoke(tmp_path / "nothing.csv", "--metrics", "auc, hits@x")  # shows before the source is looked for
+    assert result.exit_code == 1 and "unknown metric 'hits@x'" in result.output
     assert invoke(edges, "-m", "gae", "-m", "mf", "--out", "x.parquet").exit_code == 2

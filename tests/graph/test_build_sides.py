@@ -111,3 +111,31 @@ def test_media_without_a_name_is_wrong_usage(work):
     done = graphrec("build", "events.csv", "--out", "store", "--media", "cover.parquet")
     assert done.exit_code == 2 and "NAME=SOURCE" in done.stderr and "image=covers.npy" in done.stderr
     assert not Path("store").exists()
+
+
+@pytest.mark.parametrize("items", [[], ["--items", "items.csv"]])
+def test_vectors_by_row_of_a_log_with_other_ids_are_refused_with_the_way_to_give_ids(work, items):
+    np.save("rows.npy", np.ones((5, 2), dtype=np.float32))
+    done = graphrec("build", "events.csv", "--out", "store", "--target", "buy", "--media", "cover=rows.npy", *items)
+    assert done.exit_code == 1 and not Path("store").exists()
+    shown = " ".join(done.stderr.split())
+    assert "rows.npy (media cover): none of the 5 rows is one of the items (12 of the log" in shown
+    assert ("2 of its item table" in shown) == bool(items)
+    assert "are 0, 1, 2, …, those of the items i00, i01, i02, …" in shown
+    assert '[log.media] cover = {path = "rows.npy", ids = "ids.txt"}' in shown
+    Path("ids.txt").write_text("i00\ngone\ni03\nlost\ni05\n")
+    Path("run.toml").write_text('[log.media]\ncover = {path = "rows.npy", ids = "ids.txt"}\n')
+    done = graphrec("build", "events.csv", "--config", "run.toml", "--out", "store", "--target", "buy", "--json", "--quiet")
+    assert json.loads(done.stdout)["side_rejected"] == {"media cover: item not in training": 2}
+
+
+def test_vectors_of_items_that_only_the_item_table_names_are_kept(work):
+    Path("items.csv").write_text("item_id,title\nnew,Zero\n")
+    Path("ids.txt").write_text("new\n")
+    np.save("rows.npy", np.ones((1, 2), dtype=np.float32))
+    Path("run.toml").write_text('[log]\nitems = "items.csv"\nmedia = {cover = {path = "rows.npy", ids = "ids.txt"}}\n')
+    done = graphrec("build", "events.csv", "--config", "run.toml", "--out", "store", "--target", "buy")
+    assert done.exit_code == 0 and GraphStore.open("store").feature("item-new", "cover")[0].tolist() == [[1, 1]]
+    Path("ids.txt").write_text("newer\n")
+    done = graphrec("build", "events.csv", "--config", "run.toml", "--out", "store", "--target", "buy", "--overwrite")
+    assert done.exit_code == 1 and "write the ids as the log does" in " ".join(done.stderr.split())

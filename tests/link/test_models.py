@@ -145,6 +145,24 @@ def test_every_layer_can_encode(layer, graph):
     assert evaluate(made, graph, "test")["auc"] > 0.95
 
 
+def test_light_layers_learn_nothing_but_the_inputs(graph):
+    made = create("gae", {**FAST, "layer": "lightgcn", "hidden_dim": 16, "num_layers": 3, "epochs": 2}).fit(graph)
+    assert not list(made.network["encoder"].parameters()) and made.network["encoder"].activation == "none"
+    looped = symmetric_adjacency(graph).toarray() + np.eye(2 * SIZE)
+    scale = looped.sum(1) ** -0.5
+    x = made.network["inputs"]().detach().numpy()
+    expected = np.linalg.matrix_power(scale[:, None] * looped * scale, 3) @ x
+    np.testing.assert_allclose(made.embeddings(), expected, rtol=1e-4, atol=1e-6)
+    wider = create("gae", {**FAST, "layer": "lightgcn", "hidden_dim": 16, "out_dim": 8, "epochs": 2}).fit(graph)
+    assert [tuple(one.shape) for one in wider.network["encoder"].parameters()] == [(8, 16)]
+
+
+def test_the_activation_between_layers_is_theirs_unless_named(graph):
+    for layer, activation, expected in (("gcn", "auto", "relu"), ("ngcf", "auto", "none"), ("ngcf", "relu", "relu")):
+        made = create("gae", {**FAST, "layer": layer, "activation": activation, "epochs": 1}).fit(graph)
+        assert made.network["encoder"].activation == expected
+
+
 def test_suggestions_are_new_links_within_the_clique(graph, fitted):
     known = {tuple(pair) for pair in graph.train.tolist()}
     missing = [v for v in range(1, SIZE) if (0, v) not in known]

@@ -49,10 +49,12 @@ def test_a_store_without_vectors_is_told_how_to_get_them(name, tmp_path):
         train(store, name, tmp_path / "run")
 
 
-def test_vectors_of_another_order_match_no_item_and_are_refused(tmp_path):
-    rows = Media(pl.Series(np.arange(30)), np.ones((30, 4), np.float32))  # row numbers, and the items are 1000, 1007, ...
-    store = make_store(tmp_path / "store", *map(named, checkerboard()), media={"image": rows})
-    assert store.manifest.side_rejected == {"media image: item not in training": 30}
+def test_vectors_that_match_no_item_and_vectors_of_zeros_are_refused(tmp_path):
+    ids = pl.Series(np.arange(30))  # row numbers, and the items are 1000, 1007, ...
+    with pytest.raises(LogError, match=r"media image\): none of the 30 rows .*are 0, 1, 2, …, those of the items 1000, 1007, 1014"):
+        make_store(tmp_path / "store", *map(named, checkerboard()), media={"image": Media(ids, np.ones((30, 4), np.float32))})
+    zeros = {"image": Media(1000 + 7 * ids, np.zeros((30, 4), np.float32))}
+    store = make_store(tmp_path / "zeros", *map(named, checkerboard()), media=zeros)
     with pytest.raises(ConfigError, match="item.image is zero, that is not given, in all 30 rows; write it again"):
         train(store, "freedom", tmp_path / "run")
 

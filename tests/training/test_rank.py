@@ -202,6 +202,14 @@ def test_mistakes_are_refused_and_leave_no_folder(board, popular, tmp_path):
     assert train_ranker(popular, tmp_path / "run", {**FAST, "epochs": 2}, overwrite=True).summary()["epochs"] == 2
 
 
+def test_the_default_number_of_candidates_is_bounded_by_the_catalogue(popular, tmp_path):
+    quick = {**FAST, "epochs": 1}
+    del quick["candidates"]
+    run = train_ranker(popular, tmp_path / "run", quick)
+    assert run.config.train["candidates"] == run.model.settings.candidates == NUM_ITEMS
+    assert (run.model.candidates(np.arange(2)).known.sum(1) == NUM_ITEMS - 12).all()  # 10 of their colour and 2 others are seen
+
+
 def test_a_log_of_one_item_a_user_has_nothing_to_hold_out(tmp_path):
     events = pl.DataFrame({"user_id": range(8), "item_id": range(8), "behavior": "interaction",
                            "timestamp": pl.Series([None] * 8, dtype=pl.Datetime("us", "UTC")),
