@@ -21,7 +21,7 @@ from graphrec.nn.autoencoder import (
     convolution,
 )
 from graphrec.nn.identity import IdentityEncoder
-from graphrec.ops import Relation
+from graphrec.ops import NeighbourhoodSampler, Relation
 
 U, I, D = 6, 5, 4
 PAIRS = np.array([(0, 0), (0, 1), (1, 1), (2, 1), (2, 3), (3, 3), (4, 0), (4, 3)])  # user 5 and items 2, 4 are isolated
@@ -80,6 +80,21 @@ def test_restricted_rows_are_those_rows():
     torch.testing.assert_close(some[0], every[0][users])
     torch.testing.assert_close(some[1], every[1][items])
     assert every[0].shape == (U, D) and every[1].shape == (I, D)
+
+
+@pytest.mark.parametrize("kind", [GAEEncoder, VGAEEncoder])
+def test_in_a_sample_every_convolution_has_the_draws_of_its_own_layer(kind):
+    hood = NeighbourhoodSampler(RELATION, [1, 2]).draw(torch.tensor([2, 0]), torch.tensor([1]), seed=3)
+    encoder = kind(dim=D, generator=seeded()).double().eval()
+    user, item = (x[rows] for x, rows in zip(tables(torch.float64), (hood.users, hood.items), strict=True))
+    got = encoder(hood.relation, user, item, torch.arange(2), torch.arange(1))
+    for index, layer in enumerate(encoder.net.layers):
+        part = hood.relation.at_layer(index)
+        sides = layer.propagate(part, item, user), layer.propagate(part.transpose(), user, item)
+        user, item = sides if index else (side.relu() for side in sides)
+    assert hood.relation.at_layer(0).num_edges != hood.relation.at_layer(1).num_edges
+    torch.testing.assert_close(got[0], user[:2, :D])
+    torch.testing.assert_close(got[1], item[:1, :D])
 
 
 def test_gradients_are_right():

@@ -42,7 +42,9 @@ def test_the_main_pass_is_noisy_only_in_training_and_with_a_contrast_layer():
 def test_in_a_sample_without_noise_the_noisy_pass_has_the_draws_and_the_gradient_of_the_clean_one(contrast_layer):
     settings = NoisyLightGCNSettings(num_layers=2, noise=0.0, contrast_layer=contrast_layer)
     encoder = NoisyLightGCNEncoder(settings)
-    hood = NeighbourhoodSampler(GRAPH, [1, 1]).draw(torch.tensor([2, 0]), torch.tensor([1]), seed=3)
+    every_pair = Relation.from_coo(torch.arange(16) // 4, torch.arange(16) % 4, 4, 4)
+    hood = NeighbourhoodSampler(every_pair, [1, 2]).draw(torch.tensor([2, 0]), torch.tensor([1]), seed=3)
+    assert not set(hood.relation.at_layer(1).indices[:2].tolist()) <= set(hood.relation.at_layer(0).indices[:2].tolist())
     inputs = [x[rows].requires_grad_() for x, rows in ((USER, hood.users), (ITEM, hood.items))]
     rows = torch.arange(2), torch.arange(1)
     first = hop(hood.relation.at_layer(0), inputs[1]), hop(hood.relation.at_layer(0).transpose(), inputs[0])
