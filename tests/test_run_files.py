@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,32 @@ def test_a_run_file_is_valid_and_named_after_its_model(path):
     folder = data.parent if data.suffix == ".dat" else data
     name = "demo" if data == Path("datasets/demo/events.parquet") else find_card(folder.name).name
     assert name == "demo" or folder == Path("data") / name
-    assert config.paths.run == f"runs/{path.stem}-{name}" and config.paths.store == f"stores/{name}"
+    held_out = "-valid" if config.build.split.method == "given" and config.build.split.valid else ""
+    assert config.paths.run == f"runs/{path.stem}-{name}" and config.paths.store == f"stores/{name}{held_out}"
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ") and "arXiv:" in path.read_text(encoding="utf-8").split("[paths]")[0]
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_a_run_file_names_its_paper_and_where_its_values_are_from(path):
+    head = path.read_text(encoding="utf-8").split("\n[paths]")[0]
+    assert all(line.startswith("# ") for line in head.splitlines())
+    assert re.search(r"(et al\.|Steck|\w+ and \w+) 20\d\d, (Adap-tau, )?arXiv:\d{4}\.\d{5}", head)
+    assert "public code" in head or "our choice" in head
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_what_stops_early_has_a_validation_part_to_stop_by(path):
+    config = load_config(path)
+    split = config.build.split
+    if "patience" in config.train.model_fields_set:
+        assert split.valid if split.method == "given" else split.valid != 0
+
+
+def test_run_files_that_share_a_store_build_it_alike():
+    made = {}
+    for config in map(load_config, RUNS):
+        assert made.setdefault(config.paths.store, config.build) == config.build, config.paths.store
 
 
 @pytest.mark.parametrize("path", TUNED, ids=lambda path: path.stem)
@@ -37,7 +61,10 @@ def test_a_tuned_file_is_valid_and_free_of_places(path):
 
 
 def test_the_models_of_published_papers_have_one():
-    assert {"lightgcn", "ngcf", "gat", "gc-mc"} <= {path.stem for path in RUNS}
+    assert {
+        "ngcf", "lightgcn", "gat", "vgae", "gc-mc", "ultragcn", "sgl", "simgcl", "xsimgcl", "directau", "lightgcn-softmax",
+        "lightgcn-adaptive", "pinsage",
+    } <= {path.stem for path in RUNS}  # fmt: skip
 
 
 def test_published_values_are_what_the_files_say():
@@ -53,3 +80,16 @@ def test_published_values_are_what_the_files_say():
     for name, expected in (("sgl", (3, 0.1, 0.2)), ("simgcl", (3, 0.5, 0.2)), ("xsimgcl", (3, 0.2, 0.15))):
         (table,) = files[name].model.settings.auxiliary
         assert (files[name].model.settings.num_layers, table["weight"], table["temperature"]) == expected
+    for name, expected in (
+        ("sgl", (1000, 10, 1e-3, 1e-4, 2048)),
+        ("ultragcn", (2000, 150, 1e-4, 1e-4, 512)),
+        ("lightgcn-softmax", (1000, 15, 1e-3, 1e-5, 2048)),
+        ("lightgcn-adaptive", (1000, 51, 1e-3, 1e-5, 2048)),
+    ):
+        at = files[name].train
+        assert (at.epochs, at.patience, at.learning_rate, at.weight_decay, at.batch_size) == expected
+        assert (at.metric, at.eval_every) == ("recall@20", 1)
+    softmax, adaptive = (files[f"lightgcn-{name}"].model.settings for name in ("softmax", "adaptive"))
+    assert (softmax.num_layers, softmax.loss["temperature"], adaptive.num_layers) == (1, 0.12, 3)
+    ultragcn = files["ultragcn"].model.settings.loss
+    assert (ultragcn["num_negatives"], ultragcn["negative_weight"]) == (1500, 300.0)
