@@ -6,47 +6,19 @@ R levels, U users, I items, D inputs, H hidden, S basis matrices, B batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import scipy.sparse
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from graphrec.nn.layer import linear, project
+from graphrec.nn.heads import check_rows
+from graphrec.nn.layer import linear, project, sides_of
+from graphrec.nn.rating_graph import RatingGraph
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
-
-
-@dataclass(frozen=True, eq=False)
-class RatingGraph:
-    """A bipartite graph whose edges have a level.
-
-    Attributes:
-        levels: one relation (U, I) for each level, lowest first; no edge is in two of them.
-        pattern: all edges together, for the degrees.
-    """
-
-    levels: tuple[Relation, ...]
-    pattern: Relation
-
-    @classmethod
-    def from_levels(cls, matrix: scipy.sparse.csr_matrix, num_levels: int) -> RatingGraph:
-        """Build from a matrix (U, I) that stores a level in 0..num_levels - 1 for each edge, zeros stored too."""
-        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        levels = []
-        for level in range(num_levels):
-            chosen = matrix.data == level
-            levels.append(Relation.from_coo(rows[chosen], matrix.indices[chosen], *matrix.shape))
-        return cls(tuple(levels), Relation.from_scipy(matrix))
-
-    def to(self, device: torch.device | str) -> RatingGraph:
-        """Copy to a device."""
-        return RatingGraph(tuple(level.to(device) for level in self.levels), self.pattern.to(device))
 
 
 class GCMCEncoderSettings(Settings):
@@ -111,7 +83,7 @@ class GCMCEncoder(nn.Module):
 
     def forward(
         self,
-        graph: RatingGraph,
+        graph: RatingGraph | Any,
         user_x: Tensor,
         item_x: Tensor,
         users: Tensor | None = None,
@@ -120,7 +92,8 @@ class GCMCEncoder(nn.Module):
         """Encode.
 
         Args:
-            graph: users as rows, items as columns, as many levels as the encoder.
+            graph: users as rows, items as columns, as many levels as the encoder; or what `RatingGraph.of` makes one of, such
+                as a DGL graph, at every call.
             user_x, item_x: float32 or float64 (U, D) and (I, D).
             users, items: int64, distinct: the rows wanted; None for all.
 
@@ -128,13 +101,16 @@ class GCMCEncoder(nn.Module):
             The encoded users and items, (U, out_dim) and (I, out_dim), or only the rows asked for, in their order.
 
         Raises:
-            ValueError: the graph has another number of levels.
+            ConfigError: as of `RatingGraph.from_dgl`.
+            ValueError: the graph has another number of levels, or features do not fit it or the encoder, or are not finite.
         """
+        graph = RatingGraph.of(graph, user_x.device)
         if len(graph.levels) != len(self.weight):
             raise ValueError(
                 f"GCMCEncoder: the graph must have {len(self.weight)} levels, got {len(graph.levels)}; "
                 "make the encoder with num_levels of its graph"
             )
+        sides_of(graph.pattern, "GCMCEncoder", user_x, item_x, self.weight.shape[1])
         levels = [level.transpose() for level in graph.levels]
         return (
             self._receive(graph.levels, self._scales(graph.pattern, user_x), self._heard(item_x), users),
@@ -198,6 +174,7 @@ class RatingHead(nn.Module):
         super().__init__()
         self.settings = settings or RatingHeadSettings()
         num_bases, num_levels = self.settings.num_bases, len(self.settings.levels)
+        self.dim = dim
         self.bases = nn.Parameter(torch.empty(num_bases, dim, dim))
         for basis in self.bases.data:
             nn.init.xavier_uniform_(basis, generator=generator)
@@ -206,16 +183,19 @@ class RatingHead(nn.Module):
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Turn users (u, D) into e_uᵀ P_s for every basis, (u, S · D); items (i, D) stay."""
+        check_rows("RatingHead.prepare", user, item, self.dim, self.dim)
         by_basis = torch.einsum("ud,sde->use", user, self.bases)
         return by_basis.flatten(1).to(user.dtype), item
 
     def logits(self, user: Tensor, item: Tensor) -> Tensor:
         """e_uᵀ Q_r e_i of prepared rows (B, S · D) and (B, D): (B, R)."""
+        check_rows("RatingHead.logits", user, item, len(self.bases) * self.dim, self.dim, pairs=True)
         by_basis = user.unflatten(1, (len(self.bases), -1))  # (B, S * D) -> (B, S, D)
         return (by_basis * item.unsqueeze(1)).sum(-1) @ self.mix.T
 
     def pairs(self, user: Tensor, item: Tensor) -> Tensor:
         """Expected rating row by row: (B, S · D) with (B, D) gives (B,), with (B, n, D) gives (B, n)."""
+        check_rows("RatingHead.pairs", user, item, len(self.bases) * self.dim, self.dim, pairs=True)
         if item.dim() == user.dim():
             return self.logits(user, item).softmax(1) @ self._values(user)
         flat = self.pairs(user.repeat_interleave(item.shape[1], 0), item.flatten(0, 1))
@@ -226,6 +206,7 @@ class RatingHead(nn.Module):
 
         Level by level with a running softmax, so that nothing of the size B · M · R is written.
         """
+        check_rows("RatingHead.matrix", user, item, len(self.bases) * self.dim, self.dim)
         by_basis = [part @ item.T for part in user.split(item.shape[1], dim=1)]  # S of (B, M)
         largest = by_basis[0].new_full((), -torch.inf)
         total, weighted = 0.0, 0.0
