@@ -12,7 +12,7 @@ from graphrec.link import LAYERS, PLAIN_BETWEEN
 from graphrec.link.trained import EncoderSettings, TrainedLinkModel, TrainedLinkSettings, small_mlp
 from graphrec.losses.autoencoder import annealed
 from graphrec.nn.autoencoder import GAE, VGAE
-from graphrec.nn.masking import mask_edges
+from graphrec.nn.masked_autoencoder import MaskedGAE
 from graphrec.ops import Relation
 from graphrec.registry import resolve
 
@@ -65,7 +65,7 @@ class LinkGAE(TrainedLinkModel):
         return GAE(*arguments, **options)
 
     def _encode(self, relation: Relation, x: Tensor) -> Tensor:
-        return self.network["encoder"](relation, (x,))[0]
+        return self.network["encoder"].propagate(relation, (x,))[0]
 
 
 class VGAESettings(EncoderSettings):
@@ -113,7 +113,7 @@ class LinkMaskedGAE(LinkGAE):
 
     L = reconstruction of the masked edges + degree_weight * mean over nodes of (MLP(z_v) - log(1 + masked degree of v))^2
 
-    A masked edge carries no message in either direction. Scores come from the encoding of all training edges.
+    Scores come from the encoding of all training edges.
 
     Source: Li et al. 2023, What's behind the mask: understanding masked graph modeling for graph autoencoders (MaskGAE),
     arXiv:2205.10053, edge-wise masking. They decode the degree itself; a hub's square would drown all else, so its logarithm
@@ -123,6 +123,9 @@ class LinkMaskedGAE(LinkGAE):
     name = "masked-gae"
     Settings = MaskedGAESettings
 
+    def _make(self, *arguments, **options) -> GAE:  # type: ignore[no-untyped-def]
+        return MaskedGAE(*arguments, **options, mask_share=self.settings.mask_share)
+
     def _modules(self, in_dim: int, generator: torch.Generator) -> dict[str, nn.Module]:
         modules = super()._modules(in_dim, generator)
         if self.settings.degree_weight > 0:
@@ -131,10 +134,7 @@ class LinkMaskedGAE(LinkGAE):
 
     def masked_relation(self) -> tuple[Relation, Tensor]:
         """Draw a mask: the relation of the visible edges, and the masked edges int64 (n, 2), at least one."""
-        edges = self._edges
-        masked = torch.rand(len(edges), device=edges.device) < self.settings.mask_share
-        masked[torch.randint(len(edges), (1,), device=edges.device)] = True
-        return mask_edges(self._relation, self._numbers, masked), edges[masked]
+        return self.network["encoder"].mask(self._relation)
 
     def _loss(self, step: int) -> Tensor:
         relation, masked = self.masked_relation()

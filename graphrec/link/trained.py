@@ -146,7 +146,7 @@ class TrainedLinkModel(LinkModel):
         device = torch.device(at.device)
         both = np.concatenate([graph.train, graph.train[:, ::-1]])
         self._relation = Relation.from_coo(both[:, 0], both[:, 1], graph.num_nodes, graph.num_nodes).to(device)
-        self._edges, self._numbers = undirected_edges(self._relation)
+        self._edges, _ = undirected_edges(self._relation)
         self._keys = self._edges[:, 0] * graph.num_nodes + self._edges[:, 1]  # ascending
         inputs = NodeInputs(graph, at.inputs, at.embedding_dim, generator)
         modules = self._modules(inputs.out_dim, generator)

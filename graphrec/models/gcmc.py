@@ -19,7 +19,8 @@ from graphrec.losses.ratings import LevelCrossEntropy, LevelCrossEntropySettings
 from graphrec.models.parts import Part
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import InputSettings
-from graphrec.nn.gcmc import GCMCEncoder, GCMCEncoderSettings, RatingGraph, RatingHead, RatingHeadSettings
+from graphrec.nn.gcmc import GCMCEncoder, GCMCEncoderSettings, RatingHead, RatingHeadSettings
+from graphrec.nn.rating_graph import RatingGraph
 from graphrec.progress import SILENT, Reporter
 
 if TYPE_CHECKING:

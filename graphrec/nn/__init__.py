@@ -9,7 +9,7 @@ Those that are made of features are made by `from_store(store, D, settings, gene
 
 An encoder is made as `Encoder(settings, dim, generator)` (`graphrec.nn.encoder`), D of the inputs and the source of its random
 start, and says with `out_dim` how long its vectors are. `encoder(relation, user_x, item_x, users, items)` returns the encoded
-rows asked for.
+rows asked for; the relation may be a DGL graph of one edge type too, and what does not fit it is refused (`layer.sides_of`).
 A head may have `observe(train)`, called once with the training matrix (U, I) before the first step.
 An encoder that keeps the rules in `graphrec.ops.relation.Relation` says with `hops` how many of its layers read the relation,
 and is then trained on sampled neighbourhoods too (`train.batching = "sampled"`); one without `hops` only on the whole graph.
@@ -27,7 +27,7 @@ An encoder that reads more than the target behaviour has `prepare(relations, gen
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
 
-Plain layers (`gcn.py`, `gat.py`, `sage.py`, `ngcf.py`) work on any `Relation` or DGL graph, `layer.py` says how to call them,
+Plain layers (`gcn.py`, `gat.py`, `sage.py`, `ngcf.py`, `light.py`) work on any `Relation` or DGL graph, `layer.py` says how to call them,
 and `stack.py` puts them one after the other; the encoders of their names are such stacks over users and items as one graph.
 """
 

@@ -1,7 +1,7 @@
 """Graph autoencoders: convolutions that end in one vector a node, or in a normal distribution to draw it from.
 
-`GAE` and `VGAE` take one relation and a tuple of node tables: one table for a homogeneous graph, whose relation is square
-and symmetric, or two for a bipartite one, users (rows) and items (columns). `GAEEncoder` and `VGAEEncoder` are the same
+`GAE` and `VGAE` take one relation or DGL graph and a tuple of node tables: one table for a homogeneous graph, whose relation
+is square and symmetric, or two for a bipartite one, users (rows) and items (columns). `GAEEncoder` and `VGAEEncoder` are the same
 modules as encoders of a recommender.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.gcn import GCNLayer
-from graphrec.nn.layer import RelationLayer
+from graphrec.nn.layer import RelationLayer, nodes_of, sides_of
 from graphrec.ops import Relation
 from graphrec.settings import Settings
 
@@ -82,24 +82,40 @@ class GAE(nn.Module):
         self.layers = nn.ModuleList(make_layer(*pair, generator=generator) for pair in itertools.pairwise(dims))
         self.activation, self.dropout = activation, nn.Dropout(dropout)
 
-    def forward(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+    def forward(self, relation: Relation | Any, tables: Tables, rows: Rows | None = None) -> Tables:
         """Encode.
 
         Args:
-            relation: square and symmetric for one table, users by items for two, which may be a sample.
+            relation: square and symmetric for one table, users by items for two, which may be a sample; or a DGL graph of one
+                edge type, homogeneous or between users and items, which is converted at every call.
             tables: (N, D) or (U, D) and (I, D): what the first layer starts from.
             rows: for each table int64 (b,), distinct, or None for all rows.
 
         Returns:
             As many tables, (n, D of the output) each.
+
+        Raises:
+            ConfigError: the DGL graph has several edge types or parallel edges.
+            ValueError: tables do not fit the graph or the first layer, or are not finite; the message names them.
         """
+        return self.propagate(self._relation_of(relation, tables), tables, rows)
+
+    def propagate(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+        """`forward` without its checks, on a relation only."""
         last = len(self.layers) - 1
         for index in range(last):
             tables = self.hop(index, relation.at_layer(index), tables)
         return self.hop(last, relation.at_layer(last), tables, rows)
 
+    def _relation_of(self, graph: Relation | Any, tables: Tables) -> Relation:
+        name, dim = type(self).__name__, self.layers[0].src_dim
+        if not isinstance(tables, tuple | list) or len(tables) not in (1, 2):
+            got = type(tables).__name__ if isinstance(tables, Tensor) else f"{len(tables)} of them"
+            raise ValueError(f"{name}: tables must be (x,) of one node type or (user_x, item_x) of two, got {got}")
+        return nodes_of(graph, name, *tables, dim) if len(tables) == 1 else sides_of(graph, name, *tables, dim)
+
     def hop(self, index: int, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
-        """Layer `index` with what stands before and behind it; arguments and result as for `forward`."""
+        """Layer `index` with what stands before and behind it; arguments and result as for `propagate`."""
         layer = self.layers[index]
         tables = tuple(self.dropout(table) for table in tables)
         rows = rows or (None,) * len(tables)
@@ -138,16 +154,19 @@ class VGAE(GAE):
         super().__init__([*dims[:-1], 2 * dims[-1]], generator, activation, dropout, make_layer)
         self.start_log_std = start_log_std
 
-    def encode(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> tuple[Posterior, ...]:
+    def encode(self, relation: Relation | Any, tables: Tables, rows: Rows | None = None) -> tuple[Posterior, ...]:
         """Return the distributions of each table's nodes; arguments as for `GAE.forward`."""
-        halves = [table.chunk(2, dim=-1) for table in super().forward(relation, tables, rows)]
+        return self._distributions(self._relation_of(relation, tables), tables, rows)
+
+    def propagate(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
+        """Draw z in training mode, take the mean in evaluation mode; as `GAE.propagate`."""
+        self.posteriors = self._distributions(relation, tables, rows)
+        return tuple(one.draw() if self.training else one.mean for one in self.posteriors)
+
+    def _distributions(self, relation: Relation, tables: Tables, rows: Rows | None) -> tuple[Posterior, ...]:
+        halves = [table.chunk(2, dim=-1) for table in super().propagate(relation, tables, rows)]
         shift, top = self.start_log_std, _LARGEST_LOG_STD
         return tuple(Posterior(mean, (log_std + shift).clamp_max(top)) for mean, log_std in halves)
-
-    def forward(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
-        """Draw z in training mode, take the mean in evaluation mode; arguments and result as for `GAE.forward`."""
-        self.posteriors = self.encode(relation, tables, rows)
-        return tuple(one.draw() if self.training else one.mean for one in self.posteriors)
 
 
 class GAESettings(Settings):
@@ -195,7 +214,7 @@ class GAEEncoder(Encoder):
 
     def forward(
         self,
-        relation: Relation,
+        relation: Relation | Any,
         user_x: Tensor,
         item_x: Tensor,
         users: Tensor | None = None,
@@ -204,14 +223,20 @@ class GAEEncoder(Encoder):
         """Encode.
 
         Args:
-            relation: users as rows, items as columns; the whole graph or a sample.
+            relation: users as rows, items as columns, the whole graph or a sample; or a DGL graph between them
+                (`graphrec.nn.layer.sides_of`).
             user_x, item_x: (U, D) and (I, D).
             users, items: int64, distinct: the rows wanted; None for all.
 
         Returns:
             The user and item vectors, (U, D) and (I, D), or only the rows asked for, in their order.
+
+        Raises:
+            ConfigError: the DGL graph has several edge types or parallel edges.
+            ValueError: features do not fit the relation or the settings, or are not finite.
         """
-        return self.net(relation, (user_x, item_x), (users, items))
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        return self.net.propagate(relation, (user_x, item_x), (users, items))
 
     def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
         """Convolution `index` for some rows, or all for None, with the activation behind it; see `nn.layerwise`."""
@@ -238,7 +263,7 @@ class VGAEEncoder(GAEEncoder):
 
     def forward(
         self,
-        relation: Relation,
+        relation: Relation | Any,
         user_x: Tensor,
         item_x: Tensor,
         users: Tensor | None = None,

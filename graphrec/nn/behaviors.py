@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from graphrec.errors import ConfigError
 from graphrec.nn.encoder import Encoder
-from graphrec.nn.layer import at_rows
+from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
@@ -114,6 +114,7 @@ class CascadeEncoder(BehaviorEncoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Go through the cascade; arguments and result as of `HeteroEncoder.forward`."""
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         x, total = (user_x, item_x), [0.0, 0.0]
         for number, (one, weight) in enumerate(zip(self._all(relation), self._weights(), strict=True)):
             last = number == len(self._others)
@@ -174,6 +175,7 @@ class MBGCNEncoder(BehaviorEncoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Propagate; arguments and result as of `HeteroEncoder.forward`, with D (1 + B) columns."""
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         relations, dtype = self._all(relation), scale_dtype(item_x)
         left = self._user_scales(relations, dtype)
         degree = sum(one.degree_src for one in relations).to(dtype)  # of items, over all behaviours

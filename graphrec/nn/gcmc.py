@@ -5,91 +5,20 @@ R levels, U users, I items, D inputs, H hidden, S basis matrices, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import scipy.sparse
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from graphrec.nn.layer import linear, project
-from graphrec.nn.masking import edge_positions, keep_drawn
-from graphrec.ops import Neighbourhood, NeighbourhoodSampler, Relation, SampledRelation, spmm
-from graphrec.ops.neighbourhood import USERS
+from graphrec.nn.heads import check_rows
+from graphrec.nn.layer import linear, project, sides_of
+from graphrec.nn.rating_graph import RatingGraph
+from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
-
-
-@dataclass(frozen=True, eq=False)
-class RatingGraph:
-    """A bipartite graph whose edges have a level.
-
-    Attributes:
-        levels: one relation (U, I) for each level, lowest first; no edge is in two of them.
-        pattern: all edges together, for the degrees.
-    """
-
-    levels: tuple[Relation, ...]
-    pattern: Relation
-
-    @classmethod
-    def from_levels(cls, matrix: scipy.sparse.csr_matrix, num_levels: int) -> RatingGraph:
-        """Build from a matrix (U, I) that stores a level in 0..num_levels - 1 for each edge, zeros stored too."""
-        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        levels = []
-        for level in range(num_levels):
-            chosen = matrix.data == level
-            levels.append(Relation.from_coo(rows[chosen], matrix.indices[chosen], *matrix.shape))
-        return cls(tuple(levels), Relation.from_scipy(matrix))
-
-    def to(self, device: torch.device | str) -> RatingGraph:
-        """Copy to a device."""
-        return RatingGraph(tuple(level.to(device) for level in self.levels), self.pattern.to(device))
-
-    def at_layer(self, index: int) -> RatingGraph:
-        """The edges of the one layer there is."""
-        return self
-
-    def neighbourhoods(self, fanouts: Sequence[int]) -> RatingNeighbourhoods:
-        """What draws the neighbourhoods of sampled batches; the graph must be on the CPU."""
-        return RatingNeighbourhoods(self, fanouts)
-
-
-class RatingNeighbourhoods:
-    """Draws neighbourhoods as `NeighbourhoodSampler` does, whatever an edge's level, and tells the levels apart afterwards.
-
-    So the draws' pattern says how many edges each drawn one stands for, and the expectation of a row's sum over all levels
-    is that of the whole graph.
-
-    Args:
-        graph: on the CPU.
-        fanouts: edges drawn in each hop; the encoder has one.
-    """
-
-    def __init__(self, graph: RatingGraph, fanouts: Sequence[int]) -> None:
-        self._sampler, self._graph = NeighbourhoodSampler(graph.pattern, fanouts), graph
-        self._level = torch.empty(graph.pattern.num_edges, dtype=torch.int64)
-        for number, level in enumerate(graph.levels):
-            self._level[edge_positions(graph.pattern, level.rows, level.indices)[0]] = number
-
-    def draw(self, users: Tensor, items: Tensor, *, seed: int) -> Neighbourhood:
-        """Draw the neighbourhood of a batch's rows; arguments as in `NeighbourhoodSampler.draw`."""
-        hood = self._sampler.draw(users, items, seed=seed)
-        to_users, to_items = hood.relation, hood.relation.transpose()
-        of_users = self._levels_of(hood.users[to_users.rows], hood.items[to_users.indices])
-        of_items = self._levels_of(hood.users[to_items.indices], hood.items[to_items.rows])
-        levels = []
-        for number in range(len(self._graph.levels)):
-            draws = keep_drawn(to_users, of_users == number), keep_drawn(to_items, of_items == number)
-            levels.append(SampledRelation.of((draws,), hood.relation.degrees, USERS, 0))
-        return Neighbourhood(RatingGraph(tuple(levels), hood.relation), hood.users, hood.items)
-
-    def _levels_of(self, users: Tensor, items: Tensor) -> Tensor:
-        return self._level[edge_positions(self._graph.pattern, users, items)[0]]
 
 
 class GCMCEncoderSettings(Settings):
@@ -155,7 +84,7 @@ class GCMCEncoder(nn.Module):
 
     def forward(
         self,
-        graph: RatingGraph,
+        graph: RatingGraph | Any,
         user_x: Tensor,
         item_x: Tensor,
         users: Tensor | None = None,
@@ -164,7 +93,8 @@ class GCMCEncoder(nn.Module):
         """Encode.
 
         Args:
-            graph: users as rows, items as columns, as many levels as the encoder; all of it or a sample.
+            graph: users as rows, items as columns, as many levels as the encoder, all of it or a sample; or what `RatingGraph.of`
+                makes one of, such as a DGL graph, at every call.
             user_x, item_x: float32 or float64 (U, D) and (I, D).
             users, items: int64, distinct: the rows wanted; None for all.
 
@@ -172,13 +102,21 @@ class GCMCEncoder(nn.Module):
             The encoded users and items, (U, out_dim) and (I, out_dim), or only the rows asked for, in their order.
 
         Raises:
-            ValueError: the graph has another number of levels.
+            ConfigError: as of `RatingGraph.from_dgl`.
+            ValueError: the graph has another number of levels, or features do not fit it or the encoder, or are not finite.
         """
+        graph = RatingGraph.of(graph, user_x.device)
         if len(graph.levels) != len(self.weight):
             raise ValueError(
                 f"GCMCEncoder: the graph must have {len(self.weight)} levels, got {len(graph.levels)}; "
                 "make the encoder with num_levels of its graph"
             )
+        sides_of(graph.pattern, "GCMCEncoder", user_x, item_x, self.weight.shape[1])
+        return self._encode(graph, user_x, item_x, users, items)
+
+    def _encode(
+        self, graph: RatingGraph, user_x: Tensor, item_x: Tensor, users: Tensor | None, items: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         levels = [level.transpose() for level in graph.levels]
         return (
             self._receive(graph.levels, self._scales(graph.pattern, user_x), self._heard(item_x), users),
@@ -187,7 +125,7 @@ class GCMCEncoder(nn.Module):
 
     def layer(self, index, graph, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
         """The one layer for some rows; see `nn.layerwise`."""
-        return self(graph, user_h, item_h, users, items)
+        return self._encode(graph, user_h, item_h, users, items)
 
     def _receive(
         self,
@@ -246,6 +184,7 @@ class RatingHead(nn.Module):
         super().__init__()
         self.settings = settings or RatingHeadSettings()
         num_bases, num_levels = self.settings.num_bases, len(self.settings.levels)
+        self.dim = dim
         self.bases = nn.Parameter(torch.empty(num_bases, dim, dim))
         for basis in self.bases.data:
             nn.init.xavier_uniform_(basis, generator=generator)
@@ -254,16 +193,19 @@ class RatingHead(nn.Module):
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Turn users (u, D) into e_uᵀ P_s for every basis, (u, S · D); items (i, D) stay."""
+        check_rows("RatingHead.prepare", user, item, self.dim, self.dim)
         by_basis = torch.einsum("ud,sde->use", user, self.bases)
         return by_basis.flatten(1).to(user.dtype), item
 
     def logits(self, user: Tensor, item: Tensor) -> Tensor:
         """e_uᵀ Q_r e_i of prepared rows (B, S · D) and (B, D): (B, R)."""
+        check_rows("RatingHead.logits", user, item, len(self.bases) * self.dim, self.dim, pairs=True)
         by_basis = user.unflatten(1, (len(self.bases), -1))  # (B, S * D) -> (B, S, D)
         return (by_basis * item.unsqueeze(1)).sum(-1) @ self.mix.T
 
     def pairs(self, user: Tensor, item: Tensor) -> Tensor:
         """Expected rating row by row: (B, S · D) with (B, D) gives (B,), with (B, n, D) gives (B, n)."""
+        check_rows("RatingHead.pairs", user, item, len(self.bases) * self.dim, self.dim, pairs=True)
         if item.dim() == user.dim():
             return self.logits(user, item).softmax(1) @ self._values(user)
         flat = self.pairs(user.repeat_interleave(item.shape[1], 0), item.flatten(0, 1))
@@ -274,6 +216,7 @@ class RatingHead(nn.Module):
 
         Level by level with a running softmax, so that nothing of the size B · M · R is written.
         """
+        check_rows("RatingHead.matrix", user, item, len(self.bases) * self.dim, self.dim)
         by_basis = [part @ item.T for part in user.split(item.shape[1], dim=1)]  # S of (B, M)
         largest = by_basis[0].new_full((), -torch.inf)
         total, weighted = 0.0, 0.0

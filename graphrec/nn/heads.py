@@ -3,8 +3,8 @@
 A head is made from its settings, the dimension D of the encoded vectors and a generator for its random start. It has four
 methods. `prepare` transforms each row once; `pairs` and `matrix` score prepared rows; `ranking_vectors` gives what a trained
 model keeps of a user and an item: vectors whose plain dot product ranks items where `is_inner_product`, which is what export
-and retrieval use, and otherwise the rows that `prepare` and `matrix` score again. Heads that are no inner product are in
-`mlp_head.py`.
+and retrieval use, and otherwise the rows that `prepare` and `matrix` score again. Rows of another length than D are refused by
+all of them (`check_rows`). Heads that are no inner product are in `mlp_head.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,31 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from graphrec.settings import Settings
+
+
+def check_rows(
+    where: str, user: Tensor, item: Tensor, user_dim: int | None, item_dim: int | None, pairs: bool = False
+) -> None:
+    """Make sure that a head was given user rows (u, user_dim) and item rows (i, item_dim).
+
+    Args:
+        where: what to call the head and its method in messages.
+        user, item: the rows, encoded or prepared.
+        user_dim, item_dim: D of both, or None for both where it is whatever the users have.
+        pairs: whether items go with users: (u, item_dim) or (u, n, item_dim).
+
+    Raises:
+        ValueError: they are not; the message names the expected and the received shapes.
+    """
+    if user_dim is None:
+        user_dim = item_dim = user.shape[-1:].numel()
+    fits = user.ndim == 2 and item.ndim in ((2, 3) if pairs else (2,)) and (not pairs or len(user) == len(item))
+    if not fits or (user.shape[-1], item.shape[-1]) != (user_dim, item_dim):
+        items = f"(u, {item_dim}) or (u, n, {item_dim})" if pairs else f"(i, {item_dim})"
+        raise ValueError(
+            f"{where}: users must be (u, {user_dim}) and items {items}, got {tuple(user.shape)} and {tuple(item.shape)}; make the "
+            "head with the D of the encoded rows, and score what its prepare gives"
+        )
 
 
 class DotSettings(Settings):
@@ -34,24 +59,32 @@ class DotHead(nn.Module):
         self, settings: DotSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
+        self.dim = dim or None  # any
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Transform encoded rows (u, D) and (i, D), one by one, for `pairs` and `matrix`."""
+        self._check("prepare", user, item)
         return user, item
 
     def pairs(self, user: Tensor, item: Tensor) -> Tensor:
         """Score row by row: (B, D) with (B, D) gives (B,); (B, D) with (B, n, D) gives (B, n)."""
+        self._check("pairs", user, item, pairs=True)
         if item.dim() == user.dim():
             return (user * item).sum(-1)
         return (item @ user.unsqueeze(-1)).squeeze(-1)  # (B, n, D) x (B, D, 1) -> (B, n)
 
     def matrix(self, user: Tensor, item: Tensor) -> Tensor:
         """Score every user row with every item row: (B, D) and (M, D) give (B, M)."""
+        self._check("matrix", user, item)
         return user @ item.T
 
     def ranking_vectors(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (U, D) and (I, D) whose dot product ranks the items of a user."""
+        self._check("ranking_vectors", user, item)
         return user, item
+
+    def _check(self, method: str, user: Tensor, item: Tensor, pairs: bool = False) -> None:
+        check_rows(f"{type(self).__name__}.{method}", user, item, self.dim, self.dim, pairs)
 
 
 class CosineSettings(Settings):
@@ -78,15 +111,17 @@ class CosineHead(DotHead):
     def __init__(
         self, settings: CosineSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(None, dim, generator)
         self.settings = settings or CosineSettings()
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise rows to length one (zero rows stay zero) and divide the users' by the temperature."""
+        self._check("prepare", user, item)
         return normalize(user, dim=-1) / self.settings.temperature, normalize(item, dim=-1)
 
     def ranking_vectors(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors, or the vectors as they are when `ranking = "dot"`."""
+        self._check("ranking_vectors", user, item)
         if self.settings.ranking == "dot":
             return user, item
         return normalize(user, dim=-1), normalize(item, dim=-1)
@@ -111,11 +146,13 @@ class BilinearHead(DotHead):
     def __init__(
         self, settings: BilinearSettings | None = None, dim: int = 0, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(None, dim, generator)
+        self.dim = dim
         self.weight = nn.Parameter(torch.eye(dim))
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Carry users' rows through W: (u, D) W and (i, D)."""
+        self._check("prepare", user, item)
         return user @ self.weight, item
 
     def ranking_vectors(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:

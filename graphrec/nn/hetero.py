@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from graphrec.nn.encoder import Encoder
-from graphrec.nn.layer import at_rows
+from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.relations import Message, RecencySettings, Relations
 from graphrec.ops import Relation, hetero_spmm, spmm
 from graphrec.ops.spmm import scale_dtype
@@ -104,6 +104,7 @@ class HeteroEncoder(Encoder, ABC):
         Returns:
             (u, D) and (i, D) in the order asked for.
         """
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         y = self.encode(self._inputs(user_x, item_x), self.messages_with(relation))
         return at_rows(y["user"], users), at_rows(y["item"], items)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from graphrec.nn.encoder import Encoder
-from graphrec.nn.layer import at_rows
+from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.motifs import CHANNELS, averaging, motif_channels, to_scipy
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
@@ -82,6 +82,7 @@ class HypergraphEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Convolve; arguments and result as of `HeteroEncoder.forward`."""
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         parts, plain, item = self._convolved(relation, user_x, item_x)
         if users is not None:
             parts, plain = parts[:, users], plain[users]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from graphrec.nn.encoder import Encoder
-from graphrec.nn.layer import at_rows
+from graphrec.nn.layer import at_rows, sides_of
 from graphrec.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class IdentityEncoder(Encoder):
         """Return the rows asked for.
 
         Args:
-            relation: not used.
+            relation: says how many users and items there are, and is not used otherwise.
             user_x: (U, D) input embeddings of users.
             item_x: (I, D) input embeddings of items.
             users: int64 (u,) unique user indices, or None for all.
@@ -50,4 +50,5 @@ class IdentityEncoder(Encoder):
         Returns:
             (u, D) and (i, D) in the order asked for.
         """
+        sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         return at_rows(user_x, users), at_rows(item_x, items)

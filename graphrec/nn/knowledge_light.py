@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import sides_of
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
@@ -99,6 +100,7 @@ class KnowledgeLightEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode; arguments and result as of `LightGCNEncoder.forward`."""
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         return self._hops(relation, user_x, item_x + self.gathered(item_x), users, items)
 
     def gathered(self, item_x: Tensor) -> Tensor:

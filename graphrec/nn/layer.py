@@ -107,8 +107,68 @@ def relation_of(graph: Relation | Any, where: str = "relation_of", device: torch
     return relation.to(device)
 
 
-def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int) -> None:
+def nodes_of(graph: Relation | Any, where: str, x: Tensor, dim: int) -> Relation:
+    """`relation_of` a homogeneous graph whose nodes have the features x (N, dim).
+
+    Raises:
+        ConfigError: as of `relation_of`.
+        ValueError: the relation is not square, or the features do not fit it.
+    """
+    relation = relation_of(graph, where, x.device)
+    if relation.num_dst != relation.num_src:
+        raise ValueError(
+            f"{where}: destinations and sources must be the same nodes, got {relation.num_dst} destinations and "
+            f"{relation.num_src} sources; make one node type of them with relation.as_homogeneous()"
+        )
+    check_features(where, "x", x, relation.num_src, dim)
+    return relation
+
+
+def sides_of(graph: Relation | Any, where: str, user_x: Tensor, item_x: Tensor, dim: int = 0) -> Relation:
+    """`relation_of` a graph between users and items, with users as rows, whose nodes have these features.
+
+    Of a DGL graph the nodes of the type "user" are the rows, or, where none or both ends have that name, the sources.
+
+    Args:
+        graph: a relation, whole or sampled, with users as rows, or a DGL graph of one edge type.
+        where: what to call the caller in messages.
+        user_x, item_x: (U, dim) and (I, dim).
+        dim: 0 for any that both sides have.
+
+    Raises:
+        ConfigError: as of `relation_of`.
+        ValueError: the features do not fit the graph or each other, or are not finite. Values that are learned (require a
+            gradient) are not looked at: that would be a pass over all of them in every step, and there the loss tells.
+    """
+    relation = bipartite_of(graph, where, user_x.device)
+    dim = dim or user_x.shape[-1:].numel()
+    for name, x, size in (("user_x", user_x, relation.num_dst), ("item_x", item_x, relation.num_src)):
+        check_features(where, name, x, size, dim, finite=not x.requires_grad)
+    if user_x.dtype != item_x.dtype or user_x.device != item_x.device:
+        raise ValueError(
+            f"{where}: user_x and item_x must agree in dtype and device, got {user_x.dtype} on {user_x.device} and "
+            f"{item_x.dtype} on {item_x.device}"
+        )
+    return relation
+
+
+def bipartite_of(graph: Relation | Any, where: str, device: torch.device | str = "cpu") -> Relation:
+    """`relation_of` with users as rows; see `sides_of` for which end of a DGL graph they are."""
+    relation = relation_of(graph, where, device)
+    if isinstance(graph, Relation):
+        return relation
+    source, _, target = graph.canonical_etypes[0]
+    return relation if target == "user" != source else relation.transpose()
+
+
+def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int, finite: bool = True) -> None:
     """Make sure that features are (num_nodes, dim), floating point and, where looking does not wait for a GPU, finite.
+
+    Args:
+        where, name: what to call the caller and the features in messages.
+        x: the features.
+        num_nodes, dim: what their shape must be.
+        finite: whether to look at the values, one pass over them.
 
     Raises:
         ValueError: they are not; the message gives the rule, what was received and the mend.
@@ -118,7 +178,7 @@ def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int) -
             f"{where}: {name} must be floating point ({num_nodes}, {dim}), a row for each node of the graph, "
             f"got {x.dtype} {tuple(x.shape)}"
         )
-    if x.device.type == "cpu" and not torch.isfinite(x.detach().sum()):  # the sum alone is one cheap pass
+    if finite and x.device.type == "cpu" and not torch.isfinite(x.detach().sum()):  # the sum alone is one cheap pass
         bad = torch.nonzero(~torch.isfinite(x.detach()).all(1))[:, 0]
         if len(bad):
             raise ValueError(

@@ -9,9 +9,33 @@ import torch
 from pydantic import Field
 
 from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import RelationLayer, sides_of
 from graphrec.ops import Relation, SampledRelation, spmm, spmm_compact, spmm_forward
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
+
+
+class LightGCNLayer(RelationLayer):
+    """Y = D_dst^-1/2 · A · D_src^-1/2 · X, with the degrees of the relation on both sides and nothing to learn.
+
+    A node without edges gets zeros.
+
+    Args:
+        dim: D of the source features, and of what comes out.
+
+    Source: He et al., LightGCN, 2020, arXiv 2002.02126, equation 3. Equal to DGL's `GraphConv(norm="both", weight=False,
+    bias=False)`.
+    """
+
+    needs_targets = False
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, None, dim)
+
+    def propagate(
+        self, relation: Relation, src_x: torch.Tensor, dst_x: torch.Tensor, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return hop(relation, src_x, rows)
 
 
 class LightGCNSettings(Settings):
@@ -43,7 +67,7 @@ class LightGCNEncoder(Encoder):
 
     def forward(
         self,
-        relation: Relation,
+        relation: Relation | Any,
         user_x: torch.Tensor,
         item_x: torch.Tensor,
         users: torch.Tensor | None = None,
@@ -52,15 +76,22 @@ class LightGCNEncoder(Encoder):
         """Propagate.
 
         Args:
-            relation: users as rows, items as columns; the whole graph or a sample.
+            relation: users as rows, items as columns, the whole graph or a sample; or a DGL graph between them
+                (`graphrec.nn.layer.sides_of`), which is converted at every call.
             user_x, item_x: float32 or float64 (U, D) and (I, D), the embeddings at layer 0.
             users, items: int64, distinct: the rows wanted, both or neither; None for all.
 
         Returns:
             The user and item embeddings, (U, D) and (I, D), or only the rows asked for, in their order.
+
+        Raises:
+            ConfigError: the DGL graph has several edge types or parallel edges.
+            ValueError: rows of one side only, or embeddings that do not fit the relation or, where they are not learned
+                (require no gradient), are not finite.
         """
         if (users is None) != (items is None):
             raise ValueError("LightGCNEncoder: give both users and items, or neither")
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         if isinstance(relation, SampledRelation):
             return self._sampled(relation, user_x, item_x, users, items)
         return _Propagate.apply(relation, user_x, item_x, users, items, self.settings.num_layers)

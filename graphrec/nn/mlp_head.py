@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from graphrec.nn.heads import check_rows
 from graphrec.nn.tower import Tower, he_normal
 from graphrec.settings import Settings
 
@@ -61,6 +62,7 @@ class MLPHead(nn.Module):
         self.settings = settings or MLPSettings()
         self.dim = dim
         first = self.settings.hidden[0]
+        self._prepared = dim if self.settings.inputs == "product" else dim + first
         shapes = {}
         if self.settings.inputs != "product":
             shapes |= {"of_user": (first, dim), "of_item": (first, dim)}
@@ -74,6 +76,7 @@ class MLPHead(nn.Module):
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Append each row's part of the first layer: (u, D) and (i, D) give (u, D + H) and (i, D + H)."""
+        check_rows("MLPHead.prepare", user, item, self.dim, self.dim)
         if self.settings.inputs == "product":
             return user, item
         user_part = user @ self.first["of_user"].T
@@ -82,6 +85,7 @@ class MLPHead(nn.Module):
 
     def pairs(self, user: Tensor, item: Tensor) -> Tensor:
         """Score prepared rows: (B, .) with (B, .) gives (B,); (B, .) with (B, n, .) gives (B, n)."""
+        check_rows("MLPHead.pairs", user, item, self._prepared, self._prepared, pairs=True)
         if item.dim() > user.dim():
             user = user.unsqueeze(-2)  # (B, 1, .)
         return self._scores(user, item)
@@ -92,6 +96,7 @@ class MLPHead(nn.Module):
         Blocks of pairs keep the hidden layers within 16 MB. Where gradients are wanted, a block's layers are computed again
         in the backward pass instead of being kept.
         """
+        check_rows("MLPHead.matrix", user, item, self._prepared, self._prepared)
         width = max(self.dim, *self.settings.hidden)
         columns = max(1, min(len(item), _VALUES_AT_ONCE // width))
         rows = max(1, _VALUES_AT_ONCE // (width * columns))

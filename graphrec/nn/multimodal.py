@@ -15,7 +15,7 @@ from torch.nn.functional import dropout, normalize
 from graphrec.errors import ConfigError
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.item_graph import LearnedItemGraph
-from graphrec.nn.layer import at_rows
+from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.masking import keep_edges
 from graphrec.nn.modalities import Modalities, ModalitySettings, read_modalities
@@ -98,6 +98,7 @@ class FreedomEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode; arguments and result as of `LightGCNEncoder.forward`."""
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         if self._similar.device != item_x.device:
             self._similar, self._weight = self._similar.to(item_x.device), self._weight.to(item_x.device)
         if self.training and self.settings.prune > 0:
@@ -213,6 +214,7 @@ class BM3Encoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode; arguments and result as of `LightGCNEncoder.forward`."""
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         user, item = self._hops(relation, user_x, item_x, users, items)
         item = item + at_rows(item_x, items)
         if self.training:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from graphrec.nn.encoder import Encoder
-from graphrec.nn.layer import at_rows
+from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings, hop
 from graphrec.ops import Relation, SampledRelation
 from graphrec.settings import Settings
@@ -77,6 +77,7 @@ class NoisyLightGCNEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Propagate; noisy only in training mode and with `contrast_layer`. Arguments and results as in `LightGCNEncoder`."""
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         layer, rows, self.crossed = self.settings.contrast_layer, (users, items), None
         if isinstance(relation, SampledRelation):
             clean, clean_kept = self._pass(relation, user_x, item_x, *rows, lambda x: x)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
 from graphrec.nn.encoder import Encoder
+from graphrec.nn.layer import sides_of
 from graphrec.ops import Relation, spmm
 from graphrec.ops.importance import Importance, ImportantNeighbourhoods
 from graphrec.settings import Settings
@@ -91,6 +92,8 @@ class PinSAGEEncoder(Encoder):
         Returns:
             (u, D) and (i, D) in the order asked for.
         """
+        if not isinstance(relation, Importance):
+            sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         states = user_x, item_x
         for index in range(self.hops):
             rows = (users, items) if index == self.hops - 1 else (None, None)

@@ -54,8 +54,11 @@ class CosinePriorHead(CosineHead):
 
     def ranking_vectors(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (U, D + 1) and (I, D + 1); the cosine alone, (U, D) and (I, D), before `observe`."""
+        self._check("ranking_vectors", user, item)
         user, item = normalize(user, dim=-1), normalize(item, dim=-1)
         if self._prior is None:
             return user, item
+        if len(item) != len(self._prior):
+            raise ValueError(f"CosinePriorHead.ranking_vectors: items must be all {len(self._prior)} observed, got {len(item)} rows")
         prior = (self.settings.popularity * self._prior).to(item)
         return torch.cat([user, user.new_ones(len(user), 1)], 1), torch.cat([item, prior[:, None]], 1)

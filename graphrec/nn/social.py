@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from graphrec.nn.encoder import Encoder
-from graphrec.nn.layer import at_rows
+from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.relations import Relations
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
@@ -75,6 +75,7 @@ class DiffNetEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Diffuse; arguments and result as of `HeteroEncoder.forward`."""
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         taken = spmm(relation, item_x, relation.scale_dst(-1.0, scale_dtype(item_x)), rows=users)
         return at_rows(self._diffused(user_x), users) + taken, at_rows(item_x, items)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from graphrec.errors import ConfigError
-from graphrec.nn.layer import RelationLayer, at_rows, check_features, relation_of
+from graphrec.nn.layer import RelationLayer, at_rows, nodes_of, sides_of
 from graphrec.ops import Relation
 from graphrec.ops.neighbourhood import RowBlock, SampledRelation
 from graphrec.settings import Settings
@@ -90,14 +90,7 @@ class Stack(nn.Module):
             ConfigError: the DGL graph has several edge types or parallel edges.
             ValueError: the relation is not square, or the features have the wrong shape or are not finite.
         """
-        relation = relation_of(graph, "Stack", x.device)
-        if relation.num_dst != relation.num_src:
-            raise ValueError(
-                f"Stack: destinations and sources must be the same nodes, got {relation.num_dst} destinations and "
-                f"{relation.num_src} sources; make one node type of them with relation.as_homogeneous()"
-            )
-        check_features("Stack", "x", x, relation.num_src, self.in_dim)
-        return self.propagate(relation, x, rows)
+        return self.propagate(nodes_of(graph, "Stack", x, self.in_dim), x, rows)
 
     def propagate(self, relation: Relation, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """`forward` without its checks, on a square relation only."""
@@ -203,7 +196,7 @@ class StackEncoder(nn.Module, ABC):
 
     def forward(
         self,
-        relation: Relation,
+        relation: Relation | Any,
         user_x: Tensor,
         item_x: Tensor,
         users: Tensor | None = None,
@@ -212,7 +205,7 @@ class StackEncoder(nn.Module, ABC):
         """Encode.
 
         Args:
-            relation: users as rows, items as columns.
+            relation: users as rows, items as columns, or a DGL graph between them (`graphrec.nn.layer.sides_of`).
             user_x, item_x: float32 or float64 (U, D) and (I, D).
             users, items: int64, distinct: the rows wanted, both or neither; None for all. The last layer is computed only
                 for them.
@@ -221,14 +214,13 @@ class StackEncoder(nn.Module, ABC):
             The encoded users and items, (U, out_dim) and (I, out_dim), or only the rows asked for, in their order.
 
         Raises:
-            ValueError: rows of one side only, or features that do not fit the relation or the settings.
+            ConfigError: the DGL graph has several edge types or parallel edges.
+            ValueError: rows of one side only, or features that do not fit the relation or the settings, or are not finite.
         """
         name = type(self).__name__
         if (users is None) != (items is None):
             raise ValueError(f"{name}: give both users and items, or neither")
-        for side, x, size in (("user_x", user_x, relation.num_dst), ("item_x", item_x, relation.num_src)):
-            if tuple(x.shape) != (size, self.stack.in_dim):
-                raise ValueError(f"{name}: {side} must be ({size}, {self.stack.in_dim}), got {tuple(x.shape)}")
+        relation = sides_of(relation, name, user_x, item_x, self.stack.in_dim)
         if isinstance(relation, SampledRelation):
             return self.stack.propagate_sides(relation, user_x, item_x, users, items)
         rows = None if users is None else torch.cat([users, items + relation.num_dst])

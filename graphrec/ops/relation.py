@@ -39,6 +39,18 @@ class Relation:
     num_src: int
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        for name, length, dtype in (
+            ("indptr", self.num_dst + 1, torch.int64), ("indices", len(self.indices), torch.int32),
+            ("t_indptr", self.num_src + 1, torch.int64), ("t_indices", len(self.indices), torch.int32),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value.shape != (length,) or value.dtype != dtype or not value.is_contiguous():
+                raise ValueError(
+                    f"Relation: {name} must be contiguous {dtype} ({length},), got {value.dtype} {tuple(value.shape)}; "
+                    "build it with Relation.from_coo"
+                )
+
     @classmethod
     def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> Relation:
         """Build from the non-zero pattern of a SciPy sparse matrix (U, I); duplicates merge, values are ignored.

@@ -16,6 +16,7 @@ from graphrec import _kernels
 from graphrec.ops.philox import below, counters, philox, race, unit
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
+from graphrec.ops.spmm import check_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +112,10 @@ def sample_negatives(
     """
     num_items = relation.num_src if num_items is None else num_items
     slots = num_items if pool is None else len(pool)
-    _check_index("sample_negatives", "users", users, relation.num_dst)
+    check_index("sample_negatives", "users", users, relation.num_dst)
     if pool is not None:
-        _check_index("sample_negatives", "pool", pool, max(num_items, relation.num_src))
+        check_index("sample_negatives", "pool", pool, max(num_items, relation.num_src))
+        pool = pool.contiguous()
     if distribution is not None and len(distribution.probability) != slots:
         raise ValueError(f"sample_negatives: distribution must have {slots} slots, got {len(distribution.probability)}")
     if max_attempts < 1 or offset < 0 or slots < 1:
@@ -166,7 +168,7 @@ def sample_neighbors(
     Source: Floyd's method for distinct uniform draws (Bentley and Floyd 1987); Efraimidis and Spirakis 2006 for weighted
     ones, with the logarithm in integers so that every device orders the keys alike.
     """
-    _check_index("sample_neighbors", "rows", rows, relation.num_dst)
+    check_index("sample_neighbors", "rows", rows, relation.num_dst)
     if fanout < 1 or offset < 0:
         raise ValueError(f"sample_neighbors: fanout must be at least 1 and offset at least 0, got {fanout} and {offset}")
     if weights is not None:
@@ -281,15 +283,6 @@ def _places(weight, degree, fanout, replace, seed, counter):  # type: ignore[no-
 def _signed(seed: int) -> int:
     """The 64 bits of a seed as a signed number, which is what operators take."""
     return (seed + 2**63) % 2**64 - 2**63
-
-
-def _check_index(function: str, name: str, index: Tensor, size: int) -> None:
-    if index.dtype != torch.int64 or index.ndim != 1:
-        raise ValueError(f"{function}: {name} must be int64 (n,), got {index.dtype} {tuple(index.shape)}")
-    if len(index):
-        low, high = (int(bound) for bound in index.aminmax())
-        if low < 0 or high >= size:
-            raise ValueError(f"{function}: {name} must be in 0..{size - 1}, got {low}..{high}")
 
 
 _NEGATIVES = register(

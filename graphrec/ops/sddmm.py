@@ -11,7 +11,7 @@ from torch import Tensor
 from graphrec import _kernels
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
-from graphrec.ops.spmm import edges_of_rows, scale_dtype
+from graphrec.ops.spmm import contiguous, edges_of_rows, scale_dtype
 
 
 def sddmm(relation: Relation, dst_x: Tensor, src_x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def sddmm_forward(
     """
     if _kernels.kind(a) is None:
         return _sddmm_reference(indptr, indices, a, b, left, right, alpha, rows, argmax)
-    a, b = a.contiguous(), b.contiguous()
+    a, b, left, right, rows = map(contiguous, (a, b, left, right, rows))
     make = torch.empty if rows is None else torch.zeros
     out = make(len(indices), dtype=scale_dtype(a), device=a.device)
     if a.numel() and len(indices):

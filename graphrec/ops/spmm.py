@@ -51,11 +51,11 @@ def spmm(
         (U, D), or (B, D) with `rows`.
 
     Raises:
-        ValueError: a shape, dtype, row index or `reduce` does not fit; the message names it.
+        ValueError: a shape, dtype, device, row index or `reduce` does not fit; the message names it.
     """
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f'spmm: reduce must be "sum", "mean" or "max", got {reduce!r}')
-    _check_spmm(relation, x, left, right, z, rows, edge_weight)
+    _check_spmm("spmm", relation, x, left, right, z, rows, edge_weight)
     if reduce == "mean":
         share = relation.scale_dst(-1.0, scale_dtype(x))
         left = share if left is None else left * share
@@ -83,7 +83,12 @@ def spmm_compact(
 
     Returns:
         (U, D). Not differentiable: it is the backward pass of `spmm`.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit, or, on the CPU, a column; the message names it.
     """
+    check_index("spmm_compact", "columns", columns, relation.num_src, wait=False)
+    _check_values("spmm_compact", relation, x, (len(columns), "a row for each column"), left, right)
     return product(relation.indptr, relation.indices, x, left, right, alpha, columns=columns, num_columns=relation.num_src)[0]
 
 
@@ -97,7 +102,12 @@ def spmm_forward(
     beta: float,
     rows: Tensor | None,
 ) -> Tensor:
-    """`spmm` without checks and without autograd, for layers that write their own backward pass."""
+    """`spmm` without autograd, for layers that write their own backward pass.
+
+    Raises:
+        ValueError: as of `spmm`, but rows on a GPU are not looked at, which would wait for it.
+    """
+    _check_spmm("spmm_forward", relation, x, left, right, z, rows, wait=False)
     return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows)[0]
 
 
@@ -129,7 +139,7 @@ def product(
             x = x.new_zeros(num_columns, x.shape[1]).index_copy_(0, columns, x)
         return _spmm_reference(indptr, indices, x, left, right, alpha, z, beta, rows, edge_weight, edge_ids, maximum)
     num_rows = len(indptr) - 1 if rows is None else len(rows)
-    x = x.contiguous()
+    x, rows = x.contiguous(), contiguous(rows)
     y = x.new_empty(num_rows, x.shape[1])
     argmax = torch.empty(y.shape if maximum else 0, dtype=torch.int64, device=x.device)
     if y.numel():
@@ -301,19 +311,39 @@ def _max_transpose_reference(t_indptr, t_indices, edges, gradient, edge_weight, 
     return (out if right is None else out * right[:, None]).to(gradient.dtype)
 
 
-def _check_spmm(relation, x, left, right, z, rows, edge_weight) -> None:  # type: ignore[no-untyped-def]
-    if x.ndim != 2 or x.shape[0] != relation.num_src:
-        raise ValueError(f"spmm: x must be (num_src = {relation.num_src}, D), got {tuple(x.shape)}")
+def _check_spmm(where, relation, x, left, right, z, rows, edge_weight=None, wait=True) -> None:  # type: ignore[no-untyped-def]
+    _check_values(where, relation, x, (relation.num_src, "num_src"), left, right, edge_weight)
+    shape = relation.num_dst if rows is None else len(rows), x.shape[1]
+    if z is not None and (tuple(z.shape) != shape or z.dtype != x.dtype):
+        raise ValueError(f"{where}: z must be {x.dtype} {shape}, got {z.dtype} {tuple(z.shape)}")
+    if rows is not None:
+        check_index(where, "rows", rows, relation.num_dst, wait)
+
+
+def _check_values(where, relation, x, size, left, right, edge_weight=None) -> None:  # type: ignore[no-untyped-def]
+    count, why = size
+    if x.ndim != 2 or x.shape[0] != count:
+        raise ValueError(f"{where}: x must be ({why} = {count}, D), got {tuple(x.shape)}")
     if not x.dtype.is_floating_point:
-        raise ValueError(f"spmm: x must be floating point, got {x.dtype}")
-    num_rows = relation.num_dst if rows is None else len(rows)
-    for name, value, shape, dtype in (
-        ("left", left, (relation.num_dst,), scale_dtype(x)),
-        ("right", right, (relation.num_src,), scale_dtype(x)),
-        ("edge_weight", edge_weight, (relation.num_edges,), scale_dtype(x)),
-        ("z", z, (num_rows, x.shape[1]), x.dtype),
-    ):
-        if value is not None and (tuple(value.shape) != shape or value.dtype != dtype):
-            raise ValueError(f"spmm: {name} must be {dtype} {shape}, got {value.dtype} {tuple(value.shape)}")
-    if rows is not None and len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= relation.num_dst):
-        raise ValueError(f"spmm: rows must be in 0..{relation.num_dst - 1}, got {int(rows.min())}..{int(rows.max())}")
+        raise ValueError(f"{where}: x must be floating point, got {x.dtype}")
+    if x.device != relation.device:
+        raise ValueError(f"{where}: x must be where the relation is, on {relation.device}, got {x.device}; move one with .to()")
+    for name, value, length in (
+        ("left", left, relation.num_dst), ("right", right, relation.num_src), ("edge_weight", edge_weight, relation.num_edges),
+    ):  # fmt: skip
+        if value is not None and (tuple(value.shape) != (length,) or value.dtype != scale_dtype(x)):
+            raise ValueError(f"{where}: {name} must be {scale_dtype(x)} ({length},), got {value.dtype} {tuple(value.shape)}")
+
+
+def check_index(where: str, name: str, index: Tensor, size: int, wait: bool = True) -> None:
+    """Make sure that an index is int64 (n,) with values below `size`; without `wait` those on a GPU are not looked at.
+
+    Raises:
+        ValueError: it is not; the message names it.
+    """
+    if index.dtype != torch.int64 or index.ndim != 1:
+        raise ValueError(f"{where}: {name} must be int64 (n,), got {index.dtype} {tuple(index.shape)}")
+    if len(index) and (wait or index.device.type == "cpu"):
+        low, high = (int(bound) for bound in index.aminmax())
+        if low < 0 or high >= size:
+            raise ValueError(f"{where}: {name} must be in 0..{size - 1}, got {low}..{high}")

@@ -34,9 +34,9 @@ def select_topk(
         values float32 (B, k), descending, and indices int64 (B, k); -inf and -1 where a row has fewer than k columns.
 
     Raises:
-        ValueError: k < 1, or `seen_indptr` or `candidates` does not fit the rows or columns.
+        ValueError: k < 1, or the seen lists or `candidates` do not fit the rows or columns.
     """
-    _check_topk(scores.shape[0], scores.shape[1], k, seen_indptr, candidates)
+    _check_topk(scores.shape[0], scores.shape[1], k, seen_indptr, seen_indices, candidates)
     scores = scores.to(torch.float32)
     masks = _masks(seen_indptr, seen_indices, candidates, scores.device)
     if _kernels.kind(scores) != "cpu":
@@ -65,11 +65,11 @@ def topk_scores(
         values float32 (U, k) and indices int64 (U, k), as in `select_topk`.
 
     Raises:
-        ValueError: the dimensions differ, k < 1, or `seen_indptr` or `candidates` does not fit the users or items.
+        ValueError: the dimensions differ, k < 1, or the seen lists or `candidates` do not fit the users or items.
     """
     if user_x.ndim != 2 or item_x.ndim != 2 or user_x.shape[1] != item_x.shape[1]:
         raise ValueError(f"topk_scores: need (U, D) and (I, D), got {tuple(user_x.shape)} and {tuple(item_x.shape)}")
-    _check_topk(len(user_x), len(item_x), k, seen_indptr, candidates)
+    _check_topk(len(user_x), len(item_x), k, seen_indptr, seen_indices, candidates)
     user_x, item_x = user_x.to(torch.float32), item_x.to(torch.float32)
     return _TOPK_SCORES(user_x, item_x, k, *_masks(seen_indptr, seen_indices, candidates, user_x.device))
 
@@ -121,11 +121,18 @@ def _masks(indptr: Any, indices: Any, candidates: Any, device: torch.device) -> 
     return *seen, candidates
 
 
-def _check_topk(num_rows: int, num_columns: int, k: int, seen_indptr: Any, candidates: Any) -> None:
+def _check_topk(num_rows: int, num_columns: int, k: int, seen_indptr: Any, seen_indices: Any, candidates: Any) -> None:
     if k < 1:
         raise ValueError(f"top-k: k must be at least 1, got {k}")
     if seen_indptr is not None and len(seen_indptr) != num_rows + 1:
         raise ValueError(f"top-k: seen_indptr must hold {num_rows} + 1 entries, got {len(seen_indptr)}")
+    if seen_indptr is not None:
+        starts = torch.as_tensor(seen_indptr)
+        if starts.device.type == "cpu" and (starts[0] < 0 or starts[-1] > len(seen_indices) or (starts.diff() < 0).any()):
+            raise ValueError(
+                f"top-k: seen_indptr must ascend within 0..{len(seen_indices)}, the length of seen_indices, got "
+                f"{int(starts.min())}..{int(starts.max())}"
+            )
     if candidates is not None and len(candidates) != num_columns:
         raise ValueError(f"top-k: candidates must hold {num_columns} entries, one for each column, got {len(candidates)}")
 

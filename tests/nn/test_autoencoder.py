@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from graphrec._dgl import import_dgl
 from graphrec.errors import ConfigError
 from graphrec.losses.autoencoder import KL, EdgeReconstruction, annealed, block
 from graphrec.losses.batch import Batch
@@ -190,3 +191,38 @@ def test_edge_reconstruction_weighs_edges_and_non_edges_alike():
     torch.manual_seed(0)
     some = EdgeReconstruction(EdgeReconstruction.Settings(max_users=1))(at)
     assert torch.isfinite(some) and float(some.detach()) != pytest.approx(float(expected))
+
+
+def test_dgl_graphs_give_what_their_relations_give():
+    dgl, (user, item) = import_dgl(), (torch.from_numpy(side) for side in PAIRS.T)
+    bought = dgl.heterograph({("user", "buys", "item"): (user, item)}, {"user": U, "item": I})
+    square = dgl.graph((torch.cat([user, U + item]), torch.cat([U + item, user])), num_nodes=U + I)
+    for kind in (GAE, VGAE):
+        net = kind([D, 3, 2], seeded()).eval()
+        expected = net(RELATION, tables())
+        assert all(map(torch.equal, net(bought, tables()), expected))
+        (joint,) = net(square, (torch.cat(tables()),))
+        torch.testing.assert_close(joint, torch.cat(expected))
+    assert torch.equal(net.encode(bought, tables())[1].mean, net(bought, tables())[1])
+    both = dgl.heterograph({("user", "buys", "item"): ([0], [0]), ("item", "of", "user"): ([0], [0])})
+    with pytest.raises(ConfigError, match="VGAE: a DGL graph must have one edge type, got 2"):
+        net(both, tables())
+
+
+@pytest.mark.parametrize("kind", [GAE, VGAE])
+def test_tables_that_do_not_fit_are_refused(kind):
+    net, (user, item), square = kind([D, 3, 2], seeded()), tables(), Relation.from_coo([0, 1], [1, 0], 3, 3)
+    for graph, bad, message in (
+        (square, (torch.ones(2, D),), r"x must be floating point \(3, 4\), a row for each node of the graph, got .*\(2, 4\)"),
+        (square, (torch.ones(3, D + 1),), r"x must be floating point \(3, 4\), .* got .*\(3, 5\)"),
+        (square, (torch.full((3, D), torch.nan),), "x must be finite, got NaN or infinity in 3 of 3 rows"),
+        (RELATION, (user,), r"destinations and sources must be the same nodes, got 6 .* and 5"),
+        (RELATION, (user[1:], item), r"user_x must be floating point \(6, 4\), .* got .*\(5, 4\)"),
+        (RELATION, (user, item[:, 1:]), r"item_x must be floating point \(5, 4\), .* got .*\(5, 3\)"),
+        (RELATION, (user, item.detach() / 0), "item_x must be finite"),
+        (RELATION, (user, item, item), r"tables must be \(x,\) .* or \(user_x, item_x\) .*, got 3 of them"),
+        (square, torch.ones(3, D), r"tables must be \(x,\) of one node type .*, got Tensor"),
+    ):
+        for call in (net, net.encode) if kind is VGAE else (net,):
+            with pytest.raises(ValueError, match=f"{kind.__name__}: {message}"):
+                call(graph, bad)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
+from graphrec._dgl import import_dgl
 from graphrec.errors import ConfigError
 from graphrec.nn import ENCODERS
 from graphrec.nn.component import parse_component
@@ -112,12 +115,66 @@ def test_the_stack_on_the_homogeneous_graph_is_the_encoder(name, bipartite, draw
 
 
 @pytest.mark.parametrize("name", STACKED)
-def test_what_does_not_fit_is_refused(name, bipartite, draw):
+def test_rows_of_one_side_alone_are_refused(name, bipartite, draw):
     encoder = make(name)
     with pytest.raises(ValueError, match="give both users and items, or neither"):
         encoder(bipartite.relation, draw(12, D), draw(9, D), users=torch.tensor([0]))
-    with pytest.raises(ValueError, match=r"item_x must be \(9, 8\), got \(12, 8\)"):
-        encoder(bipartite.relation, draw(12, D), draw(12, D))
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))  # the others look before they miss what they have not been given
+@pytest.mark.parametrize("side", ["user_x", "item_x"])
+def test_features_that_do_not_fit_are_refused(name, side, bipartite, draw):
+    encoder, good = make(name), {"user_x": draw(12, D), "item_x": draw(9, D)}
+    size, kind = len(good[side]), type(encoder).__name__
+    for shape in ((size - 1, D), (size + 1, D), (size, D - 1), (size, D + 1), (size,)):
+        wanted = re.escape(f"{kind}: {side} must be floating point ({size}, {D}), a row for each node of the graph, got")
+        with pytest.raises(ValueError, match=rf"{wanted} torch.float64 {re.escape(str(shape))}"):
+            encoder(bipartite.relation, **good | {side: draw(*shape)})
+    with pytest.raises(ValueError, match=rf"{kind}: {side} must be floating point .*got torch.int64"):
+        encoder(bipartite.relation, **good | {side: torch.ones(size, D, dtype=torch.int64)})
+    with pytest.raises(ValueError, match=f"{kind}: user_x and item_x must agree in dtype and device"):
+        encoder(bipartite.relation, **good | {side: draw(size, D).float()})
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_are_refused(name, value, bipartite, draw):
+    encoder = make(name)
+    for side, rows in (("user_x", 12), ("item_x", 9)):
+        inputs = {"user_x": draw(12, D), "item_x": draw(9, D)}
+        inputs[side] = inputs[side].detach()
+        inputs[side][4, 1] = value
+        with pytest.raises(ValueError, match=f"{side} must be finite, got NaN or infinity in 1 of {rows} rows.*row 4; fill"):
+            encoder(bipartite.relation, **inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_that_are_learned_are_not_looked_at(name, bipartite, draw, monkeypatch):
+    """A pass over all of them in every step is what training need not pay."""
+    encoder, inputs = make(name), (draw(12, D), draw(9, D))
+    looked = []
+    monkeypatch.setattr("graphrec.nn.layer.torch.isfinite", lambda x: looked.append(x) or torch.ones((), dtype=torch.bool))
+    encoder(bipartite.relation, *inputs)
+    assert not looked
+    encoder(bipartite.relation, *(side.detach() for side in inputs))
+    assert len(looked) >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dgl_graph_gives_what_its_relation_gives(name, bipartite, draw):
+    encoder, inputs = make(name), (draw(12, D), draw(9, D))
+    expected = encoder(bipartite.relation, *inputs)
+    source, target = bipartite.graph.edges()
+    for ends in (("item", "liked by", "user"), ("user", "likes", "item"), ("reader", "reads", "book")):
+        edges = (source, target) if ends[0] == "item" else (target, source)
+        graph = import_dgl().heterograph({ends: edges}, dict(zip(ends[::2], (9, 12) if ends[0] == "item" else (12, 9), strict=True)))
+        for left, right in zip(encoder(graph, *inputs), expected, strict=True):
+            torch.testing.assert_close(left, right, rtol=0, atol=0)
+    both = {("user", "likes", "item"): (target, source), ("item", "liked by", "user"): (source, target)}
+    with pytest.raises(ConfigError, match=f"{type(encoder).__name__}: a DGL graph must have one edge type, got 2"):
+        encoder(import_dgl().heterograph(both, {"user": 12, "item": 9}), *inputs)
+    with pytest.raises(TypeError, match=f"{type(encoder).__name__}: graph must be a Relation or a DGL graph, got dict"):
+        encoder({}, *inputs)
 
 
 @pytest.mark.parametrize("name", STACKED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from graphrec.nn import HEADS, mlp_head
@@ -121,3 +123,45 @@ def test_the_matrix_of_the_mlp_keeps_few_values_and_has_the_gradients_of_the_pai
 def test_bad_widths_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
         MLPSettings(hidden=(8, 0))
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(("user_dim", "item_dim"), [(16, 16), (16, 8), (8, 16), (8, 1)])
+def test_rows_that_do_not_fit_are_refused(name, user_dim, item_dim):
+    head, user, item = made(name), torch.ones(5, user_dim), torch.ones(7, item_dim)
+    got = rf"users must be \(u, 8\) and items \(i, 8\), got \(5, {user_dim}\) and \(7, {item_dim}\); make the head with"
+    with pytest.raises(ValueError, match=rf"{type(head).__name__}.prepare: {got}"):
+        head.prepare(user, item)
+    if head.is_inner_product:
+        with pytest.raises(ValueError, match=rf"{type(head).__name__}.(ranking_vectors|prepare): {got}"):
+            head.ranking_vectors(user, item)
+    users, items = head.prepare(USER, ITEM)
+    users, items = (side[:, :1].expand(-1, side.shape[1] + dim - 8) for side, dim in ((users, user_dim), (items, item_dim)))
+    with pytest.raises(ValueError, match=rf"{type(head).__name__}.matrix: users must be .*got \(5, {users.shape[1]}\) and"):
+        head.matrix(users, items)
+    for rows in (items[:5], items[:5, None].expand(5, 2, -1)):
+        with pytest.raises(ValueError, match=rf"{type(head).__name__}.pairs: users must be .* or \(u, n, .*got \(5, {users.shape[1]}\)"):
+            head.pairs(users, rows)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_pairs_of_other_lengths_are_refused(name):
+    head = made(name)
+    user, item = head.prepare(USER, ITEM)
+    for rows in (item, item[:1], item[:6].view(2, 3, -1), item[0]):
+        with pytest.raises(ValueError, match=rf"{type(head).__name__}.pairs: users must be"):
+            head.pairs(user, rows)
+
+
+def test_a_head_without_a_dimension_wants_both_sides_alike():
+    assert DotHead().matrix(USER, ITEM).shape == (5, 7)
+    with pytest.raises(ValueError, match=r"DotHead.pairs: users must be \(u, 16\) and items \(u, 16\) .* got \(5, 16\) and \(5, 8\)"):
+        DotHead().pairs(torch.ones(5, 16), torch.ones(5, 8))
+
+
+def test_the_prior_wants_the_items_it_has_seen():
+    head = made("cosine-prior")
+    head.observe(sp.csr_matrix(np.ones((2, 7))))
+    assert head.ranking_vectors(USER, ITEM)[1].shape == (7, 9)
+    with pytest.raises(ValueError, match="items must be all 7 observed, got 6 rows"):
+        head.ranking_vectors(USER, ITEM[:6])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
+from graphrec._dgl import import_dgl
+from graphrec.nn.light import LightGCNEncoder, LightGCNLayer, LightGCNSettings
+from graphrec.nn.stack import Stack
 from graphrec.ops import Relation
 
 NUM_USERS, NUM_ITEMS = 33, 22
@@ -60,3 +62,26 @@ def test_bfloat16_inputs_propagate_like_float32_ones():
         torch.testing.assert_close(left.float(), right, rtol=0.02, atol=0.02)
     sum(side.float().sum() for side in got).backward()
     assert all(torch.isfinite(side.grad).all() for side in rounded)
+
+
+def test_layer_equals_dgl(sample, draw, same):
+    x = draw(sample.num_src, 5)
+    theirs = import_dgl().nn.GraphConv(5, 5, norm="both", weight=False, bias=False, allow_zero_in_degree=True)
+    expected = theirs(sample.graph, (x, draw(sample.num_dst, 5)) if sample.num_dst != sample.num_src else x)
+    same(LightGCNLayer(5)(sample.graph, x), expected, [[x], [x]])
+
+
+def test_the_encoder_is_the_mean_of_layers(draw):
+    rng = np.random.default_rng(1)
+    relation = Relation.from_coo(rng.integers(0, 30, 200), rng.integers(0, 20, 200), NUM_USERS, NUM_ITEMS)
+    x = draw(NUM_USERS + NUM_ITEMS, 5)
+    hops = [x, *(Stack([LightGCNLayer(5)] * n, activation="none")(relation.as_homogeneous(), x) for n in (1, 2))]
+    got = torch.cat(LightGCNEncoder(LightGCNSettings(num_layers=2), 5)(relation, *x.split([NUM_USERS, NUM_ITEMS])))
+    torch.testing.assert_close(got, torch.stack(hops).mean(0))
+
+
+def test_rows_out_of_range_are_refused():
+    relation, x = Relation.from_coo([0, 1], [0, 1], 2, 2), torch.ones(2, 3)
+    for users in (torch.tensor([-1]), torch.tensor([0], dtype=torch.int32)):
+        with pytest.raises(ValueError, match="spmm_forward: rows must be"):
+            LightGCNEncoder()(relation, x, x, users, torch.tensor([0]))

@@ -63,3 +63,11 @@ def test_with_targets_puts_the_rows_themselves_behind_the_columns(relation):
 def test_take_rows_is_the_slice(relation, rows):
     index = torch.tensor(rows, dtype=torch.int64)
     np.testing.assert_array_equal(dense(relation.take_rows(index)), dense(relation)[rows])
+
+
+def test_arrays_that_do_not_fit_each_other_are_named(relation):
+    parts = relation.indptr, relation.indices, relation.t_indptr, relation.t_indices
+    with pytest.raises(ValueError, match=r"Relation: indptr must be contiguous torch.int64 \(9,\), got torch.int64 \(8,\); build"):
+        Relation(*parts, 8, 5)
+    with pytest.raises(ValueError, match=r"t_indices must be contiguous torch.int32 \(\d+,\), got torch.int64"):
+        Relation(*parts[:3], relation.t_indices.long(), 7, 5)

@@ -94,6 +94,12 @@ def test_negatives_are_never_known_positives(relation, variant):
     assert set(sample_negatives(relation, users, 36, seed=1).tolist()) == set(range(36))
 
 
+def test_every_other_entry_of_a_pool():
+    nothing, users = Relation.from_coo([], [], 9, NUM_ITEMS), torch.arange(9)
+    pool = torch.tensor([3, 2**40, 30, 2**40, 7, 2**40])[::2]
+    assert torch.equal(*(sample_negatives(nothing, users, pool=part, seed=2) for part in (pool, pool.contiguous())))
+
+
 def all_draws(relation, weights, users, offset=0) -> list[torch.Tensor]:
     table = AliasTable.from_popularity(relation.degree_src.numpy() + 1, 0.5)
     pool = torch.arange(0, NUM_ITEMS, 3)
@@ -197,6 +203,7 @@ def test_what_does_not_fit_is_named(relation, weights):
         ({"users": torch.tensor([30])}, r"users must be in 0..29, got 30..30"),
         ({"users": torch.tensor([0], dtype=torch.int32)}, r"users must be int64 \(n,\), got torch.int32"),
         ({"pool": torch.tensor([40])}, r"pool must be in 0..39"),
+        ({"pool": torch.tensor([4], dtype=torch.int32)}, r"pool must be int64 \(n,\)"),
         ({"distribution": AliasTable.from_weights(np.ones(3))}, r"distribution must have 40 slots, got 3"),
         ({"max_attempts": 0}, r"max_attempts .* at least 1"),
     ):

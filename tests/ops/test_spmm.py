@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graphrec import _kernels
-from graphrec.ops import Relation, sddmm, spmm, spmm_compact
+from graphrec.ops import Relation, sddmm, spmm, spmm_compact, spmm_forward
 
 NUM_DST, NUM_SRC = 33, 22
 DIMS = [1, 3, 16, 31, 32, 33, 64, 65, 100, 128, 200, 300]
@@ -138,6 +138,18 @@ def test_non_contiguous_and_unaligned_inputs(implementation, relation):
     assert torch.equal(first, spmm(relation, shifted))
 
 
+def test_every_other_entry_of_rows_and_scales(implementation, relation):
+    """What lies between them is out of range."""
+    rows = torch.tensor([4, 2**40, 0, 2**40, 31, 2**40])[::2]
+    left, right = torch.rand(NUM_DST, 2)[:, 0], torch.rand(NUM_SRC, 2)[:, 0]
+    x, weight = normal(NUM_SRC, 3).requires_grad_(), normal(relation.num_edges, seed=1).requires_grad_()
+    found = []
+    for parts in ((left, right, rows), (left.contiguous(), right.contiguous(), rows.contiguous())):
+        y = spmm(relation, x, *parts[:2], rows=parts[2], edge_weight=weight)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, weight))))
+    assert all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize("dim", [5, 64, 200])
 def test_reruns_and_threads_give_the_same_bits(implementation, dim):
     rng = np.random.default_rng(1)
@@ -182,6 +194,9 @@ def test_no_edges_and_no_columns(implementation):
         ({"x": torch.ones(NUM_SRC + 1, 4)}, r"x must be \(num_src = 22, D\), got \(23, 4\)"),
         ({"left": torch.ones(3)}, r"left must be torch.float32 \(33,\)"),
         ({"rows": torch.tensor([33])}, r"rows must be in 0..32, got 33..33"),
+        ({"rows": torch.tensor([3], dtype=torch.int32)}, r"rows must be int64 \(n,\), got torch.int32 \(1,\)"),
+        ({"x": torch.ones(NUM_SRC, 4, device="meta")}, r"x must be where the relation is, on cpu, got meta"),
+        ({"z": torch.ones(NUM_DST, 3)}, r"z must be torch.float32 \(33, 4\), got torch.float32 \(33, 3\)"),
         ({"edge_weight": torch.ones(3)}, r"edge_weight must be torch.float32 \(\d+,\), got torch.float32 \(3,\)"),
         ({"reduce": "min"}, r'reduce must be "sum", "mean" or "max", got \'min\''),
     ],
@@ -189,6 +204,28 @@ def test_no_edges_and_no_columns(implementation):
 def test_what_does_not_fit_is_named(relation, change, message):
     with pytest.raises(ValueError, match=message):
         spmm(**{"relation": relation, "x": torch.ones(NUM_SRC, 4)} | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.ones(NUM_SRC - 1, 4)}, r"spmm_forward: x must be \(num_src = 22, D\), got \(21, 4\)"),
+        ({"z": torch.ones(NUM_DST, 4, dtype=torch.float64)}, r"spmm_forward: z must be torch.float32 \(33, 4\), got torch.float64"),
+        ({"rows": torch.tensor([-1])}, r"spmm_forward: rows must be in 0..32, got -1..-1"),
+        ({"right": torch.ones(3)}, r"spmm_forward: right must be torch.float32 \(22,\), got torch.float32 \(3,\)"),
+    ],
+)
+def test_the_forward_pass_alone_names_what_does_not_fit(relation, change, message):
+    rest = {"left": None, "right": None, "alpha": 1.0, "z": None, "beta": 1.0, "rows": None}
+    with pytest.raises(ValueError, match=message):
+        spmm_forward(**{"relation": relation, "x": torch.ones(NUM_SRC, 4)} | rest | change)
+
+
+def test_compact_columns_that_do_not_fit_are_named(relation):
+    with pytest.raises(ValueError, match=r"spmm_compact: x must be \(a row for each column = 2, D\), got \(3, 4\)"):
+        spmm_compact(relation, torch.ones(3, 4), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"spmm_compact: columns must be in 0..21, got -1..0"):
+        spmm_compact(relation, torch.ones(2, 4), torch.tensor([0, -1]))
 
 
 def test_sddmm_names_what_does_not_fit(relation):

@@ -101,6 +101,9 @@ def test_what_does_not_fit_is_named():
         select_topk(torch.ones(2, 3), 0)
     with pytest.raises(ValueError, match=r"seen_indptr must hold 2 \+ 1 entries, got 2"):
         select_topk(torch.ones(2, 3), 1, [0, 0], [])
+    for starts in ([0, 1, 9], [0, 2, 1], [-1, 0, 1]):
+        with pytest.raises(ValueError, match=r"seen_indptr must ascend within 0..2, the length of seen_indices"):
+            topk_scores(torch.ones(2, 3), torch.ones(3, 3), 1, starts, [0, 1])
     with pytest.raises(ValueError, match="candidates must hold 3 entries, one for each column, got 2"):
         select_topk(torch.ones(2, 3), 1, candidates=[True, False])
     with pytest.raises(ValueError, match=r"need \(U, D\) and \(I, D\), got \(2, 3\) and \(2, 4\)"):
