@@ -93,3 +93,6 @@ def test_published_values_are_what_the_files_say():
     assert (softmax.num_layers, softmax.loss["temperature"], adaptive.num_layers) == (1, 0.12, 3)
     ultragcn = files["ultragcn"].model.settings.loss
     assert (ultragcn["num_negatives"], ultragcn["negative_weight"]) == (1500, 300.0)
+    vgae = files["vgae"]
+    assert (vgae.model.settings.num_layers, vgae.model.settings.activation) == (2, "relu")
+    assert (vgae.train.learning_rate, vgae.train.weight_decay) == (0.01, 0.0)
