@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 _DAY = 86_400e6  # µs
 
 
-def half_lives(timestamp: np.ndarray, half_life_days: float) -> np.ndarray:
-    """Age in half-lives, counting back from the latest of the events.
+def half_lives(timestamp: np.ndarray, half_life_days: float, latest: int | None = None) -> np.ndarray:
+    """Age in half-lives.
 
     Args:
         timestamp: int64 µs (E,), `NO_TIME` where missing.
         half_life_days: days, above 0.
+        latest: µs, what age counts back from; None: the latest of the events.
 
     Returns:
         float64 (E,), at least 0; an event without a time counts as the latest.
@@ -28,12 +29,14 @@ def half_lives(timestamp: np.ndarray, half_life_days: float) -> np.ndarray:
     known = timestamp != NO_TIME
     age = np.zeros(len(timestamp))
     if known.any():
-        age[known] = (timestamp[known].max() - timestamp[known]) / _DAY / half_life_days
+        age[known] = ((timestamp[known].max() if latest is None else latest) - timestamp[known]) / _DAY / half_life_days
     return age
 
 
 def edge_ages(store: GraphStore, half_life_days: float, where: str) -> np.ndarray:
     """Age in half-lives of each training pair of the target behaviour; of its latest event, where it has several.
+
+    It counts back from the last training event of any behaviour.
 
     Args:
         store: the graph store.
@@ -54,7 +57,8 @@ def edge_ages(store: GraphStore, half_life_days: float, where: str) -> np.ndarra
         )
     pairs = train.user * store.num_items + train.item  # ascending
     first = np.flatnonzero(np.diff(pairs, prepend=-1))
-    return half_lives(np.maximum.reduceat(train.timestamp, first), half_life_days)
+    latest = store.events("train")["timestamp"].to_physical().max()
+    return half_lives(np.maximum.reduceat(train.timestamp, first), half_life_days, latest)
 
 
 def half_life_of(store: GraphStore) -> float | None:

@@ -11,7 +11,7 @@ from graphrec.models.trained_settings import TrainedSettings
 from graphrec.nn.relations import RecencySettings
 
 
-class SocialSettings(TrainedSettings):
+class SocialSettings(TrainedSettings, RecencySettings):
     """What the social models share."""
 
     num_layers: int = Field(default=2, ge=1, le=16)
@@ -20,7 +20,7 @@ class SocialSettings(TrainedSettings):
     """Name of the relation between users; the social table of a log is "follows"."""
 
 
-class SocialLightGCNSettings(SocialSettings, RecencySettings):
+class SocialLightGCNSettings(SocialSettings):
     """Settings of the social LightGCN."""
 
     social_weight: float = Field(default=1.0, gt=0)
@@ -57,8 +57,7 @@ class DiffNet(TrainedRecommender):
     Settings = SocialSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        encoder = {"name": "diffnet", "num_layers": self.settings.num_layers, "social": self.settings.social}
-        return {**super()._specs(), "encoder": encoder}
+        return {**super()._specs(), "encoder": {"name": "diffnet", **_shared(self.settings)}}
 
 
 class MHCNSettings(SocialSettings):
@@ -78,5 +77,9 @@ class MHCN(TrainedRecommender):
     Settings = MHCNSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        encoder = {"name": "mhcn", "num_layers": self.settings.num_layers, "social": self.settings.social}
-        return {**super()._specs(), "encoder": encoder}
+        return {**super()._specs(), "encoder": {"name": "mhcn", **_shared(self.settings)}}
+
+
+def _shared(settings: SocialSettings) -> dict[str, Any]:
+    """The settings that the encoders have too."""
+    return {name: getattr(settings, name) for name in ("num_layers", "social", "half_life_days")}

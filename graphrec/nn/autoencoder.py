@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.gcn import GCNLayer
 from graphrec.nn.layer import RelationLayer
+from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation
-from graphrec.settings import Settings
 
 Tables = tuple[Tensor, ...]
 Rows = tuple[Tensor | None, ...]
@@ -145,7 +145,7 @@ class VGAE(GAE):
         return tuple(one.draw() if self.training else one.mean for one in self.posteriors)
 
 
-class GAESettings(Settings):
+class GAESettings(RecencySettings):
     """Settings of the `gae` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -177,6 +177,7 @@ class GAEEncoder(Encoder):
     """
 
     Settings = GAESettings
+    reads_weights = True
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the convolutions."""

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 
 from graphrec.nn.encoder import Encoder
+from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation, SampledRelation, spmm, spmm_compact, spmm_forward
 from graphrec.ops.spmm import scale_dtype
-from graphrec.settings import Settings
 
 
-class LightGCNSettings(Settings):
+class LightGCNSettings(RecencySettings):
     """Settings of the `lightgcn` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 4}}
@@ -35,6 +35,7 @@ class LightGCNEncoder(Encoder):
     """
 
     Settings = LightGCNSettings
+    reads_weights = True
 
     @property
     def hops(self) -> int:

@@ -13,11 +13,11 @@ from torch.nn.functional import normalize
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import at_rows
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings, hop
+from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation
-from graphrec.settings import Settings
 
 
-class NoisyLightGCNSettings(Settings):
+class NoisyLightGCNSettings(RecencySettings):
     """Settings of the `lightgcn-noise` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -56,6 +56,7 @@ class NoisyLightGCNEncoder(Encoder):
     """
 
     Settings = NoisyLightGCNSettings
+    reads_weights = True
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the hops of a clean pass."""

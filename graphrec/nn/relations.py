@@ -26,7 +26,7 @@ class RecencySettings(Settings):
 
     half_life_days: float | None = Field(default=None, gt=0)
     """Days after which an edge that has a time counts half, in every hop or in the attention, age counting back from the
-    latest edge; left out: all count alike."""
+    latest edge; left out: all count alike. Which pairs are learned from is [train] half_life_days."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,15 @@ class Relations:
             ConfigError: as `select`.
         """
         return replace(self, dropped=self.dropped | {etype[1] for etype in self.select(names, where)}) if names else self
+
+    def weighted(self, half_life_days: float | None, where: str) -> Relations:
+        """The same with every edge that has a time weighed by 0.5^(age / half-life), as `messages` does; None changes nothing.
+
+        Raises:
+            ConfigError: no edge has a time.
+        """
+        weights = {} if half_life_days is None else self._recency(half_life_days, where)
+        return replace(self, edges={e: one.with_weight(weights[e]) if e in weights else one for e, one in self.edges.items()})
 
     @property
     def behaviors(self) -> list[str]:

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import at_rows
-from graphrec.nn.relations import Relations
+from graphrec.nn.relations import RecencySettings, Relations
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
-from graphrec.settings import Settings
 
 
-class DiffNetSettings(Settings):
+class DiffNetSettings(RecencySettings):
     """Settings of the `diffnet` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 3}, "transform": [False, True]}
@@ -46,6 +45,7 @@ class DiffNetEncoder(Encoder):
     """
 
     Settings = DiffNetSettings
+    reads_weights = True
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the matrices of the steps, if they have any."""

@@ -44,7 +44,7 @@ def spmm(
         alpha, beta: factors of the reduction and of Z.
         z: (U, D), or (B, D) with `rows`; None for zero; same dtype as x.
         rows: int64 (B,), distinct; only these rows of Y are computed, in this order (row restriction, exact).
-        edge_weight: (E,), in the order of `relation.indices`, dtype as `left`; None for ones.
+        edge_weight: (E,), in the order of `relation.indices`, dtype as `left`, beside the relation's own weights; None for ones.
         reduce: "sum", "mean" or "max".
 
     Returns:
@@ -59,6 +59,9 @@ def spmm(
     if reduce == "mean":
         share = relation.scale_dst(-1.0, scale_dtype(x))
         left = share if left is None else left * share
+    if relation.weight is not None:
+        own = relation.weight_as(scale_dtype(x))
+        edge_weight = own if edge_weight is None else edge_weight * own
     maximum = reduce == "max"
     edges = relation.t_edges if maximum or edge_weight is not None else None
     y, _ = _SPMM(
@@ -84,7 +87,8 @@ def spmm_compact(
     Returns:
         (U, D). Not differentiable: it is the backward pass of `spmm`.
     """
-    return product(relation.indptr, relation.indices, x, left, right, alpha, columns=columns, num_columns=relation.num_src)[0]
+    parts = {"edge_weight": relation.weight_as(scale_dtype(x)), "columns": columns, "num_columns": relation.num_src}
+    return product(relation.indptr, relation.indices, x, left, right, alpha, **parts)[0]
 
 
 def spmm_forward(
@@ -98,7 +102,8 @@ def spmm_forward(
     rows: Tensor | None,
 ) -> Tensor:
     """`spmm` without checks and without autograd, for layers that write their own backward pass."""
-    return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows)[0]
+    weight = relation.weight_as(scale_dtype(x))
+    return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows, edge_weight=weight)[0]
 
 
 def scale_dtype(x: Tensor) -> torch.dtype:

@@ -238,7 +238,7 @@ def _resumed(
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet
-    old = saved.model["settings"] | {f"train.{key}": value for key, value in before.items()}
+    old = create(name, saved.model["settings"]).settings.model_dump(mode="json") | {f"train.{key}": value for key, value in before.items()}
     settings = parse(TrainSettings, {**saved.train, **given}, "train")
     new = chosen.settings.model_dump(mode="json") | {
         f"train.{k}": v for k, v in settings.model_dump(mode="json").items()

@@ -14,6 +14,7 @@ from graphrec.training.train import train
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, is_trained, learn, make_board
 
 TRAINED = [name for name in sorted(MODELS) if is_trained(create(name))]
+WEIGHED = [name for name in TRAINED if "half_life_days" in create(name).Settings.model_fields]
 CLOSED_FORM = [name for name in sorted(MODELS) if name not in TRAINED]
 ALL_USERS = np.arange(NUM_USERS)
 FEW = {"epochs": 15, "weight_decay": 0.0}
@@ -67,6 +68,58 @@ def test_closed_form_models_read_the_weights_of_the_store(name, stores):
     before, after = (create(name).fit(store, seed=0).score(ALL_USERS) for store in (stores["dated"], stores["decayed"]))
     assert lead_of_the_new(after) > lead_of_the_new(before) + 0.1
     assert torch.equal(before, create(name).fit(stores["timeless"], seed=0).score(ALL_USERS))
+
+
+def test_every_model_with_plain_hops_weighs_its_edges():
+    others = {"bpr-mf", "vbpr", "ultragcn", "kgcn", "composed", "gat", "gc-mc", "pinsage"}  # no edges, or none to weigh
+    assert set(TRAINED) - set(WEIGHED) == others
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_old_edges_carry_less(name, stores):
+    pairs, _, days = changed_tastes()
+    (users, items), lately = np.array(pairs).T, np.array(days) > 0
+    leads = []
+    for half_life in (None, 10.0):
+        model = create(name, half_life_days=half_life)
+        model.prepare(stores["dated"], seed=0)
+        model.finish()  # as it starts: only the edges tell one item from the other
+        scores = model.score(ALL_USERS)
+        of_pairs = (scores / scores.std()).numpy()[users, items]
+        leads.append(of_pairs[lately].mean() - of_pairs[~lately].mean())
+    assert leads[1] > leads[0] + 0.5
+    with pytest.raises(ConfigError, match="half_life_days"):
+        create(name, half_life_days=10.0).prepare(stores["timeless"], seed=0)
+
+
+def test_an_encoder_of_a_composition_weighs_its_edges(stores):
+    encoders = [{"name": "lightgcn"}, {"name": "lightgcn", "half_life_days": 10.0}]
+    models = [create("composed", encoder=encoder) for encoder in encoders]
+    for model in models:
+        model.prepare(stores["dated"], seed=0)
+    assert models[0].relation.weight is None
+    weight = dict(zip(changed_tastes()[0], 0.5 ** ((100.0 - np.array(changed_tastes()[2])) / 10.0), strict=True))
+    relation = models[1].relation
+    expected = [weight[pair] for pair in zip(relation.rows.tolist(), relation.indices.tolist(), strict=True)]
+    np.testing.assert_allclose(relation.weight, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(WEIGHED)))
+def test_a_model_that_weighs_no_edges_says_what_else_there_is(name):
+    with pytest.raises(ConfigError, match=r"half_life_days: unknown key; .*\[train\] half_life_days lets .* \[build\] half_life_days"):
+        create(name, half_life_days=10.0)
+
+
+def test_hops_that_are_not_there_cannot_be_weighed():
+    with pytest.raises(ConfigError, match=r"num_layers = 0 has none; set \[train\] half_life_days"):
+        create("directau", half_life_days=10.0, num_layers=0)
+
+
+@pytest.mark.parametrize("name", ["lightgcn", "simgcl", "ngcf"])
+def test_sampled_neighbourhoods_cannot_weigh_edges(name, stores, tmp_path):
+    settings = {"model_settings": {"half_life_days": 10.0}}
+    with pytest.raises(ConfigError, match=f"train batching: half_life_days = 10 of {name} .* set it in \\[train\\]"):
+        train(stores["dated"], name, tmp_path / "run", {"batching": "sampled"}, **settings)
 
 
 def test_popularity_counts_by_age(stores):
