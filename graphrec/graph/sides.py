@@ -25,6 +25,7 @@ MENDS = {
     "item linked to itself": "remove the row; a link joins two items",
     "triple from a node to itself": "remove the row; head and tail are two nodes",
     "link listed before": "keep one row a link",
+    "link weight infinite or below 0": "give the link a weight of at least 0, or remove the row",
     "triple listed before": "keep one row a triple",
     "user listed before": "keep one row a user",
     "item listed before": "keep one row an item",
@@ -124,9 +125,10 @@ def _add_social(sides: SideTables, table: pl.DataFrame, users: IdMap) -> None:
     bad = {"src or dst missing or no such kind of id": _empty(table["src"], table["dst"])}
     bad |= {"user not in training": (source < 0) | (target < 0), "user linked to itself": source == target}
     bad["link listed before"] = _repeated(source, target)
+    weight = table["weight"].cast(pl.Float32).fill_null(1.0).to_numpy()
+    bad["link weight infinite or below 0"] = np.isinf(weight) | (weight < 0)
     good = sides.reject("social", table, bad)
-    weight = table["weight"].cast(pl.Float32).fill_null(1.0).to_numpy()[good]
-    sides.edges[FOLLOWS] = _sorted_edges(source[good], target[good], weight)
+    sides.edges[FOLLOWS] = _sorted_edges(source[good], target[good], weight[good])
 
 
 def _add_item_relations(sides: SideTables, table: pl.DataFrame, items: IdMap) -> None:

@@ -24,13 +24,14 @@ class SocialLightGCNSettings(SocialSettings):
     """Settings of the social LightGCN."""
 
     social_weight: float = Field(default=1.0, gt=0)
-    """How much a link between users counts beside an interaction, which counts 1."""
+    """How much a link between users counts beside an interaction, which counts 1; the mean link, where their weights differ."""
 
 
 class SocialLightGCN(TrainedRecommender):
     """LightGCN on the graph of interactions and links between users, all propagated together.
 
-    E = 1/(L+1) sum_{l=0..L} A^l X over users and items, A being D^-1/2 [[w S, R], [R^T, 0]] D^-1/2 with the links S.
+    E = 1/(L+1) sum_{l=0..L} A^l X over users and items, A being D^-1/2 [[w S, R], [R^T, 0]] D^-1/2 with the links S,
+    weighed where the log's weights differ.
 
     Source: He et al. 2020, LightGCN, arXiv:2002.02126, eq. 8, with the links as further edges; as a baseline in Yu et al. 2021
     (MHCN, arXiv:2101.06448, section 4).

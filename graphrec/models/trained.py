@@ -127,6 +127,9 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
             relations = Relations.from_store(store).without(self._without, f"model {self.name} without")
             encoder.prepare(relations.to(self.device), generator)
+            if relations.has_link_weights and not getattr(encoder, "reads_link_weights", True):
+                progress.note(f"links between users all count alike here: {self.name} does not read their weights; "
+                              "social-lightgcn, diffnet, social-ease and social-graph-filter do")  # fmt: skip
         head = self._parts["head"].make(encoder.out_dim, generator)
         self.network = _Network(inputs, encoder, head).to(self.device)
         self._relation = self._by_age(self._make_relation(train), encoder, store).to(self.device)

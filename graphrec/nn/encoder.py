@@ -23,6 +23,9 @@ class Encoder(nn.Module):
     reads_weights: ClassVar[bool] = False
     """Whether a `half_life_days` among the settings comes to `forward` as `relation.weight`."""
 
+    reads_link_weights: ClassVar[bool] = True
+    """Whether weights of links between users count, where it reads links at all."""
+
     def __init__(self, settings: Settings | None = None, dim: int = 0, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.settings, self.dim, self.out_dim = settings or self.Settings(), dim, dim

@@ -48,6 +48,7 @@ class HypergraphEncoder(Encoder):
 
     Settings = HypergraphSettings
     reads_weights = True
+    reads_link_weights = False
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the channels' gates and their attention."""

@@ -33,7 +33,8 @@ class DiffNetEncoder(Encoder):
     """A user is what diffusion over the trusted users makes of the free vector, plus the mean of the items taken.
 
     h_u^{k+1} = W^k [mean of h_v^k over the users v that u trusts ; h_u^k],  e_u = h_u^K + mean of x_i over the items i of u,
-    e_i = x_i. Without `transform` W^k is [I/2 ; I/2], the average of both.
+    e_i = x_i. Without `transform` W^k is [I/2 ; I/2], the average of both. Where links have different weights, and items by age,
+    means are weighted by them.
 
     Args:
         settings: see `DiffNetSettings`.

@@ -172,16 +172,17 @@ class Relation:
         weight = None if self.weight is None else self.weight.to(device)
         return Relation(*(part.to(device) for part in parts), self.num_dst, self.num_src, weight=weight)
 
-    def with_weight(self, weight: torch.Tensor) -> Relation:
-        """The same edges, each counting `weight` (E,), in the order of `indices`, as float32.
+    def with_weight(self, weight: torch.Tensor | None) -> Relation:
+        """The same edges, each counting `weight` (E,), in the order of `indices`, as float32; None for ones.
 
         Raises:
             ValueError: the weights are not one for each edge.
         """
-        if weight.shape != self.indices.shape:
+        if weight is not None and weight.shape != self.indices.shape:
             raise ValueError(f"Relation.with_weight: weight must be ({self.num_edges},), one an edge, got {tuple(weight.shape)}")
         parts = (self.indptr, self.indices, self.t_indptr, self.t_indices)
-        return Relation(*parts, self.num_dst, self.num_src, weight=weight.to(self.device, torch.float32))
+        weight = None if weight is None else weight.to(self.device, torch.float32)
+        return Relation(*parts, self.num_dst, self.num_src, weight=weight)
 
     def weight_as(self, dtype: torch.dtype) -> torch.Tensor | None:
         """`weight` in another precision; kept after the first call."""

@@ -58,8 +58,7 @@ def make_store(
         viewed = pl.DataFrame(columns).with_columns(behavior=pl.lit("view"), split=pl.lit("train"))
         viewed = viewed if times is None else viewed.with_columns(timestamp=times)
         events = pl.concat([events, viewed], how="diagonal").with_columns(pl.col("weight").fill_null(1.0))
-    social = pl.DataFrame(links, schema=["src", "dst"], orient="row") if links else None
-    social = None if social is None else social.with_columns(weight=pl.lit(1.0, pl.Float32))
+    social = pl.DataFrame([(*link, 1.0)[:3] for link in links], schema=["src", "dst", "weight"], orient="row") if links else None
     known = pl.DataFrame(triples, schema=["head", "relation", "tail"], orient="row") if triples else None
     ids = sorted({item for _, item in rows})
     items = pl.DataFrame({"item_id": ids, "title": [f"Title of {item}" for item in ids]}) if titles else None
