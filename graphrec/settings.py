@@ -9,6 +9,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphrec.errors import ConfigError, nearest
 
+_ELSEWHERE = {
+    "half_life_days": "[train] half_life_days lets any trained model draw old pairs less often, and [build] half_life_days lets "
+    "the weights decay that models fitted in closed form read"
+}
+"""What to do with keys that only some components know, and that others are asked for."""
+
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
@@ -65,7 +71,8 @@ def _describe(model: type[BaseModel], problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "(whole section)"
     if problem["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, problem["loc"][:-1]))
-        return f"{key}: unknown key; the keys are {', '.join(known)}{nearest(problem['loc'][-1], known)}"
+        mend = f"; {_ELSEWHERE[problem['loc'][-1]]}" if problem["loc"][-1] in _ELSEWHERE else ""
+        return f"{key}: unknown key; the keys are {', '.join(known)}{nearest(problem['loc'][-1], known)}{mend}"
     if problem["type"] == "missing":
         return f"{key}: required but missing"
     rule = problem["msg"].removeprefix("Value error, ")

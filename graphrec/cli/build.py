@@ -45,7 +45,7 @@ def build(
     ] = None,
     items: Annotated[str | None, typer.Option("--items", help="Table of item titles, texts and attributes.")] = None,
     users: Annotated[str | None, typer.Option("--users", help="Table of user attributes.")] = None,
-    social: Annotated[str | None, typer.Option("--social", help="Links between users: src, dst, weight.")] = None,
+    social: Annotated[str | None, typer.Option("--social", help="Links between users: src, dst and, if some count more, weight.")] = None,
     triples: Annotated[
         str | None, typer.Option("--triples", help="Knowledge of items: head, relation, tail.")
     ] = None,

@@ -17,8 +17,9 @@ from graphrec.graph.events import Events, choose_target, encode
 from graphrec.graph.ids import IdMap, distinct
 from graphrec.graph.kcore import k_core
 from graphrec.graph.manifest import FILE_NAME
+from graphrec.graph.recency import half_lives
 from graphrec.graph.sides import check_names, join_sides
-from graphrec.graph.split import NO_TIME, SIDES, TEST, TRAIN, SplitSettings, split
+from graphrec.graph.split import SIDES, TEST, TRAIN, SplitSettings, split
 from graphrec.graph.store import GraphStore
 from graphrec.graph.write import Contents, write_store
 from graphrec.logs.table import InteractionLog
@@ -52,7 +53,8 @@ class BuildSettings(Settings):
     attribute_separators: str = Field(default="|,;", max_length=8)
     """Characters that part several values in a text column of these."""
     half_life_days: float | None = Field(None, gt=0)
-    """Training weights are multiplied by 0.5^(age / half-life); age counts back from the last training event."""
+    """Training weights are multiplied by 0.5^(age / half-life); age counts back from the last training event. Closed-form models
+    read the weights; models that are trained read none, and draw pairs by age in their place ([train] half_life_days)."""
     hold_out_links: float | None = Field(None, gt=0, lt=1)
     """Share of the linked pairs of users to keep out of the graph, drawn with the split's seed, for `graphrec evaluate --friends`;
     None keeps all links in."""
@@ -209,6 +211,4 @@ def _empty_core(pairs: tuple[np.ndarray, np.ndarray], sizes: tuple[int, int], bo
 def _decay(train: Events, half_life_days: float) -> None:
     if train.timestamp is None:
         raise StoreError("half_life_days needs timestamps, and the training events have none; leave it out")
-    known = train.timestamp != NO_TIME
-    age_days = (train.timestamp[known].max() - train.timestamp[known]) / 86_400e6  # µs in a day
-    train.weight[known] *= np.exp2(-age_days / half_life_days).astype(np.float32)
+    train.weight *= np.exp2(-half_lives(train.timestamp, half_life_days)).astype(np.float32)

@@ -94,7 +94,7 @@ class LogSettings(Settings):
     users: TableSource | None = None
     items: TableSource | None = None
     social: TableSource | None = None
-    """User to user links: `src`, `dst` and optionally `weight`."""
+    """User to user links: `src`, `dst` and optionally `weight`, at least 0: how much a link counts beside the others."""
     triples: TableSource | None = None
     """Knowledge triples: `head`, `relation`, `tail`."""
     item_relations: TableSource | None = None

@@ -8,9 +8,12 @@ from pydantic import Field
 
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
+from graphrec.nn.relations import RecencySettings
+
+_SHARED = "behaviors", "num_layers", "half_life_days"  # settings that the encoders have too
 
 
-class MultiBehaviorSettings(TrainedSettings):
+class MultiBehaviorSettings(TrainedSettings, RecencySettings):
     """What the models of several behaviours share. The target behaviour is the store's (`[build] target_behavior`)."""
 
     behaviors: list[str] | None = None
@@ -29,8 +32,8 @@ class MBCGCN(TrainedRecommender):
     Settings = MultiBehaviorSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        own = self.settings
-        return {**super()._specs(), "encoder": {"name": "cascade", "behaviors": own.behaviors, "num_layers": own.num_layers}}
+        own = {name: getattr(self.settings, name) for name in _SHARED}
+        return {**super()._specs(), "encoder": {"name": "cascade", **own}}
 
 
 class MBGCNSettings(MultiBehaviorSettings):
@@ -50,6 +53,5 @@ class MBGCN(TrainedRecommender):
     Settings = MBGCNSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        own = self.settings
-        encoder = {"behaviors": own.behaviors, "num_layers": own.num_layers, "item_share": own.item_share}
-        return {**super()._specs(), "encoder": {"name": "mbgcn", **encoder}}
+        own = {name: getattr(self.settings, name) for name in (*_SHARED, "item_share")}
+        return {**super()._specs(), "encoder": {"name": "mbgcn", **own}}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
+from graphrec.nn.relations import RecencySettings
 
 
-class DirectAUSettings(TrainedSettings):
+class DirectAUSettings(TrainedSettings, RecencySettings):
     """Settings of DirectAU."""
 
     search: ClassVar[Mapping[str, Any]] = {**TrainedSettings.search, "num_layers": {"low": 0, "high": 3}}
@@ -20,6 +21,12 @@ class DirectAUSettings(TrainedSettings):
     """L, hops of propagation; 0 is matrix factorisation, the paper's simplest encoder."""
     loss: dict[str, Any] = Field(default={"name": "directau"})
     """Alignment and uniformity; see `graphrec.losses.alignment.DirectAU`."""
+
+    @model_validator(mode="after")
+    def _hops_to_weigh(self) -> DirectAUSettings:
+        if self.half_life_days is not None and not self.num_layers:
+            raise ValueError("half_life_days weighs the edges of hops, and num_layers = 0 has none; set [train] half_life_days")
+        return self
 
 
 class DirectAU(TrainedRecommender):
@@ -32,5 +39,5 @@ class DirectAU(TrainedRecommender):
     Settings = DirectAUSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        hops = self.settings.num_layers
-        return {**super()._specs(), "encoder": {"name": "lightgcn", "num_layers": hops} if hops else {"name": "none"}}
+        own = {"num_layers": self.settings.num_layers, "half_life_days": self.settings.half_life_days}
+        return {**super()._specs(), "encoder": {"name": "lightgcn", **own} if own["num_layers"] else {"name": "none"}}

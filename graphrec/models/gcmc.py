@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from graphrec.errors import ConfigError
+from graphrec.graph.recency import half_life_of
 from graphrec.losses.batch import Batch
 from graphrec.losses.ratings import LevelCrossEntropy, LevelCrossEntropySettings
 from graphrec.models.parts import Part
@@ -59,8 +60,15 @@ class GCMC(TrainedRecommender):
         """Find the levels, and make parameters and graph ready for the first step.
 
         Raises:
-            ConfigError: the training weights have too many levels, or are all equal and not above 0.
+            ConfigError: the training weights have too many levels, or are all equal and not above 0, or were built with a
+                half-life.
         """
+        days = half_life_of(store)
+        if days is not None:
+            raise ConfigError(
+                f"gc-mc: the training weights must be ratings, and [build] half_life_days = {days:g} has multiplied them by their "
+                f"age; build the store without it, and set [train] half_life_days = {days:g}, which draws old ratings less often"
+            )
         self._ratings = _last_ratings(store)
         found = np.unique(self._ratings.data)
         self._check_levels(found)

@@ -133,7 +133,7 @@ class KGAT(LinkedItems):
         return {**super()._specs(), "encoder": {"name": "kgat", **{name: getattr(own, name) for name in names}}}
 
 
-class KnowledgeLightGCNSettings(TrainedSettings):
+class KnowledgeLightGCNSettings(TrainedSettings, RecencySettings):
     """Settings of the knowledge-aware LightGCN. Triples come as those of KGAT do."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -162,6 +162,6 @@ class KnowledgeLightGCN(LinkedItems):
     Settings = KnowledgeLightGCNSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        names = "relations", "num_layers", "num_knowledge_layers", "knowledge_weight"
+        names = "relations", "num_layers", "num_knowledge_layers", "knowledge_weight", "half_life_days"
         encoder = {name: getattr(self.settings, name) for name in names}
         return {**super()._specs(), "encoder": {"name": "knowledge-lightgcn", **encoder}}

@@ -15,6 +15,7 @@ from graphrec.models.parts import Part
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import InputSettings, TrainedSettings
 from graphrec.nn.multimodal import BM3Encoder, BM3EncoderSettings
+from graphrec.nn.relations import RecencySettings
 from graphrec.settings import Settings
 
 
@@ -62,7 +63,7 @@ class VBPR(Multimodal):
         return {**super()._specs(), "inputs": {**own.inputs, "name": "vbpr", **features}, "encoder": {"name": "none"}}
 
 
-class FreedomSettings(MultimodalSettings):
+class FreedomSettings(MultimodalSettings, RecencySettings):
     """Settings of FREEDOM."""
 
     search: ClassVar[Mapping[str, Any]] = {**TrainedSettings.search, "prune": [0.0, 0.5, 0.8, 0.9]}
@@ -100,7 +101,7 @@ class Freedom(Multimodal):
 
     def _specs(self) -> dict[str, dict[str, Any]]:
         names = ("modalities", "project", "project_dim", "num_layers", "num_item_layers", "num_neighbours",
-                 "modality_weights", "prune", "graph", "frozen_share", "refresh_steps", "item_weight")  # fmt: skip
+                 "modality_weights", "prune", "graph", "frozen_share", "refresh_steps", "item_weight", "half_life_days")  # fmt: skip
         encoder = {name: getattr(self.settings, name) for name in names}
         return {**super()._specs(), "encoder": {"name": "freedom", **encoder}}
 

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 
 from graphrec import settings
+from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.models.base import Recommender
 from graphrec.progress import Reporter
 
@@ -23,14 +24,20 @@ class PopularitySettings(settings.Settings):
 class Popularity(Recommender):
     """Ranks items by their number of training interactions; the baseline every other model must beat.
 
-    score(u, i) = number of training interactions of item i.
+    score(u, i) = number of training interactions of item i, each counting 0.5^(age / half-life) where the store was built with
+    `half_life_days`.
     """
 
     name = "popularity"
     Settings = PopularitySettings
 
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
-        self._counts = torch.from_numpy(store.catalogue().item_counts.astype(np.float32))
+        catalogue, days = store.catalogue(), half_life_of(store)
+        counts = catalogue.item_counts
+        if days is not None and store.interactions("train").timestamp is not None:
+            weight = np.exp2(-edge_ages(store, days, "popularity"))
+            counts = np.bincount(catalogue.seen_indices, weight, minlength=catalogue.num_items)
+        self._counts = torch.from_numpy(counts.astype(np.float32))
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
         return self._counts.repeat(len(users), 1)

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
+from graphrec.nn.relations import RecencySettings
 
 
-class SimGCLSettings(TrainedSettings):
+class SimGCLSettings(TrainedSettings, RecencySettings):
     """Settings of SimGCL."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -39,5 +40,5 @@ class SimGCL(TrainedRecommender):
     Settings = SimGCLSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        encoder = {"name": "lightgcn-noise", "num_layers": self.settings.num_layers, "noise": self.settings.noise}
-        return {**super()._specs(), "encoder": encoder}
+        own = {name: getattr(self.settings, name) for name in ("num_layers", "noise", "half_life_days")}
+        return {**super()._specs(), "encoder": {"name": "lightgcn-noise", **own}}

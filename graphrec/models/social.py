@@ -11,7 +11,7 @@ from graphrec.models.trained_settings import TrainedSettings
 from graphrec.nn.relations import RecencySettings
 
 
-class SocialSettings(TrainedSettings):
+class SocialSettings(TrainedSettings, RecencySettings):
     """What the social models share."""
 
     num_layers: int = Field(default=2, ge=1, le=16)
@@ -20,17 +20,18 @@ class SocialSettings(TrainedSettings):
     """Name of the relation between users; the social table of a log is "follows"."""
 
 
-class SocialLightGCNSettings(SocialSettings, RecencySettings):
+class SocialLightGCNSettings(SocialSettings):
     """Settings of the social LightGCN."""
 
     social_weight: float = Field(default=1.0, gt=0)
-    """How much a link between users counts beside an interaction, which counts 1."""
+    """How much a link between users counts beside an interaction, which counts 1; the mean link, where their weights differ."""
 
 
 class SocialLightGCN(TrainedRecommender):
     """LightGCN on the graph of interactions and links between users, all propagated together.
 
-    E = 1/(L+1) sum_{l=0..L} A^l X over users and items, A being D^-1/2 [[w S, R], [R^T, 0]] D^-1/2 with the links S.
+    E = 1/(L+1) sum_{l=0..L} A^l X over users and items, A being D^-1/2 [[w S, R], [R^T, 0]] D^-1/2 with the links S,
+    weighed where the log's weights differ.
 
     Source: He et al. 2020, LightGCN, arXiv:2002.02126, eq. 8, with the links as further edges; as a baseline in Yu et al. 2021
     (MHCN, arXiv:2101.06448, section 4).
@@ -57,8 +58,7 @@ class DiffNet(TrainedRecommender):
     Settings = SocialSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        encoder = {"name": "diffnet", "num_layers": self.settings.num_layers, "social": self.settings.social}
-        return {**super()._specs(), "encoder": encoder}
+        return {**super()._specs(), "encoder": {"name": "diffnet", **_shared(self.settings)}}
 
 
 class MHCNSettings(SocialSettings):
@@ -78,5 +78,9 @@ class MHCN(TrainedRecommender):
     Settings = MHCNSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        encoder = {"name": "mhcn", "num_layers": self.settings.num_layers, "social": self.settings.social}
-        return {**super()._specs(), "encoder": encoder}
+        return {**super()._specs(), "encoder": {"name": "mhcn", **_shared(self.settings)}}
+
+
+def _shared(settings: SocialSettings) -> dict[str, Any]:
+    """The settings that the encoders have too."""
+    return {name: getattr(settings, name) for name in ("num_layers", "social", "half_life_days")}

@@ -12,7 +12,7 @@ from pydantic import Field
 from graphrec.models.ease import EASE, EASESettings
 from graphrec.models.held_out import best_of, held_out, list_quality
 from graphrec.models.saved import csr_arrays, csr_from
-from graphrec.models.social_filter import both_ways
+from graphrec.models.social_filter import both_ways, link_strength
 from graphrec.models.spread import sample_rows, spread
 from graphrec.nn.relations import Relations
 from graphrec.progress import Reporter
@@ -41,7 +41,7 @@ class SocialEASE(EASE):
 
         s(u, i) = f(u, i) / sigma_f + w v(u, i) / sigma_v,  v = D_s^-1/2 S D_s^-1/2 R D_i^-b
 
-    S are the links between users in either direction, D_s their degrees. sigma_f and sigma_v are the standard deviations of
+    S are the links between users in either direction with their weights, D_s the sums of these. sigma_f and sigma_v are the standard deviations of
     the two score sets over all items and one fixed sample of up to 2,000 users with a training history, drawn from the seed; a
     set without any spread is left as it is. A user without a training item gets the friends' items alone. A user that training
     never saw has no links: EASE answers alone.
@@ -107,5 +107,5 @@ class SocialEASE(EASE):
 def _normalised(relations: Relations, name: str) -> sp.csr_matrix:
     """D^-1/2 S D^-1/2 for the links S in either direction, float32 (U, U)."""
     links = both_ways(relations, name, "model social-ease")
-    scale = sp.diags(np.maximum(np.diff(links.indptr), 1).astype(np.float32) ** -0.5)
+    scale = sp.diags(link_strength(links) ** np.float32(-0.5))
     return (scale @ links @ scale).tocsr()

@@ -36,7 +36,7 @@ class SocialGraphFilterSettings(GraphFilterSettings):
 
 
 class SocialGraphFilter(GraphFilter):
-    """Filters h_u = r_u + w n_u mean over friends v of r_v / n_v, with n_u the sum of r_u, as `GraphFilter` filters r_u.
+    """Filters h_u = r_u + w n_u mean over friends v, by the links' weights, of r_v / n_v, with n_u the sum of r_u, as `GraphFilter` filters r_u.
 
     Friends are the users linked with u in either direction. A user without a training item of the target behaviour gets the
     friends' mean. The filter itself is that of the interactions alone.
@@ -102,12 +102,18 @@ def with_friends(train: sp.csr_matrix, links: sp.csr_matrix, share: float) -> sp
 def _mean_over_links(relations: Relations, name: str) -> sp.csr_matrix:
     """Links in either direction as a float32 (U, U) matrix whose rows sum to one or nothing."""
     links = both_ways(relations, name, "model social-graph-filter")
-    degree = np.maximum(np.diff(links.indptr), 1).astype(np.float32)
-    return (sp.diags(1 / degree) @ links).tocsr()
+    return (sp.diags(1 / link_strength(links)) @ links).tocsr()
+
+
+def link_strength(links: sp.csr_matrix) -> np.ndarray:
+    """The sum of the weights of each user's links, 1 for a user without any: float32 (U,)."""
+    strength = np.asarray(links.sum(axis=1), dtype=np.float32).ravel()
+    return np.where(strength > 0, strength, np.float32(1))
 
 
 def both_ways(relations: Relations, name: str, where: str) -> sp.csr_matrix:
-    """Links between users, in whichever direction they are given, as ones: float32 (U, U), symmetric.
+    """Links between users, in whichever direction they are given, with their weights, the larger of the two directions, or as
+    ones where all are equal: float32 (U, U), symmetric.
 
     Args:
         relations: of the store.
@@ -119,6 +125,6 @@ def both_ways(relations: Relations, name: str, where: str) -> sp.csr_matrix:
     """
     relation = relations.social(name, where)
     shape = relation.num_dst, relation.num_src
-    ones = np.ones(relation.num_edges, np.float32)
-    links = sp.csr_matrix((ones, relation.indices.numpy(), relation.indptr.numpy()), shape=shape)
+    weight = np.ones(relation.num_edges, np.float32) if relation.weight is None else relation.weight.numpy()
+    links = sp.csr_matrix((weight, relation.indices.numpy(), relation.indptr.numpy()), shape=shape)
     return links.maximum(links.T).tocsr()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
 from graphrec.features.nodes import note_unused_features
+from graphrec.graph.recency import edge_ages
 from graphrec.models.base import Recommender
 from graphrec.models.new_items import NewItems
 from graphrec.models.objective import Objective
@@ -127,10 +128,14 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             self._origins = {**self._origins, "modalities": encoder.modalities.described}
             progress.note(f"modalities: {encoder.modalities.described}")
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
-            encoder.prepare(self._relations_left(Relations.from_store(store), encoder).to(self.device), generator)
+            relations = self._relations_left(Relations.from_store(store), encoder)
+            encoder.prepare(relations.to(self.device), generator)
+            if relations.has_link_weights and not getattr(encoder, "reads_link_weights", True):
+                progress.note(f"links between users all count alike here: {self.name} does not read their weights; "
+                               "social-lightgcn, diffnet, social-ease and social-graph-filter do")  # fmt: skip
         head = self._parts["head"].make(encoder.out_dim, generator)
         self.network = _Network(inputs, encoder, head).to(self.device)
-        self._relation = self._make_relation(train).to(self.device)
+        self._relation = self._by_age(self._make_relation(train), encoder, store).to(self.device)
         if hasattr(encoder, "observe"):
             encoder.observe(self._relation)
         if hasattr(head, "observe"):
@@ -313,6 +318,13 @@ class TrainedRecommender(Objective, Unseen, Recommender):
     def _make_relation(self, train: sp.csr_matrix) -> Any:
         """What the encoder passes messages over; it needs a `to(device)`."""
         return Relation.from_scipy(train)
+
+    def _by_age(self, relation: Any, encoder: nn.Module, store: GraphStore) -> Any:
+        """The relation with its edges weighed by age, where the encoder has a half-life and reads weights."""
+        days = getattr(self._parts["encoder"].settings, "half_life_days", None)
+        if days is None or not getattr(encoder, "reads_weights", False):
+            return relation
+        return relation.with_weight(torch.from_numpy(np.exp2(-edge_ages(store, days, f"model {self.name}"))))
 
     def _check_head(self) -> None:
         head = self._parts["head"].resolved

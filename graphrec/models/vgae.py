@@ -12,10 +12,11 @@ from graphrec.models.trained import TrainedRecommender
 from graphrec.models.trained_settings import TrainedSettings
 from graphrec.nn.autoencoder import VGAESettings as EncoderSettings
 from graphrec.nn.masking import without_pairs
+from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation
 
 
-class VGAESettings(TrainedSettings):
+class VGAESettings(TrainedSettings, RecencySettings):
     """Settings of VGAE; inputs, head, loss and auxiliary losses can be exchanged."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -54,7 +55,7 @@ class VGAE(TrainedRecommender):
     Settings = VGAESettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        own = {key: getattr(self.settings, key) for key in ("num_layers", "activation", "start_log_std")}
+        own = {key: getattr(self.settings, key) for key in ("num_layers", "activation", "start_log_std", "half_life_days")}
         return {**super()._specs(), "encoder": {"name": "vgae", **own}}
 
     @property

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.gcn import GCNLayer
 from graphrec.nn.layer import RelationLayer, nodes_of, sides_of
+from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation
-from graphrec.settings import Settings
 
 Tables = tuple[Tensor, ...]
 Rows = tuple[Tensor | None, ...]
@@ -169,7 +169,7 @@ class VGAE(GAE):
         return tuple(Posterior(mean, (log_std + shift).clamp_max(top)) for mean, log_std in halves)
 
 
-class GAESettings(Settings):
+class GAESettings(RecencySettings):
     """Settings of the `gae` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -201,6 +201,7 @@ class GAEEncoder(Encoder):
     """
 
     Settings = GAESettings
+    reads_weights = True
 
     @property
     def hops(self) -> int:

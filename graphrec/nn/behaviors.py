@@ -14,13 +14,12 @@ from graphrec.errors import ConfigError
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
-from graphrec.nn.relations import Relations
+from graphrec.nn.relations import RecencySettings, Relations
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
-from graphrec.settings import Settings
 
 
-class BehaviorSettings(Settings):
+class BehaviorSettings(RecencySettings):
     """What the encoders over behaviours share."""
 
     behaviors: list[str] | None = None
@@ -39,6 +38,7 @@ class BehaviorEncoder(Encoder):
     """
 
     Settings = BehaviorSettings
+    reads_weights = True
     name = "behaviors"  # for messages
 
     def prepare(self, relations: Relations, generator: torch.Generator) -> None:
@@ -50,6 +50,7 @@ class BehaviorEncoder(Encoder):
         where, target = f"encoder {self.name}", relations.target[1]
         named = dict.fromkeys(self.settings.behaviors or relations.behaviors)
         self.names = [name for name in named if name not in relations.dropped]
+        relations = relations.weighted(self.settings.half_life_days, where)
         found = [relations.of_behavior(name, where) for name in self.names]
         if self.names[-1:] != [target]:
             raise ConfigError(
@@ -178,8 +179,8 @@ class MBGCNEncoder(BehaviorEncoder):
         relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
         relations, dtype = self._all(relation), scale_dtype(item_x)
         left = self._user_scales(relations, dtype)
-        degree = sum(one.degree_src for one in relations).to(dtype)  # of items, over all behaviours
-        item_scale = torch.where(degree > 0, 1 / degree.clamp(min=1), torch.zeros_like(degree))
+        degree = sum(one.strength_src for one in relations).to(dtype)  # of items, over all behaviours
+        item_scale = torch.where(degree > 0, 1 / degree.clamp(min=torch.finfo(dtype).tiny), torch.zeros_like(degree))
         p, q = user_x, item_x
         user_sum, item_sum = p, q
         for _ in range(self.settings.num_layers):
@@ -202,7 +203,7 @@ class MBGCNEncoder(BehaviorEncoder):
     def relation_weights(self, relation: Relation, user_x: Tensor, item_x: Tensor) -> dict[str, float]:
         """The mean over users of a_ub."""
         relations = self._all(relation)
-        counts = torch.stack([one.degree_dst.double() for one in relations]) * self._strength().double()[:, None]
+        counts = torch.stack([one.strength_dst.double() for one in relations]) * self._strength().double()[:, None]
         share = counts / counts.sum(0).clamp(min=1e-12)
         active = counts.sum(0) > 0
         return dict(zip(self.names, share[:, active].mean(1).tolist(), strict=True))
@@ -213,7 +214,7 @@ class MBGCNEncoder(BehaviorEncoder):
     def _user_scales(self, relations: list[Relation], dtype: torch.dtype) -> list[Tensor]:
         """w_b / sum_c w_c n_uc for each behaviour: what the sum over the items of u under b is multiplied by, (U,) each."""
         strength = self._strength().to(dtype)
-        total = sum(weight * one.degree_dst.to(dtype) for one, weight in zip(relations, strength, strict=True))
+        total = sum(weight * one.strength_dst.to(dtype) for one, weight in zip(relations, strength, strict=True))
         inverse = torch.where(total > 0, 1 / total.clamp(min=1e-12), torch.zeros_like(total))
         return [weight * inverse for weight in strength]
 

@@ -23,6 +23,11 @@ class Encoder(nn.Module):
     """
 
     Settings: ClassVar[type[Settings]]
+    reads_weights: ClassVar[bool] = False
+    """Whether a `half_life_days` among the settings comes to `forward` as `relation.weight`."""
+
+    reads_link_weights: ClassVar[bool] = True
+    """Whether weights of links between users count, where it reads links at all."""
 
     def __init__(self, settings: Settings | None = None, dim: int = 0, generator: torch.Generator | None = None) -> None:
         super().__init__()

@@ -91,6 +91,7 @@ class FusedEncoder(HeteroEncoder):
     """
 
     Settings = FusedSettings
+    reads_link_weights = False
     name = "fused"
 
     def make(self, generator: torch.Generator) -> None:

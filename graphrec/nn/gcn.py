@@ -55,7 +55,8 @@ class GCNLayer(RelationLayer):
         wide, loops = scale_dtype(src_x), int(self.self_loops)
         left, right = relation.scale_dst(-0.5, wide, loops), relation.scale_src(-0.5, wide, loops)
         if self.self_loops:  # summed before the product, which would otherwise be made of both sides' features twice
-            own = (relation.full_degree_dst + 1).to(wide).reciprocal().unsqueeze(1)
+            degree = relation.full_degree_dst if relation.weight is None else relation.strength_dst
+            own = (degree + 1).to(wide).reciprocal().unsqueeze(1)
             own = at_rows(dst_x, rows) * at_rows(own, rows)
             y = project(self.weight, spmm(relation, src_x, left, right, z=own, rows=rows))
         elif self.out_dim < self.src_dim:

@@ -13,13 +13,12 @@ from torch.nn.functional import normalize
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.motifs import CHANNELS, averaging, motif_channels, to_scipy
-from graphrec.nn.relations import Relations
+from graphrec.nn.relations import RecencySettings, Relations
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
-from graphrec.settings import Settings
 
 
-class HypergraphSettings(Settings):
+class HypergraphSettings(RecencySettings):
     """Settings of the `mhcn` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 3}}
@@ -36,7 +35,8 @@ class HypergraphEncoder(Encoder):
     Channels c: h_c^0 = x_u * sigmoid(x_u W_c + b_c), h_c^{l+1} = H_c h_c^l with H_c row-normalised, and the plain one
     h_r^{l+1} = D_u^-1/2 R D_i^-1/2 i^l. At every layer the channels mix by attention, m = sum_c a_c h_c with
     a = softmax_c(q . h_c W), and items gather i^{l+1} = D_i^-1/2 R^T D_u^-1/2 (m + h_r / 2). Layers after the first are brought to
-    unit rows and summed, and e_u = sum_c a_c h_c + h_r / 2 of those sums.
+    unit rows and summed, and e_u = sum_c a_c h_c + h_r / 2 of those sums. With `half_life_days` R is weighed by age in the hops
+    between users and items; motifs are counted, whatever their edges weigh.
 
     Args:
         settings: see `HypergraphSettings`.
@@ -47,6 +47,8 @@ class HypergraphEncoder(Encoder):
     """
 
     Settings = HypergraphSettings
+    reads_weights = True
+    reads_link_weights = False
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the channels' gates and their attention."""

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import sides_of
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
-from graphrec.nn.relations import Relations
+from graphrec.nn.relations import RecencySettings, Relations
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
-from graphrec.settings import Settings
 
 _OWN_SCALE = 0.1  # standard deviation of the entities' first vectors, as of the inputs
 
 
-class KnowledgeLightSettings(Settings):
+class KnowledgeLightSettings(RecencySettings):
     """Settings of the `knowledge-lightgcn` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -55,6 +54,7 @@ class KnowledgeLightEncoder(Encoder):
     """
 
     Settings = KnowledgeLightSettings
+    reads_weights = True
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the hops between users and items."""

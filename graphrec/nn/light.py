@@ -10,9 +10,9 @@ from pydantic import Field
 
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import RelationLayer, sides_of
+from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation, SampledRelation, spmm, spmm_compact, spmm_forward
 from graphrec.ops.spmm import scale_dtype
-from graphrec.settings import Settings
 
 
 class LightGCNLayer(RelationLayer):
@@ -38,7 +38,7 @@ class LightGCNLayer(RelationLayer):
         return hop(relation, src_x, rows)
 
 
-class LightGCNSettings(Settings):
+class LightGCNSettings(RecencySettings):
     """Settings of the `lightgcn` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 4}}
@@ -59,6 +59,7 @@ class LightGCNEncoder(Encoder):
     """
 
     Settings = LightGCNSettings
+    reads_weights = True
 
     @property
     def hops(self) -> int:

@@ -33,6 +33,7 @@ def keep_edges(relation: Relation, keep: Tensor) -> Relation:
         relation.t_indices[t_keep],
         relation.num_dst,
         relation.num_src,
+        weight=None if relation.weight is None else relation.weight[keep],
     )
 
 

@@ -19,6 +19,7 @@ from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.masking import keep_edges
 from graphrec.nn.modalities import Modalities, ModalitySettings, read_modalities
+from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation, spmm, topk_scores
 from graphrec.ops.spmm import scale_dtype
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 
-class FreedomSettings(ModalitySettings):
+class FreedomSettings(ModalitySettings, RecencySettings):
     """Settings of the `freedom` encoder."""
 
     num_layers: int = Field(default=2, ge=1, le=16)
@@ -63,6 +64,7 @@ class FreedomEncoder(Encoder):
     """
 
     Settings = FreedomSettings
+    reads_weights = True
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the hops between users and items."""
@@ -169,7 +171,7 @@ def prune(relation: Relation, share: float) -> Relation:
     return keep_edges(relation, keep)
 
 
-class BM3EncoderSettings(ModalitySettings):
+class BM3EncoderSettings(ModalitySettings, RecencySettings):
     """Settings of BM3's encoder."""
 
     num_layers: int = Field(default=1, ge=1, le=16)
@@ -187,6 +189,7 @@ class BM3Encoder(Encoder):
     """
 
     Settings = BM3EncoderSettings
+    reads_weights = True
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the hops and the predictor."""

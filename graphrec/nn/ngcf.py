@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import dropout, leaky_relu
 
 from graphrec.nn.layer import RelationLayer, at_rows, linear, project
+from graphrec.nn.relations import RecencySettings
 from graphrec.nn.stack import Stack, StackEncoder
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
-from graphrec.settings import Settings
 
 
 class NGCFLayer(RelationLayer):
@@ -71,7 +71,7 @@ class NGCFLayer(RelationLayer):
         return dropout(torch.ones(relation.num_edges, dtype=scale_dtype(x), device=x.device), self.edge_dropout, True)
 
 
-class NGCFSettings(Settings):
+class NGCFSettings(RecencySettings):
     """Settings of the `ngcf` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -100,6 +100,7 @@ class NGCFEncoder(StackEncoder):
     """
 
     Settings = NGCFSettings
+    reads_weights = True
 
     def _stack(self, dim: int, generator: torch.Generator | None) -> Stack:
         chosen = self.settings

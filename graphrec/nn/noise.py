@@ -13,11 +13,11 @@ from torch.nn.functional import normalize
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import at_rows, sides_of
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings, hop
+from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation, SampledRelation
-from graphrec.settings import Settings
 
 
-class NoisyLightGCNSettings(Settings):
+class NoisyLightGCNSettings(RecencySettings):
     """Settings of the `lightgcn-noise` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -57,6 +57,7 @@ class NoisyLightGCNEncoder(Encoder):
     """
 
     Settings = NoisyLightGCNSettings
+    reads_weights = True
 
     @property
     def hops(self) -> int:

@@ -26,7 +26,7 @@ class RecencySettings(Settings):
 
     half_life_days: float | None = Field(default=None, gt=0)
     """Days after which an edge that has a time counts half, in every hop or in the attention, age counting back from the
-    latest edge; left out: all count alike."""
+    latest edge; left out: all count alike. Which pairs are learned from is [train] half_life_days."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Relations:
 
     Attributes:
         edges: by (source type, name, target type), a relation whose rows are sources and whose columns are targets, so
-            that of `(user, view, item)` has users as rows. Edge types that only reverse a behaviour are not repeated.
+            that of `(user, view, item)` has users as rows. Edge types that only reverse a behaviour are not repeated. Links
+            between users carry their weights, where these differ, scaled to a mean of 1.
         num_nodes: nodes by type.
         target: the edge type of the behaviour that recommendations are for.
         times: int64 µs (E,) by edge type, in the order of the relation's `indices`, for those that have times; the latest of
@@ -92,12 +93,13 @@ class Relations:
 
         Raises:
             StoreError: the graph is damaged.
+            ConfigError: a link between users has a weight below 0.
         """
         graph = store.graph()
         reversed_behaviors = {("item", reverse_name(name), "user") for name in store.behaviors}
         etypes = [etype for etype in graph.canonical_etypes if etype not in reversed_behaviors]
         return cls(
-            {etype: Relation.from_dgl(graph, etype) for etype in etypes},
+            {etype: _with_link_weights(Relation.from_dgl(graph, etype), graph, etype) for etype in etypes},
             {ntype: graph.num_nodes(ntype) for ntype in graph.ntypes},
             ("user", store.target_behavior, "item"),
             {etype: _times(graph, etype) for etype in etypes if "timestamp" in graph.edges[etype].data},
@@ -119,6 +121,15 @@ class Relations:
             ConfigError: as `select`.
         """
         return replace(self, dropped=self.dropped | {etype[1] for etype in self.select(names, where)}) if names else self
+
+    def weighted(self, half_life_days: float | None, where: str) -> Relations:
+        """The same with every edge that has a time weighed by 0.5^(age / half-life), as `messages` does; None changes nothing.
+
+        Raises:
+            ConfigError: no edge has a time.
+        """
+        weights = {} if half_life_days is None else self._recency(half_life_days, where)
+        return replace(self, edges={e: one.with_weight(weights[e]) if e in weights else one for e, one in self.edges.items()})
 
     @property
     def behaviors(self) -> list[str]:
@@ -174,10 +185,12 @@ class Relations:
         """
         found, weights = [], {} if half_life_days is None else self._recency(half_life_days, where)
         for etype in self.select(names, where):
-            relation, weight, (left, _, right) = self.edges[etype], weights.get(etype), etype
+            relation, (left, _, right) = self.edges[etype], etype
+            weight = weights.get(etype, relation.weight)
+            other = None if weight is None else weight[relation.t_edges]
+            relation = relation if relation.weight is None else relation.with_weight(None)  # a message has its own
             found.append(Message(etype, relation, right, left, weight))
-            if left != right or not is_symmetric(relation) or weight is not None:
-                other = None if weight is None else weight[relation.t_edges]
+            if left != right or not is_symmetric(relation) or (weight is not None and not torch.equal(weight, other)):
                 found.append(Message(etype, relation.transpose(), left, right, other))
         if not found:
             raise ConfigError(f"{where}: no relation is left once {', '.join(sorted(self.dropped))} is left out; leave out fewer")
@@ -196,6 +209,11 @@ class Relations:
             age = torch.where(times != NO_TIME, latest - times, torch.zeros_like(times)).double() / 86_400e6  # µs in a day
             found[etype] = torch.exp2(-age / half_life_days).float()
         return found
+
+    @property
+    def has_link_weights(self) -> bool:
+        """Whether links between users weigh differently."""
+        return any(relation.weight is not None for (left, _, right), relation in self.edges.items() if left == right == "user")
 
     def social(self, name: str, where: str) -> Relation:
         """The user to user relation of that name; one without edges where it is left out.
@@ -279,6 +297,21 @@ def _times(graph: Any, etype: EdgeType) -> Tensor:
     order = np.lexsort((times, key))
     last = np.flatnonzero(np.append(np.diff(key[order]) > 0, True)) if len(key) else order
     return torch.from_numpy(times[order[last]])
+
+
+def _with_link_weights(relation: Relation, graph: Any, etype: EdgeType) -> Relation:
+    """The relation of links between users with their weights, scaled to a mean of 1, where these differ; any other as it is."""
+    weight = graph.edges[etype].data.get("weight") if etype[0] == etype[2] == "user" else None
+    if weight is None or not len(weight) or bool((weight == weight[0]).all()):
+        return relation
+    if bool((weight < 0).any()):
+        raise ConfigError(
+            f"the links {etype[1]!r} must have weights of at least 0, got {float(weight.min()):g}; build the store again, which "
+            "sets such links aside"
+        )
+    source, target = (end.numpy() for end in graph.edges(etype=etype))
+    weight = weight[torch.from_numpy(np.lexsort((target, source)))].double()
+    return relation.with_weight(weight / weight.mean())
 
 
 def is_symmetric(relation: Relation) -> bool:

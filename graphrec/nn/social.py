@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import at_rows, sides_of
-from graphrec.nn.relations import Relations
+from graphrec.nn.relations import RecencySettings, Relations
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
-from graphrec.settings import Settings
 
 
-class DiffNetSettings(Settings):
+class DiffNetSettings(RecencySettings):
     """Settings of the `diffnet` encoder."""
 
     search: ClassVar[Mapping[str, Any]] = {"num_layers": {"low": 1, "high": 3}, "transform": [False, True]}
@@ -34,7 +33,8 @@ class DiffNetEncoder(Encoder):
     """A user is what diffusion over the trusted users makes of the free vector, plus the mean of the items taken.
 
     h_u^{k+1} = W^k [mean of h_v^k over the users v that u trusts ; h_u^k],  e_u = h_u^K + mean of x_i over the items i of u,
-    e_i = x_i. Without `transform` W^k is [I/2 ; I/2], the average of both.
+    e_i = x_i. Without `transform` W^k is [I/2 ; I/2], the average of both. Where links have different weights, and items by age,
+    means are weighted by them.
 
     Args:
         settings: see `DiffNetSettings`.
@@ -46,6 +46,7 @@ class DiffNetEncoder(Encoder):
     """
 
     Settings = DiffNetSettings
+    reads_weights = True
 
     def build(self, generator: torch.Generator | None) -> None:
         """Make the matrices of the steps, if they have any."""

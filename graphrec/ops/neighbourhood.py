@@ -118,7 +118,7 @@ class RowBlock(Relation):
 
     Attributes:
         columns: int64 (C,), ascending: what the columns are in the whole relation.
-        degrees: int64 (B,) and (C,), edges of the rows and columns in the whole relation.
+        degrees: (B,) and (C,), `strength_dst` and `strength_src` of the rows and columns in the whole relation.
     """
 
     columns: Tensor | None = None
@@ -131,20 +131,22 @@ class RowBlock(Relation):
         reached = part.degree_src > 0
         columns, number = reached.nonzero()[:, 0], reached.cumsum(0) - 1
         t_indptr = part.t_indptr[torch.cat([columns.new_zeros(1), columns + 1])]
-        degrees = relation.full_degree_dst[rows], relation.full_degree_src[columns]
+        degrees = relation.strength_dst[rows], relation.strength_src[columns]
         sizes, kept = (len(rows), len(columns)), {"rows": part.rows, "t_edges": part.t_edges}
         indices = number[part.indices].int()
-        return cls(part.indptr, indices, t_indptr, part.t_indices, *sizes, kept, columns=columns, degrees=degrees)
+        return cls(part.indptr, indices, t_indptr, part.t_indices, *sizes, kept, part.weight, columns=columns, degrees=degrees)
 
     @property
     def full_degree_dst(self) -> Tensor:
-        """Edges of each row in the whole relation, int64 (B,): those of the block."""
+        """Edges of each row in the whole relation, int64 (B,), or the sum of their weights: those of the block."""
         return self.degrees[0]
 
     @property
     def full_degree_src(self) -> Tensor:
-        """Edges of each column in the whole relation, int64 (C,)."""
+        """Edges of each column in the whole relation, int64 (C,), or the sum of their weights."""
         return self.degrees[1]
+
+    strength_dst, strength_src = full_degree_dst, full_degree_src
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ class Relation:
         indptr, indices: int64 (U + 1,) and int32 (E,): the sources of each destination, ascending.
         t_indptr, t_indices: int64 (I + 1,) and int32 (E,): the destinations of each source, ascending.
         num_dst, num_src: U and I.
+        weight: float32 (E,), what each edge counts in every sum and degree, at least 0, in the order of `indices`; None for ones.
     """
 
     indptr: torch.Tensor
@@ -38,6 +39,7 @@ class Relation:
     num_dst: int
     num_src: int
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+    weight: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, length, dtype in (
@@ -146,6 +148,16 @@ class Relation:
         return self._kept["edge_keys"]
 
     @property
+    def strength_dst(self) -> torch.Tensor:
+        """The sum of the weights of each row's edges, float64 (U,); `full_degree_dst` without weights."""
+        return self._strength(self.weight, self.rows, self.num_dst) if self.weight is not None else self.full_degree_dst
+
+    @property
+    def strength_src(self) -> torch.Tensor:
+        """The sum of the weights of each column's edges, float64 (I,); `full_degree_src` without weights."""
+        return self._strength(self.weight, self.indices, self.num_src) if self.weight is not None else self.full_degree_src
+
+    @property
     def full_degree_dst(self) -> torch.Tensor:
         """Edges of each row in the whole graph, int64 (U,); `degree_dst` where this is the whole graph."""
         return self.degree_dst
@@ -163,13 +175,35 @@ class Relation:
         """The same edges with rows and columns exchanged; shares memory, and is kept after the first call."""
         if "transpose" not in self._kept:
             parts = self.t_indptr, self.t_indices, self.indptr, self.indices
-            self._kept["transpose"] = Relation(*parts, self.num_src, self.num_dst)
+            weight = None if self.weight is None else self.weight[self.t_edges]
+            self._kept["transpose"] = Relation(*parts, self.num_src, self.num_dst, weight=weight)
         return self._kept["transpose"]
 
     def to(self, device: torch.device | str) -> Relation:
         """Copy to a device."""
         parts = (self.indptr, self.indices, self.t_indptr, self.t_indices)
-        return Relation(*(part.to(device) for part in parts), self.num_dst, self.num_src)
+        weight = None if self.weight is None else self.weight.to(device)
+        return Relation(*(part.to(device) for part in parts), self.num_dst, self.num_src, weight=weight)
+
+    def with_weight(self, weight: torch.Tensor | None) -> Relation:
+        """The same edges, each counting `weight` (E,), in the order of `indices`, as float32; None for ones.
+
+        Raises:
+            ValueError: the weights are not one for each edge.
+        """
+        if weight is not None and weight.shape != self.indices.shape:
+            raise ValueError(f"Relation.with_weight: weight must be ({self.num_edges},), one an edge, got {tuple(weight.shape)}")
+        parts = (self.indptr, self.indices, self.t_indptr, self.t_indices)
+        weight = None if weight is None else weight.to(self.device, torch.float32)
+        return Relation(*parts, self.num_dst, self.num_src, weight=weight)
+
+    def weight_as(self, dtype: torch.dtype) -> torch.Tensor | None:
+        """`weight` in another precision; kept after the first call."""
+        if self.weight is None or self.weight.dtype == dtype:
+            return self.weight
+        if ("weight", dtype) not in self._kept:
+            self._kept["weight", dtype] = self.weight.to(dtype)
+        return self._kept["weight", dtype]
 
     def as_homogeneous(self) -> Relation:
         """Rows and columns as one node type: the symmetric relation (U + I, U + I) in which node U + i is column i.
@@ -182,11 +216,13 @@ class Relation:
             num_nodes = self.num_dst + self.num_src
             if num_nodes >= 2**31:
                 raise ValueError(f"Relation: node indices are int32, got {num_nodes} nodes on both sides together")
-            self._kept["homogeneous"] = Relation(indptr, indices, indptr, indices, num_nodes, num_nodes)
+            weight = None if self.weight is None else torch.cat([self.weight, self.weight[self.t_edges]])
+            self._kept["homogeneous"] = Relation(indptr, indices, indptr, indices, num_nodes, num_nodes, weight=weight)
         return self._kept["homogeneous"]
 
     def with_self_loops(self) -> Relation:
-        """The same square relation with exactly one edge from each node to itself; kept after the first call.
+        """The same square relation with exactly one edge from each node to itself, of weight 1 if it is new; kept after the
+        first call.
 
         Raises:
             ValueError: rows and columns are of different number.
@@ -200,7 +236,12 @@ class Relation:
             diagonal = torch.arange(self.num_dst, device=self.device)
             dst, src = torch.cat([self.rows, diagonal]), torch.cat([self.indices.long(), diagonal])
             parts = (*_sorted_csr(dst, src, self.num_dst), *_sorted_csr(src, dst, self.num_dst))
-            self._kept["self_loops"] = Relation(*parts, self.num_dst, self.num_src)
+            made = Relation(*parts, self.num_dst, self.num_src)
+            if self.weight is not None:
+                weight = torch.ones(made.num_edges, device=self.device)
+                weight[torch.searchsorted(made.edge_keys, self.edge_keys)] = self.weight
+                made = made.with_weight(weight)
+            self._kept["self_loops"] = made
         return self._kept["self_loops"]
 
     def with_targets(self) -> Relation:
@@ -225,18 +266,22 @@ class Relation:
         counts = torch.bincount(indices, minlength=self.num_src)
         t_indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         kept = {"t_edges": order, "rows": position}
-        return Relation(indptr, indices, t_indptr, position[order].int(), len(rows), self.num_src, kept)
+        weight = None if self.weight is None else self.weight[edges]
+        return Relation(indptr, indices, t_indptr, position[order].int(), len(rows), self.num_src, kept, weight)
 
     def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
-        """(full_degree_dst + loops) ** exponent (U,), with 0 for isolated rows; kept after the first call.
+        """(strength_dst + loops) ** exponent (U,), with 0 for isolated rows; kept after the first call.
 
         `loops` counts edges of a node to itself that stand beside the relation.
         """
-        return self._scale("dst", self.full_degree_dst + loops, exponent, dtype, loops)
+        return self._scale("dst", self.strength_dst + loops, exponent, dtype, loops)
 
     def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
-        """(full_degree_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
-        return self._scale("src", self.full_degree_src + loops, exponent, dtype, loops)
+        """(strength_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
+        return self._scale("src", self.strength_src + loops, exponent, dtype, loops)
+
+    def _strength(self, weight: torch.Tensor, ends: torch.Tensor, size: int) -> torch.Tensor:
+        return torch.zeros(size, dtype=torch.float64, device=self.device).index_add_(0, ends.long(), weight.double())
 
     def _scale(
         self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype, loops: int = 0

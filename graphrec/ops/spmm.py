@@ -44,7 +44,7 @@ def spmm(
         alpha, beta: factors of the reduction and of Z.
         z: (U, D), or (B, D) with `rows`; None for zero; same dtype as x.
         rows: int64 (B,), distinct; only these rows of Y are computed, in this order (row restriction, exact).
-        edge_weight: (E,), in the order of `relation.indices`, dtype as `left`; None for ones.
+        edge_weight: (E,), in the order of `relation.indices`, dtype as `left`, beside the relation's own weights; None for ones.
         reduce: "sum", "mean" or "max".
 
     Returns:
@@ -59,6 +59,9 @@ def spmm(
     if reduce == "mean":
         share = relation.scale_dst(-1.0, scale_dtype(x))
         left = share if left is None else left * share
+    if relation.weight is not None:
+        own = relation.weight_as(scale_dtype(x))
+        edge_weight = own if edge_weight is None else edge_weight * own
     maximum = reduce == "max"
     edges = relation.t_edges if maximum or edge_weight is not None else None
     y, _ = _SPMM(
@@ -89,7 +92,8 @@ def spmm_compact(
     """
     check_index("spmm_compact", "columns", columns, relation.num_src, wait=False)
     _check_values("spmm_compact", relation, x, (len(columns), "a row for each column"), left, right)
-    return product(relation.indptr, relation.indices, x, left, right, alpha, columns=columns, num_columns=relation.num_src)[0]
+    parts = {"edge_weight": relation.weight_as(scale_dtype(x)), "columns": columns, "num_columns": relation.num_src}
+    return product(relation.indptr, relation.indices, x, left, right, alpha, **parts)[0]
 
 
 def spmm_forward(
@@ -108,7 +112,8 @@ def spmm_forward(
         ValueError: as of `spmm`, but rows on a GPU are not looked at, which would wait for it.
     """
     _check_spmm("spmm_forward", relation, x, left, right, z, rows, wait=False)
-    return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows)[0]
+    weight = relation.weight_as(scale_dtype(x))
+    return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows, edge_weight=weight)[0]
 
 
 def scale_dtype(x: Tensor) -> torch.dtype:

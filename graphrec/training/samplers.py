@@ -28,19 +28,29 @@ class Sampler(ABC):
         negatives: what the loss wants.
         source: where negatives that are drawn come from.
         seed: of all draws.
+        ages: float64 (E,) in half-lives, in the order of `catalogue.seen_indices`: how often a pair is drawn halves with each;
+            None draws all alike.
 
     Raises:
         RunError: negatives per row are wanted and some user has chosen every item.
     """
 
     def __init__(
-        self, catalogue: Catalogue, batch_size: int, negatives: Negatives, source: NegativeSource, seed: int
+        self,
+        catalogue: Catalogue,
+        batch_size: int,
+        negatives: Negatives,
+        source: NegativeSource,
+        seed: int,
+        ages: np.ndarray | None = None,
     ) -> None:
         if negatives.kind == "rows":
             source.check_users()
         self._indptr, self._indices = catalogue.seen_indptr, catalogue.seen_indices
         self._degree = np.diff(self._indptr)
         self._batch_size, self._negatives, self._source, self._seed = batch_size, negatives, source, seed
+        self._weight = None if ages is None else self._weights(ages)
+        self._starts = None if ages is None else np.concatenate([[0.0], np.cumsum(self._weight)])
         self.num_pairs = len(self._indices)
         self.steps_per_epoch = -(-self.num_pairs // batch_size)
         per_pair = 2 + (negatives.count if negatives.kind == "rows" else 0)
@@ -74,8 +84,18 @@ class Sampler(ABC):
         """Probability that one drawn pair has a given item as its positive: float64 (I,)."""
 
     @abstractmethod
+    def _weights(self, ages: np.ndarray) -> np.ndarray:
+        """How often each pair is drawn beside those it competes with, by its age: float64 (E,)."""
+
+    @abstractmethod
     def _pairs(self, epoch: int, low: int, high: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw pairs `low` to `high` of an epoch: int64 users and positives (high - low,)."""
+
+    def _by_weight(self, first: np.ndarray, last: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw one of the edges `first` to `last` - 1 each, (n,), in proportion to their weights."""
+        low, high = self._starts[first], self._starts[last]
+        drawn = np.searchsorted(self._starts, low + rng.random(len(first)) * (high - low), side="right") - 1
+        return np.clip(drawn, first, last - 1)  # rounding may reach the edge behind the last
 
     def _draw_rows(self, users: np.ndarray, epoch: int, rng: np.random.Generator) -> np.ndarray:
         if self._negatives.kind != "rows":
@@ -119,32 +139,53 @@ class Sampler(ABC):
 
 
 class UniformUserSampler(Sampler):
-    """Draws a user with a history uniformly, then one of its items uniformly; E draws are an epoch.
+    """Draws a user with a history uniformly, then one of its items uniformly, or by age; E draws are an epoch.
 
     Source: the public code of LightGCN (He et al. 2020, arXiv:2002.02126), `UniformSample`. There the negative is drawn
     again until it is new; here it is drawn from the right distribution at once.
     """
 
     def positive_probability(self) -> np.ndarray:
-        """q(i) = 1/U sum over the users u of i of 1/degree(u), U counting users with a history."""
-        share = np.repeat(1.0 / np.maximum(self._degree, 1), self._degree)
+        """q(i) = 1/U sum over the users u of i of 1/degree(u), U counting users with a history; by age w_ui / sum_j w_uj."""
+        if self._weight is None:
+            share = np.repeat(1.0 / np.maximum(self._degree, 1), self._degree)
+        else:
+            share = self._weight / np.repeat(np.diff(self._starts[self._indptr]), self._degree)
         return np.bincount(self._indices, share, minlength=len(self._slots)) / np.count_nonzero(self._degree)
 
     def _pairs(self, epoch: int, low: int, high: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         active = np.flatnonzero(self._degree)
         users = active[rng.integers(len(active), size=high - low)]
+        if self._weight is not None:
+            return users, self._indices[self._by_weight(self._indptr[users], self._indptr[users + 1], rng)].astype(np.int64)
         positives = self._indices[self._indptr[users] + rng.integers(self._degree[users])]
         return users, positives.astype(np.int64)
 
+    def _weights(self, ages: np.ndarray) -> np.ndarray:
+        active = np.flatnonzero(self._degree)
+        latest = np.minimum.reduceat(ages, self._indptr[active])  # of each user, so that no history is too old to draw from
+        return np.exp2(np.repeat(latest, self._degree[active]) - ages)
+
 
 class UniformEdgeSampler(Sampler):
-    """Goes through a fresh random order of all training edges in each epoch, so that active users count more."""
+    """Goes through a fresh random order of all training edges in each epoch, so that active users count more.
+
+    By age it draws edges with replacement instead.
+    """
 
     def positive_probability(self) -> np.ndarray:
-        """q(i) = training interactions of i / E."""
+        """q(i) = training interactions of i / E; by age the share of their weights."""
+        if self._weight is not None:
+            return np.bincount(self._indices, self._weight, minlength=len(self._slots)) / self._weight.sum()
         return np.bincount(self._indices, minlength=len(self._slots)) / self.num_pairs
 
     def _pairs(self, epoch: int, low: int, high: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        order = np.random.default_rng([self._seed, epoch, 0]).permutation(self.num_pairs)[low:high]
+        if self._weight is None:
+            order = np.random.default_rng([self._seed, epoch, 0]).permutation(self.num_pairs)[low:high]
+        else:
+            order = self._by_weight(np.zeros(high - low, np.int64), np.full(high - low, self.num_pairs), rng)
         users = np.searchsorted(self._indptr, order, side="right") - 1
         return users, self._indices[order].astype(np.int64)
+
+    def _weights(self, ages: np.ndarray) -> np.ndarray:
+        return np.exp2(ages.min() - ages)

@@ -41,6 +41,10 @@ class TrainSettings(Settings):
     """Weight of the L2 penalty on the batch's input embeddings; LightGCN's `decay`."""
     sampler: str = "uniform-user"
     """How training pairs are drawn: "uniform-user" (a user, then one of its items) or "uniform-edge" (every edge once)."""
+    half_life_days: float | None = Field(default=None, gt=0)
+    """Days after which an interaction is drawn half as often as a training pair: among its user's, or with "uniform-edge" among
+    all, then with replacement. Left out: the half-life of the store ([build] half_life_days); without one all count alike. A
+    model fitted in closed form draws none, and takes [build] half_life_days."""
     negative_distribution: Literal["uniform", "popularity"] = "uniform"
     """How negatives are drawn; "popularity": with probability proportional to training popularity ** negative_exponent."""
     negative_exponent: float = Field(default=0.75, ge=0, le=2)

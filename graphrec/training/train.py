@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from graphrec.errors import ConfigError, RunError
+from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
 from graphrec.models import MADE_FROM_RUNS, create
 from graphrec.models.base import Recommender
@@ -90,7 +92,7 @@ def train(
         chosen, train_settings = _resumed(saved, model, model_settings, given)
     else:
         chosen = _create(model or DEFAULT_MODEL, model_settings)
-        train_settings = parse(TrainSettings, given, "train")
+        train_settings = _with_half_life(parse(TrainSettings, given, "train"), chosen, store, progress)
         check_free(path, overwrite)
     record = RunRecord(
         model={"name": chosen.name, "settings": chosen.settings.model_dump(mode="json")},
@@ -136,7 +138,11 @@ def _loop(
     model.prepare(store, seed=settings.seed, device=device, progress=progress)
     if settings.inference_block is not None:
         model.check_blocks()
-    return Loop(model, make_sampler(model, settings), settings, folder, validate, progress)
+    ages = None
+    if settings.half_life_days is not None:
+        ages = edge_ages(store, settings.half_life_days, "train")
+        progress.note(f"half-life of {settings.half_life_days:g} days: old interactions are drawn less often")
+    return Loop(model, make_sampler(model, settings, ages), settings, folder, validate, progress)
 
 
 def _run(loop: Loop) -> None:
@@ -147,8 +153,15 @@ def _run(loop: Loop) -> None:
         raise
 
 
-def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler | NeighbourhoodBatches:
+def make_sampler(
+    model: TrainedRecommender, settings: TrainSettings, ages: np.ndarray | None = None
+) -> Sampler | NeighbourhoodBatches:
     """Make the sampler that `settings` names, with the negatives that the prepared `model`'s loss wants.
+
+    Args:
+        model: prepared.
+        settings: of the training.
+        ages: of the training edges, as `graphrec.graph.recency.edge_ages` gives them, where `settings` has a half-life.
 
     Raises:
         ConfigError: batches are to be sampled and the model cannot, or the fanouts do not fit it.
@@ -158,10 +171,26 @@ def make_sampler(model: TrainedRecommender, settings: TrainSettings) -> Sampler 
     if model.loss.negatives.hard:
         source.find_hard(model.relation.to("cpu"), settings.seed)
     sampler = resolve("sampler", SAMPLERS, settings.sampler)
-    batches = sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed)
+    batches = sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed, ages)
     if settings.batching == "full":
         return batches
     return NeighbourhoodBatches(batches, neighbourhoods_of(model, settings.fanouts), settings.seed)
+
+
+def _with_half_life(settings: TrainSettings, model: Recommender, store: GraphStore, progress: Reporter) -> TrainSettings:
+    """The settings with the store's half-life where they give none, for the record of what was done."""
+    days = settings.half_life_days
+    if not isinstance(model, TrainedRecommender):
+        if days is not None:
+            progress.note(
+                f"train half_life_days = {days:g} does nothing here: {model.name} is fitted in closed form and draws no pairs; "
+                f"build the store with [build] half_life_days = {days:g}, which it reads"
+            )
+        return settings
+    own = half_life_of(store)
+    if days is None and own is not None and store.interactions("train").timestamp is not None:
+        return settings.model_copy(update={"half_life_days": own})
+    return settings
 
 
 def _fit(model: Recommender, store: GraphStore, seed: int, progress: Reporter) -> float:
@@ -212,7 +241,7 @@ def _resumed(
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet
-    old = saved.model["settings"] | {f"train.{key}": value for key, value in before.items()}
+    old = create(name, saved.model["settings"]).settings.model_dump(mode="json") | {f"train.{key}": value for key, value in before.items()}
     settings = parse(TrainSettings, {**saved.train, **given}, "train")
     new = chosen.settings.model_dump(mode="json") | {
         f"train.{k}": v for k, v in settings.model_dump(mode="json").items()

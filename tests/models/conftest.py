@@ -30,19 +30,25 @@ def make_store(
     *,
     titles: bool = False,
     weights: list[float] | None = None,
+    days: list[float] | None = None,
     views: list[tuple] = (),
     links: list[tuple] = (),
     triples: list[tuple] = (),
     media: dict[str, Media] | None = None,
+    **settings: object,
 ) -> GraphStore:
-    """Build a real store from (user id, item id) pairs; beside them views, links between users, triples and item vectors."""
-    rows = train + test
+    """Build a real store from (user id, item id) pairs; beside them views, links between users, triples and item vectors.
+
+    `days` are the times of the training pairs, and of the views where there are as many; `settings` are of the build.
+    """
+    rows, time = train + test, pl.Datetime("us", "UTC")
+    times = None if days is None else pl.Series([round(day * 86_400e6) for day in days], dtype=pl.Int64).cast(time)
     events = pl.DataFrame(
         {
             "user_id": [user for user, _ in rows],
             "item_id": [item for _, item in rows],
             "behavior": "interaction",
-            "timestamp": pl.Series([None] * len(rows), dtype=pl.Datetime("us", "UTC")),
+            "timestamp": pl.Series([*([None] * len(train) if times is None else times), *[None] * len(test)], dtype=time),
             "weight": pl.Series([*(weights or [1.0] * len(train)), *[1.0] * len(test)], dtype=pl.Float32),
             "split": ["train"] * len(train) + ["test"] * len(test),
         }
@@ -50,14 +56,14 @@ def make_store(
     if views:
         columns = {"user_id": [user for user, _ in views], "item_id": [item for _, item in views]}
         viewed = pl.DataFrame(columns).with_columns(behavior=pl.lit("view"), split=pl.lit("train"))
+        viewed = viewed if times is None else viewed.with_columns(timestamp=times)
         events = pl.concat([events, viewed], how="diagonal").with_columns(pl.col("weight").fill_null(1.0))
-    social = pl.DataFrame(links, schema=["src", "dst"], orient="row") if links else None
-    social = None if social is None else social.with_columns(weight=pl.lit(1.0, pl.Float32))
+    social = pl.DataFrame([(*link, 1.0)[:3] for link in links], schema=["src", "dst", "weight"], orient="row") if links else None
     known = pl.DataFrame(triples, schema=["head", "relation", "tail"], orient="row") if triples else None
     ids = sorted({item for _, item in rows})
     items = pl.DataFrame({"item_id": ids, "title": [f"Title of {item}" for item in ids]}) if titles else None
     log = InteractionLog(events.lazy(), items=items, social=social, triples=known, media=media or {})
-    return build(log, folder, split="given", target_behavior="interaction")
+    return build(log, folder, split="given", target_behavior="interaction", **settings)
 
 
 def checkerboard() -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -107,11 +113,14 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> GraphStore:
     Users follow the two nearest of their colour, and have viewed what they took, so that models of several relations learn;
     items have triples and vectors that tell their colours.
     """
-    train, test = checkerboard()
+    return make_board(tmp_path_factory.mktemp("stores") / "board", *checkerboard())
+
+
+def make_board(folder: Path, train: list[tuple[int, int]], test: list[tuple[int, int]], **more: object) -> GraphStore:
+    """Build a store of the users and items of `board`, with all that goes with them; `more` as of `make_store`."""
     links = [(f"u{left:03d}", f"u{right:03d}") for left, right in neighbours()]
-    folder = tmp_path_factory.mktemp("stores") / "board"
     return make_store(folder, named(train), named(test), titles=True, views=named(train), links=links,
-                      triples=colour_triples(), media=colour_media())  # fmt: skip
+                      triples=colour_triples(), media=colour_media(), **more)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

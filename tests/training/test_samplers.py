@@ -17,10 +17,13 @@ NUM_ITEMS = 8
 KINDS = [Negatives("rows", 1), Negatives("rows", 3), Negatives("shared", 5), Negatives("in-batch")]
 
 
-def make(name: str, negatives: Negatives, batch_size: int = 5, seed: int = 0, distribution: str = "uniform"):
+AGES = np.array([1500, 0, 1, 2, 3, 2000, 2001, 0, 1, 2, 3, 4.0])  # in half-lives, of the 12 pairs
+
+
+def make(name: str, negatives: Negatives, batch_size: int = 5, seed: int = 0, distribution: str = "uniform", ages=None):
     catalogue = make_catalogue(HISTORIES, NUM_ITEMS)
     source = NegativeSource(catalogue, distribution)
-    return resolve("sampler", SAMPLERS, name)(catalogue, batch_size, negatives, source, seed)
+    return resolve("sampler", SAMPLERS, name)(catalogue, batch_size, negatives, source, seed, ages)
 
 
 def pairs(batches) -> np.ndarray:
@@ -40,10 +43,11 @@ def test_an_epoch_has_as_many_pairs_as_edges_and_all_are_edges(name, negatives):
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("negatives", KINDS, ids=str)
 @pytest.mark.parametrize("start", [0, 1, 2, 3])
-def test_an_epoch_goes_on_where_it_stopped(name, negatives, start, monkeypatch):
+@pytest.mark.parametrize("ages", [None, AGES], ids=["alike", "by-age"])
+def test_an_epoch_goes_on_where_it_stopped(name, negatives, start, ages, monkeypatch):
     monkeypatch.setattr(samplers, "_DRAWS_AT_ONCE", 25)  # several chunks in an epoch
-    whole = list(make(name, negatives).batches(4))
-    rest = list(make(name, negatives).batches(4, start))
+    whole = list(make(name, negatives, ages=ages).batches(4))
+    rest = list(make(name, negatives, ages=ages).batches(4, start))
     assert len(rest) == 3 - start
     for left, right in zip(whole[start:], rest, strict=True):
         for key, value in vars(left).items():
@@ -79,6 +83,21 @@ def test_probability_of_positives_by_hand():
     user = make("uniform-user", Negatives("in-batch")).positive_probability()
     np.testing.assert_allclose(user[0], (1 + 1 / 5) / 4)
     np.testing.assert_allclose(user.sum(), 1)
+
+
+@pytest.mark.parametrize(("name", "latest"), [("uniform-user", [1500, 0, 2000, 0]), ("uniform-edge", [0, 0, 0, 0])])
+def test_each_half_life_halves_how_often_a_pair_is_drawn(name, latest):
+    sampler = make(name, Negatives("in-batch"), ages=AGES)
+    drawn = np.concatenate([pairs(sampler.batches(epoch)) for epoch in range(1500)])
+    assert len(drawn) == 1500 * 12
+    edges = [(user, item) for user, history in enumerate(HISTORIES) for item in history]
+    weight = np.exp2(np.repeat(latest, [1, 4, 2, 5]) - AGES)  # among a user's own, or among all
+    users = np.array([user for user, _ in edges])
+    share = weight / (4 * np.bincount(users, weight)[users] if name == "uniform-user" else weight.sum())
+    observed = np.array([(drawn == edge).all(1).mean() for edge in edges])
+    np.testing.assert_allclose(observed, share, atol=0.012)
+    by_item = np.bincount([item for _, item in edges], share, minlength=NUM_ITEMS)
+    np.testing.assert_allclose(sampler.positive_probability(), by_item, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
