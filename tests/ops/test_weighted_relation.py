@@ -9,6 +9,7 @@ import torch
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.masking import keep_edges
 from graphrec.ops import Relation, spmm
+from graphrec.ops.neighbourhood import RowBlock
 from graphrec.ops.spmm import spmm_compact
 
 
@@ -86,3 +87,11 @@ def test_lightgcn_propagates_by_them_forward_and_backward(relation, rows):
 def test_weights_are_one_an_edge(relation):
     with pytest.raises(ValueError, match=r"with_weight: weight must be \(\d+,\), one an edge, got \(3,\)"):
         relation.with_weight(torch.ones(3))
+
+
+def test_a_block_of_rows_keeps_weights_and_the_strengths_of_the_whole(relation):
+    rows = torch.tensor([3, 0, 2])
+    block = RowBlock.of(relation, rows)
+    assert torch.equal(dense(block), dense(relation)[rows][:, block.columns])
+    torch.testing.assert_close(block.scale_dst(-0.5), relation.scale_dst(-0.5)[rows])
+    torch.testing.assert_close(block.scale_src(-0.5), relation.scale_src(-0.5)[block.columns])
