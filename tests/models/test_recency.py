@@ -17,8 +17,9 @@ TRAINED = [name for name in sorted(MODELS) if is_trained(create(name))]
 WEIGHED = [name for name in TRAINED if "half_life_days" in create(name).Settings.model_fields]
 CLOSED_FORM = [name for name in sorted(MODELS) if name not in TRAINED]
 ALL_USERS = np.arange(NUM_USERS)
-FEW = {"epochs": 15, "weight_decay": 0.0}
-OWN = {"bm3": {"learning_rate": 0.01}, "vgae": {"learning_rate": 0.01, "epochs": 30}}
+FEW = {"epochs": 8, "weight_decay": 0.0}
+OWN = {"bm3": {"learning_rate": 0.01}, "vgae": {"learning_rate": 0.01, "epochs": 30},
+       **{name: {"epochs": 15} for name in ("gc-mc", "ultragcn", "xsimgcl")}}  # fmt: skip
 
 
 def changed_tastes() -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[float]]:
