@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from graphrec.errors import StoreError, UnknownIdError
 Ids = Sequence[Any] | np.ndarray | pl.Series
 
 _NEAREST_WINDOW = 2_000  # ids compared for "did you mean"; comparing millions would take longer than the command itself
+_FEW = 8  # ids that are looked up one by one
 
 
 class IdMap:
@@ -81,10 +83,18 @@ class IdMap:
         wanted = self._cast(_as_series(ids))
         if len(self) == 0 or len(wanted) == 0:
             return np.full(len(wanted), -1, dtype=np.int64)
+        if len(wanted) <= _FEW:  # a query costs more than so many look-ups
+            return np.array([self._find_one(value) for value in wanted], dtype=np.int64)
         position = self._ids.search_sorted(wanted).cast(pl.Int64).fill_null(0).to_numpy()
         position = np.minimum(position, len(self) - 1)
         found = (self._ids.gather(position) == wanted).fill_null(False).to_numpy()
         return np.where(found, position, -1)
+
+    def _find_one(self, value: int | str | None) -> int:
+        if value is None:
+            return -1
+        place = bisect.bisect_left(self._ids, value)  # strings are in the order of their code points, as Python's are
+        return place if place < len(self) and self._ids[place] == value else -1
 
     def index_of(self, ids: Ids) -> np.ndarray:
         """Return the int64 index of every id.

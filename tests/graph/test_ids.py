@@ -96,3 +96,13 @@ def test_the_nearest_ids_by_distance_and_by_spelling():
     assert IdMap.fit([1, 5, 9, 40]).near(8, 2) == [9, 5] and IdMap.fit([1, 5, 9]).near("x") == []
     assert IdMap.fit(["anna", "bert", "hanna"]).near("anno")[0] == "anna"
     assert IdMap.fit(pl.Series([], dtype=pl.String)).near("anna") == []
+
+
+@pytest.mark.parametrize("ids", [["Z", "a", "b", "ä", "字", "\U0001f600"], [-5, 0, 3, 9]])
+def test_few_are_found_as_many_are(ids):
+    ids_map = IdMap.fit(ids)
+    asked = [*ids, "nobody" if isinstance(ids[0], str) else 4, None]
+    many = ids_map.find([*asked * 20])
+    for value, expected in zip(asked, many[: len(asked)], strict=True):
+        assert ids_map.find(pl.Series([value], dtype=ids_map.dtype))[0] == expected
+    assert many[: len(ids)].tolist() == [ids_map.series.to_list().index(value) for value in ids]
