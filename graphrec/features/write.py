@@ -122,7 +122,7 @@ def encode_new(
     feature, template = recorded_text(store, ntype, name)
     where = f"new {ntype}s"
     encode = _Encode(store, ntype, feature, where, None)
-    made_with = store.feature(ntype, name)[1]["encoder"].get("adapter")
+    made_with = store.provenance(ntype, name)["encoder"].get("adapter")
     if encode.identity.get("adapter") != made_with:
         raise ConfigError(
             f"the adapter {feature.encoder['adapter']} was trained again after the feature {ntype}.{name} was written, so its vectors "
@@ -137,7 +137,7 @@ def recorded_text(store: GraphStore, ntype: str, name: str) -> tuple[TextFeature
     Raises:
         ConfigError: there is no such feature, or it was not made from texts.
     """
-    _, provenance = store.feature(ntype, name)
+    provenance = store.provenance(ntype, name)
     if provenance.get("kind") != "text":
         raise ConfigError(
             f"the feature {ntype}.{name} was not made from text ({provenance.get('kind', 'unknown')}), so text gives no "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,29 @@ def read_feature(folder: Path, ntype: str, name: str) -> tuple[np.ndarray, dict[
         StoreError: the file is missing, damaged, or was edited; the message names it.
     """
     path = feature_path(folder, ntype, name)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            array, metadata = file.get_tensor("feature"), file.metadata()
-        provenance, digest = json.loads(metadata["provenance"]), metadata["sha256"]
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as problem:
-        raise StoreError(f"{path} is missing or damaged: {problem}; add the feature again") from problem
+    array, provenance, digest = _read(path, lambda file: file.get_tensor("feature"))
     if _array_digest(array) != digest:
         raise StoreError(f"{path} was changed after it was written (its SHA-256 differs); add the feature again")
     return array, provenance
+
+
+def read_provenance(folder: Path, ntype: str, name: str) -> dict[str, Any]:
+    """Return the provenance of a feature without reading its values.
+
+    Raises:
+        StoreError: the file is missing or damaged; the message names it.
+    """
+    return _read(feature_path(folder, ntype, name), lambda file: None)[1]
+
+
+def _read(path: Path, values: Callable[[Any], Any]) -> tuple[Any, dict[str, Any], str]:
+    """What `values` takes from a feature file, the provenance, and the digest that the array should have."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found, metadata = values(file), file.metadata()
+        return found, json.loads(metadata["provenance"]), metadata["sha256"]
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as problem:
+        raise StoreError(f"{path} is missing or damaged: {problem}; add the feature again") from problem
 
 
 def list_features(folder: Path, ntype: str) -> list[str]:

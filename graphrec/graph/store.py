@@ -13,7 +13,7 @@ import polars as pl
 from scipy import sparse
 
 from graphrec.errors import StoreError, unknown_name
-from graphrec.graph.arrays import feature_path, list_features, read_feature, write_feature
+from graphrec.graph.arrays import feature_path, list_features, read_feature, read_provenance, write_feature
 from graphrec.graph.catalogue import Catalogue
 from graphrec.graph.heterograph import EdgeType, load_graph
 from graphrec.graph.ids import IdMap
@@ -243,9 +243,17 @@ class GraphStore:
             ConfigError: the store has no such feature; the message lists those it has.
             StoreError: the file is damaged or was edited.
         """
+        self._check_feature(ntype, name)
+        return read_feature(self.folder, ntype, name)
+
+    def provenance(self, ntype: str, name: str) -> dict[str, Any]:
+        """Return the provenance of a feature without reading its values; raises as `feature`."""
+        self._check_feature(ntype, name)
+        return read_provenance(self.folder, ntype, name)
+
+    def _check_feature(self, ntype: str, name: str) -> None:
         if not feature_path(self.folder, ntype, name).exists():
             raise unknown_name(f"{ntype} feature", name, self.features(ntype))
-        return read_feature(self.folder, ntype, name)
 
     def add_feature(self, ntype: str, name: str, array: np.ndarray, provenance: dict[str, Any]) -> None:
         """Write a feature of all nodes of a type, replacing one of the same name.

@@ -17,13 +17,10 @@ A graph that is no single relation draws with `neighbourhoods(fanouts)` of its o
 An encoder that finds neighbours of its own has `observe(relation)`, called once with the training graph, and
 `neighbourhoods()`, which makes those of a batch (`graphrec.nn.pinsage`).
 One that reads features of items has `read(store, generator)`, called once before them (`graphrec.nn.multimodal`).
-With a method `layer` it computes the vectors of all nodes in bounded memory (`graphrec.nn.layerwise`).
 An encoder that reads more than the target behaviour has `prepare(relations, generator)`, `optional(relations)`, which names those
 that it can do without, and `relation_weights` too: see `graphrec.nn.hetero`.
 With `hops` and a method `layer` it computes the vectors of all nodes in bounded memory (`graphrec.nn.layerwise`), as
 `train.inference_block` asks; a stack (`stack.py`) has both.
-An encoder that reads more than the target behaviour has `prepare(relations, generator)` and `relation_weights` too: see
-`graphrec.nn.hetero`.
 Layers that draw (dropout, noise) draw from torch's own generator, which the training loop seeds by the step, and only in
 training mode.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from graphrec.nn.autoencoder import GAE, MakeLayer, Rows, Tables, convolution
+from graphrec.nn.autoencoder import GAE, Rows, Tables
 from graphrec.nn.masking import keep_edges, mask_edges, undirected_edges
 from graphrec.ops import Relation
 
@@ -27,16 +26,8 @@ class MaskedGAE(GAE):
     arXiv:2205.10053, edge-wise masking.
     """
 
-    def __init__(
-        self,
-        dims: Sequence[int],
-        generator: torch.Generator | None = None,
-        activation: Literal["relu", "none"] = "relu",
-        dropout: float = 0.0,
-        make_layer: MakeLayer = convolution,
-        mask_share: float = 0.7,
-    ) -> None:
-        super().__init__(dims, generator, activation, dropout, make_layer)
+    def __init__(self, *arguments: Any, mask_share: float = 0.7, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         if not 0 < mask_share < 1:
             raise ValueError(f"MaskedGAE: mask_share must be in (0, 1), got {mask_share}")
         self.mask_share = mask_share

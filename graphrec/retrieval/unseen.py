@@ -193,7 +193,7 @@ def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.T
 
 
 def _is_text(store: GraphStore, ntype: str, name: str) -> bool:
-    return store.feature(ntype, name)[1].get("kind") == "text"
+    return store.provenance(ntype, name).get("kind") == "text"
 
 
 def _encoded(store: GraphStore, ntype: str, name: str, text: str) -> np.ndarray:
