@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import polars as pl
@@ -13,12 +14,12 @@ import torch
 
 from graphrec import ops
 from graphrec.errors import ConfigError, UnsupportedError
-from graphrec.features.project import fit_projection
+from graphrec.features.project import Projection, fit_projection
 from graphrec.graph.ids import IdMap
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
 from graphrec.models.listing import ranked_frame
-from graphrec.models.ridge import fit_ridge
+from graphrec.models.ridge import Ridge, fit_ridge
 from graphrec.progress import SILENT, Reporter
 from graphrec.retrieval.source import Source, open_model, open_store
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from graphrec.models.base import Recommender
 
 FALLBACKS = ("popular",)
+_USER_MAPS: WeakKeyDictionary[Recommender, tuple[list[dict[str, Any]], Projection, Ridge]] = WeakKeyDictionary()
 
 
 def with_new_items(
@@ -169,12 +171,9 @@ def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.T
     own = [feature.removeprefix("user.") for feature in sorted(model.features_used(store)) if feature.startswith("user.")]
     own = [name for name in own if _is_text(store, "user", name)]
     if own:
-        known = np.concatenate([store.feature("user", name)[0] for name in own], axis=1)
         said = np.concatenate([_encoded(store, "user", name, text) for name in own], axis=1)
         _check_said(said.any(), text)
-        rows = known.any(axis=1)
-        leading = fit_projection(known[rows], "pca", known.shape[1])  # directions that set no two users apart would be noise
-        ridge = fit_ridge(leading.apply(known[rows]), model.embeddings()["user"][rows])
+        leading, ridge = _user_map(model, store, own)
         return model.score_vectors(ridge.predict(leading.apply(said)))
     names = getattr(model, "item_features", ())
     if not any(_is_text(store, "item", name) for name in names):
@@ -190,6 +189,19 @@ def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.T
     vector = model.item_vectors(features)
     _check_said(np.isfinite(vector).all(), text)
     return model.fold_in_vectors(vector)
+
+
+def _user_map(model: Recommender, store: GraphStore, names: Sequence[str]) -> tuple[Projection, Ridge]:
+    """From features of users to their trained vectors; fitted once for a model and the features that the store has now."""
+    made_of = [store.provenance("user", name) for name in names]
+    kept = _USER_MAPS.get(model)
+    if kept is None or kept[0] != made_of:
+        known = np.concatenate([store.feature("user", name)[0] for name in names], axis=1)
+        rows = known.any(axis=1)
+        leading = fit_projection(known[rows], "pca", known.shape[1])  # directions that set no two users apart would be noise
+        kept = made_of, leading, fit_ridge(leading.apply(known[rows]), model.embeddings()["user"][rows])
+        _USER_MAPS[model] = kept
+    return kept[1:]
 
 
 def _is_text(store: GraphStore, ntype: str, name: str) -> bool:

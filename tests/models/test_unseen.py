@@ -265,6 +265,14 @@ def test_words_of_a_user_are_read_as_the_texts_of_users_are(name, store, trained
         assert {int(item[1:]) % 2 for item in listed["item_id"]} == {first}
 
 
+def test_the_map_from_texts_of_users_is_fitted_once_for_a_model(store, trained, monkeypatch):
+    _, model = trained("own user text")
+    fitted = []
+    monkeypatch.setattr("graphrec.retrieval.unseen.fit_ridge", lambda *parts: fitted.append(parts) or fit_ridge(*parts))
+    first, again = (recommend_new_user(model, 6, text="whiskers catnip", store=store) for _ in range(2))
+    assert len(fitted) == 1 and first.equals(again)
+
+
 def test_a_text_where_a_list_of_ids_should_stand_is_refused(trained):
     folder, _ = trained("features")
     for known in ({"history": "i00"}, {"friends": "u00"}):
