@@ -5,7 +5,8 @@
 DIR is a folder of atomic files with a `.kg` (ml-100k-kg), a folder with `ratings_final.npy` and `kg_final.txt.gz` (book-crossing as
 RippleNet has it; one row in ten is held out to validate and two to test), or one with `train`, `valid` and `test.txt.gz` of
 `user item` and `*_feat.npy` (TikTok as DiffMM has it). All items are ranked. Recall@20 and NDCG@20 as the README defines them; "rare" counts the
-held-out items with at most 5 training interactions alone, still among all items. Each model is fitted once with seed 0 for
+held-out items with at most 5 training interactions alone, still among all items, and "apart" ranks these items among
+themselves, as where new items have a row of their own. Each model is fitted once with seed 0 for
 each line of its grid below, the validation's NDCG@20 chooses the line, and that line is fitted with every seed. p is the paired
 sign-flip test of the per-user means over seeds against the first model.
 """
@@ -31,11 +32,13 @@ import graphrec
 from graphrec.evaluation.ranking import rank_users
 from graphrec.evaluation.significance import sign_flip_p
 from graphrec.evaluation.split_data import read_split
+from graphrec.evaluation.user_items import UserItems
 from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog, Media
 from graphrec.models import create
+from graphrec.ops import select_topk
 
-K, RARE = 20, 5
+K, RARE, BLOCK = 20, 5, 1024
 TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu", "checkpoint_every": 15}
 # A softmax over the positive and 2,048 items drawn once for the batch, on inner products, from a spectral start: few epochs, strong decay.
 SOFTMAX: dict[str, Any] = {
@@ -77,7 +80,7 @@ def main() -> None:
         "--epochs", type=int, default=100, help="at most; the validation may stop earlier (default 100)"
     )
     parser.add_argument(
-        "--attributes", default="", help="with atomic files: columns of the item table in the place of the .kg"
+        "--triples", default="kg", help="with atomic files: kg, the .kg, and columns of the item table, commas between (default kg)"
     )
     parser.add_argument("--batch-size", type=int, default=TRAIN["batch_size"])
     parser.add_argument(
@@ -104,7 +107,7 @@ def main() -> None:
 
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
     """Build the store and measure every model in `folder`; prints and returns the rows of the table."""
-    kind, store = build(options.data, folder / "store", [name for name in options.attributes.split(",") if name])
+    kind, store = build(options.data, folder / "store", options.triples.split(","))
     names = some_of(options.models or ",".join(MODELS[kind]), GRID)
     print(f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds")
     rows: dict[str, dict[str, Any]] = {}
@@ -118,23 +121,23 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, An
     return rows
 
 
-def build(data: Path, folder: Path, attributes: Sequence[str] = ()) -> tuple[str, GraphStore]:
+def build(data: Path, folder: Path, triples: Sequence[str] = ("kg",)) -> tuple[str, GraphStore]:
     """Read one of the three kinds of folder and build a store, or open the one that is there."""
     if folder.exists():
         return "media" if list(data.glob("*_feat.npy")) else "knowledge", GraphStore.open(folder)
     halves = {"method": "random", "valid": 0.1, "test": 0.2}
     if (data / "ratings_final.npy").exists():
         user, item, label = np.load(data / "ratings_final.npy", allow_pickle=False).T
-        triples = pl.read_csv(
+        facts = pl.read_csv(
             data / "kg_final.txt.gz", separator="\t", has_header=False, new_columns=["head", "relation", "tail"]
         )
-        triples = triples.with_columns(pl.col("relation").cast(pl.String))
-        log = InteractionLog(events(user[label == 1], item[label == 1]).lazy(), triples=triples)
+        facts = facts.with_columns(pl.col("relation").cast(pl.String))
+        log = InteractionLog(events(user[label == 1], item[label == 1]).lazy(), triples=facts)
         return "knowledge", graphrec.build(log, folder, split=halves)
     if list(data.glob("*.inter*")):
         log = graphrec.read_log(data, format="atomic")
-        log = replace(log, triples=None) if attributes else log
-        made = {"attribute_triples": list(attributes), "attribute_separators": " "}
+        log = log if "kg" in triples else replace(log, triples=None)
+        made = {"attribute_triples": [name for name in triples if name != "kg"], "attribute_separators": " "}
         return "knowledge", graphrec.build(log, folder, split=halves, min_weight=4, **made)
     parts = []
     for side in ("train", "valid", "test"):
@@ -188,24 +191,40 @@ def fit(store: GraphStore, name: str, number: int, seed: int, folder: Path) -> t
 
 
 def test(store: GraphStore, model: Any) -> dict[str, np.ndarray]:
-    """Per-user recall and NDCG over all held-out items, and recall over the rare ones of the users who have some."""
+    """Per-user recall and NDCG over all held-out items; over the rare ones of the users who have some, recall among all and among rare items."""
     overall = graphrec.evaluate(model, store, k=[K], metrics=["recall", "ndcg"], bootstrap=0)
     data = read_split(store, "test", True)
-    top = rank_users(model, data.users, K, data.seen)
     rare = model.catalogue.item_counts <= RARE
-    recalls = []
-    for row in range(len(data.users)):
-        truth = data.truth.indices[data.truth.indptr[row] : data.truth.indptr[row + 1]]
-        wanted = truth[rare[truth]]
-        if len(wanted):
-            recalls.append(np.isin(wanted, top[row]).mean())
-    return {"recall": overall.values(f"recall@{K}"), "ndcg": overall.values(f"ndcg@{K}"), "rare": np.array(recalls)}
+    held = np.repeat(np.arange(len(data.users)), data.truth.sizes)[rare[data.truth.indices]]
+    rows, counts = np.unique(held, return_counts=True)
+    users = data.users[rows]
+    wanted = UserItems.from_pairs(
+        np.repeat(np.arange(len(rows)), counts), data.truth.indices[rare[data.truth.indices]], len(rows), len(rare)
+    )
+    top = rank_users(model, users, K, data.seen)
+    found = {"recall": overall.values(f"recall@{K}"), "ndcg": overall.values(f"ndcg@{K}")}
+    return found | {"rare": recall(top, wanted), "apart": recall(best_of(model, users, rare, data.seen), wanted)}
+
+
+def best_of(model: Any, users: np.ndarray, allowed: np.ndarray, seen: UserItems) -> np.ndarray:
+    """The best K for each user of the items allowed (I,) that the user has not seen: int64 (B, K), -1 where there are fewer."""
+    best = []
+    for start in range(0, len(users), BLOCK):
+        block = users[start : start + BLOCK]
+        known = seen.rows(block)
+        best.append(select_topk(model.score(block), K, known.indptr, known.indices, candidates=allowed)[1].numpy())
+    return np.concatenate(best)
+
+
+def recall(top: np.ndarray, wanted: UserItems) -> np.ndarray:
+    """Share of each row's wanted items that are in its list (B, K)."""
+    return np.array([np.isin(wanted.rows(np.array([row])).indices, top[row]).mean() for row in range(len(top))])
 
 
 def line(name: str, row: dict[str, Any]) -> str:
     """One row of the table."""
     cells = [
-        f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f}, p {row[f'{key}_p']:.4f})" for key in ("recall", "ndcg", "rare")
+        f"{key} {row[key]:.4f} ({row[f'{key}_sd']:.4f}, p {row[f'{key}_p']:.4f})" for key in ("recall", "ndcg", "rare", "apart")
     ]
     return f"{name:18} " + "  ".join(cells) + f"  {row['seconds']:6.1f} s  {row['chosen']}"
 
