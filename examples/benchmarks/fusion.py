@@ -1,17 +1,18 @@
-"""Measure a trained model, the graph filter, and their sum, with one training and one fit for each seed.
+"""Measure a trained model, the mean of several trained alike, the graph filter, and their sum.
 
-    python examples/benchmarks/fusion.py --data DIR [--model lightgcn-prior] [--weight 0.25] [--seeds 3] [--validate] [--json]
+    python examples/benchmarks/fusion.py --data DIR [--model lightgcn-residual] [--members 4] [--weight 0.5] [--seeds 3] [--validate] [--json]
 
-DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz; the protocol is that of `quality.py`. The sum is the
-residual of `graphrec.models.residual`: each model's scores divided by their standard deviation, the filter's times --weight.
-The residual is not trained, so the trained model inside the sum is bit for bit the trained model alone. With --validate a
-tenth of each user's training items takes the place of the test items, and several weights are shown: that is how the default
-was chosen. p is of a paired test over users between the sum and the trained model, on metrics averaged over seeds.
+DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz; the protocol is that of `quality.py`. With --members M each of the
+--seeds trains M models from seeds of their own, and each one's scores count 1 / M in units of their standard deviation; the filter's
+count --weight. A recipe's own residual is left out. With --validate a tenth of each user's training items takes the place of the test
+items, and several weights are shown: that is how the default was chosen. p is of a paired test over users between the sum and one
+trained model, on metrics averaged over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -23,9 +24,12 @@ import recipes
 from quality import METRICS, VALID_SHARE, peak_mb, reset_peak
 
 import graphrec
+from graphrec.benchmarking.fusion import ScoreSum
 from graphrec.evaluation.significance import sign_flip_p
+from graphrec.graph.store import GraphStore
 from graphrec.logs.read import read_split_folder
-from graphrec.models.residual import Residual, ResidualSettings
+from graphrec.models import create
+from graphrec.models.base import Recommender
 from graphrec.ops import backend
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 
@@ -37,21 +41,37 @@ def main() -> None:
     """Parse the command line, run every seed, print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.txt and test.txt, plain or .gz")
-    parser.add_argument("--model", default="lightgcn-prior", help="a recipe of a trained model (default lightgcn-prior)")
-    parser.add_argument("--weight", type=float, default=0.25, help="of the filter, in standard deviations (default 0.25)")
+    parser.add_argument(
+        "--model", default="lightgcn-residual", help="a recipe of a trained model (default lightgcn-residual)"
+    )
+    parser.add_argument(
+        "--members", type=int, default=1, help="models trained for each seed, which are averaged (default 1)"
+    )
+    parser.add_argument("--weight", type=float, default=0.5, help="of the filter, in standard deviations (default 0.5)")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, 0, 1, ... (default 1)")
-    parser.add_argument("--validate", action="store_true", help="measure on held-out training items, with several weights")
+    parser.add_argument(
+        "--validate", action="store_true", help="measure on held-out training items, with several weights"
+    )
+    parser.add_argument(
+        "--keep", type=Path, help="folder for the store and the trained models: what is there already is taken"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    if options.seeds < 1:
-        parser.error(f"--seeds must be at least 1, got {options.seeds}")
+    if min(options.seeds, options.members) < 1:
+        parser.error(f"--seeds and --members must be at least 1, got {options.seeds} and {options.members}")
     weights = WEIGHTS if options.validate else (options.weight,)
     progress = SILENT if options.json else ConsoleReporter()
     try:
         results = [measure(options, seed, weights, progress) for seed in range(options.seeds)]
     except graphrec.errors.GraphrecError as error:
         parser.exit(1, f"{error}\n")
-    report = {"data": options.data.name, "model": options.model, "seeds": options.seeds, "backend": backend()}
+    report = {
+        "data": options.data.name,
+        "model": options.model,
+        "members": options.members,
+        "seeds": options.seeds,
+        "backend": backend(),
+    }
     report |= summarise(results)
     if options.json:
         print(json.dumps(report))
@@ -61,39 +81,56 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, seed: int, weights: tuple[float, ...], progress: Reporter) -> dict:
-    """Train and fit once; returns per-user metrics by row and metric, seconds, and the peak in MB."""
-    recipe = recipes.find(options.model)
-    side = "valid" if options.validate else "test"
-    with tempfile.TemporaryDirectory(prefix="graphrec-fusion-") as scratch:
-        folder = Path(scratch)
+    """Train the members and fit the filter; returns per-user metrics by row and metric, seconds, and the peak in MB."""
+    own = tempfile.TemporaryDirectory(prefix="graphrec-fusion-")
+    with own if options.keep is None else contextlib.nullcontext(options.keep) as folder:
         reset_peak()
-        log = read_split_folder(options.data, rejected=folder / "rejected.parquet")
-        split = {"method": "given", "valid": VALID_SHARE if options.validate else 0.0}
-        store = graphrec.build(log, folder / "store", split=split, progress=progress)
+        store = open_store(options.data, Path(folder), options.validate, progress)
         started = time.perf_counter()
-        settings = {**recipe.train, "seed": seed, "patience": 0, "eval_every": recipe.train["epochs"]}
-        run = graphrec.train(
-            store, recipe.model, folder / "run", settings, model_settings=recipe.model_settings, progress=progress
-        )
-        trained = time.perf_counter()
-
-        def users_of(model: graphrec.Recommender) -> dict[str, np.ndarray]:
-            result = graphrec.evaluate(model, store, side, k=20, metrics=("recall", "ndcg"), progress=progress)
-            return {name: result.per_user[name].to_numpy() for name in METRICS}
-
-        rows = {"trained": users_of(run.model)}
+        seeds = range(seed * options.members, (seed + 1) * options.members)
+        members = [trained(store, options.model, one, Path(folder), progress) for one in seeds]
         fitting = time.perf_counter()
-        residual = Residual(ResidualSettings(weight=weights[0]))
-        residual.fit(store, seed=seed, progress=progress)
+        graph_filter = create("graph-filter").fit(store, seed=seed, progress=progress)
         fitted = time.perf_counter()
-        rows["graph-filter"] = users_of(residual.filter)
-        for weight in weights:
-            residual.settings = ResidualSettings(weight=weight)
-            run.model.add_residual(residual)
-            rows[f"sum {weight:g}"] = users_of(run.model)
+        models = {"trained": members[0], "graph-filter": graph_filter}
+        shares = [1 / len(members)] * len(members)
+        if len(members) > 1:
+            models["members"] = ScoreSum(members, shares, seed)
+        models |= {f"sum {weight:g}": ScoreSum([*members, graph_filter], [*shares, weight], seed) for weight in weights}
+        rows = {}
+        for row, model in models.items():
+            side = "valid" if options.validate else "test"
+            result = graphrec.evaluate(model, store, side, k=20, metrics=("recall", "ndcg"), progress=progress)
+            rows[row] = {name: result.per_user[name].to_numpy() for name in METRICS}
     for row, metrics in rows.items():
-        progress.note(f"seed {seed}, {row}: " + ", ".join(f"{name} {value.mean():.4f}" for name, value in metrics.items()))
-    return {"rows": rows, "trained": trained - started, "graph-filter": fitted - fitting, "peak": peak_mb()}
+        progress.note(
+            f"seed {seed}, {row}: " + ", ".join(f"{name} {value.mean():.4f}" for name, value in metrics.items())
+        )
+    return {"rows": rows, "trained": fitting - started, "graph-filter": fitted - fitting, "peak": peak_mb()}
+
+
+def open_store(data: Path, folder: Path, validate: bool, progress: Reporter) -> GraphStore:
+    """The store of the data in `folder`, built if it is not there."""
+    place = folder / ("store-valid" if validate else "store")
+    if place.exists():
+        return GraphStore.open(place)
+    log = read_split_folder(data, rejected=folder / "rejected.parquet")
+    return graphrec.build(
+        log, place, split={"method": "given", "valid": VALID_SHARE if validate else 0.0}, progress=progress
+    )
+
+
+def trained(store: GraphStore, name: str, seed: int, folder: Path, progress: Reporter) -> Recommender:
+    """The recipe trained from a seed, without its residual; read back where it is there already."""
+    place = folder / f"{name}-{store.folder.name}-{seed}"
+    if not (place / "model").exists():
+        recipe = recipes.find(name)
+        settings = {**recipe.train, "seed": seed, "patience": 0, "eval_every": recipe.train["epochs"]}
+        own = {key: value for key, value in recipe.model_settings.items() if key != "residual"}
+        graphrec.train(
+            store, recipe.model, place, settings, model_settings=own, resume=place.exists(), progress=progress
+        )
+    return graphrec.load(place).model
 
 
 def summarise(results: list[dict]) -> dict[str, float]:

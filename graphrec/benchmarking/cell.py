@@ -89,7 +89,7 @@ def _sum(request: dict[str, Any]) -> tuple[Recommender, dict[str, Any]]:
     shutil.rmtree(scratch)
     first, second = (Run.load(Path(folder) / RUN).model for folder in request["cells"])
     share = best_share(values)
-    model = ScoreSum(first, second, share, spec["seed"])
+    model = ScoreSum((first, second), (1 - share, share), spec["seed"])
     result = {"fit_seconds": time.perf_counter() - started, "fit_peak_mb": peak_mb(), "share": share, "device": devices}
     return model, result | {"shares": {f"{share:g}": value for share, value in values.items()}}
 
