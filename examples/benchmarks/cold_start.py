@@ -39,6 +39,7 @@ from graphrec.features.settings import FeaturesSettings
 from graphrec.features.write import add_features
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
+from graphrec.ops import backend
 from graphrec.progress import ConsoleReporter
 from graphrec.training.run import Run
 
@@ -110,7 +111,7 @@ def main() -> None:
         print(f"mean and standard deviation of {len(answers)} seeds", flush=True)
         answer = over_seeds(answers)
     if options.json:
-        print(json.dumps({"log": options.log, **answer}))
+        print(json.dumps({"log": options.log, "backend": backend(), **answer}))
 
 
 def measure_seed(options: argparse.Namespace, folder: Path, cache: Path) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def measure_seed(options: argparse.Namespace, folder: Path, cache: Path) -> dict
         "users": store.num_users, "warm items": store.num_items, "training events": len(split.train),
         "cold items": split.cold_test["item_id"].n_unique(), "cold users": len(split.new_users),
     }  # fmt: skip
-    print(", ".join(f"{count:,} {name}" for name, count in sizes.items()), flush=True)
+    print(", ".join(f"{count:,} {name}" for name, count in sizes.items()) + f"; backend {backend()}", flush=True)
     runs = Runs(folder / "runs", train, progress=ConsoleReporter())
     plain = choose_ranking(store, runs)
     answer: dict[str, Any] = {"sizes": sizes}

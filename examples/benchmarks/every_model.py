@@ -22,6 +22,7 @@ import graphrec
 from graphrec.errors import GraphrecError, UnsupportedError
 from graphrec.graph.store import GraphStore
 from graphrec.models import MODELS
+from graphrec.ops import backend
 
 DEMO = Path(__file__).parent.parent.parent / "datasets" / "demo"
 TRAIN = {"epochs": 25, "batch_size": 1024, "learning_rate": 1e-2}
@@ -41,6 +42,8 @@ def main() -> None:
     rows = {}
     with tempfile.TemporaryDirectory(prefix="graphrec-every-") as scratch:
         store = build(Path(scratch))
+        if not options.json:
+            print(f"backend {backend()}", flush=True)
         for name in names:
             rows[name] = run(name, store, Path(scratch) / name)
             if not options.json:

@@ -36,7 +36,7 @@ from graphrec.evaluation.user_items import UserItems
 from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog, Media
 from graphrec.models import create
-from graphrec.ops import select_topk
+from graphrec.ops import backend, select_topk
 
 K, RARE, BLOCK = 20, 5, 1024
 TRAIN = {"eval_every": 5, "patience": 4, "learning_rate": 2e-3, "batch_size": 2048, "device": "cpu", "checkpoint_every": 15}
@@ -102,14 +102,14 @@ def main() -> None:
     except graphrec.errors.GraphrecError as error:
         parser.exit(1, f"{error}\n")
     if options.json:
-        print(json.dumps({"data": options.data.name, "seeds": options.seeds, "train": TRAIN, "models": rows}))
+        print(json.dumps({"data": options.data.name, "seeds": options.seeds, "backend": backend(), "train": TRAIN, "models": rows}))
 
 
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
     """Build the store and measure every model in `folder`; prints and returns the rows of the table."""
     kind, store = build(options.data, folder / "store", options.triples.split(","))
     names = some_of(options.models or ",".join(MODELS[kind]), GRID)
-    print(f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds")
+    print(f"{options.data.name}: {store.num_users:,} users, {store.num_items:,} items; mean (sd) of {options.seeds} seeds; backend {backend()}")
     rows: dict[str, dict[str, Any]] = {}
     first: dict[str, np.ndarray] = {}
     for name in names:

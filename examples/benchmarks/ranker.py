@@ -28,6 +28,7 @@ import recipes
 
 import graphrec
 from graphrec.evaluation.significance import paired_t_p, sign_flip_p
+from graphrec.ops import backend
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 
 METRIC = "ndcg@10"
@@ -61,7 +62,7 @@ def main() -> None:
             ]
     except graphrec.errors.GraphrecError as error:
         parser.exit(1, f"{error}\n")
-    report = {"data": options.data.name, "retrieval": options.model, "split": options.split, "side": side,
+    report = {"data": options.data.name, "backend": backend(), "retrieval": options.model, "split": options.split, "side": side,
               "seeds": options.seeds, **summarise(runs)}  # fmt: skip
     if options.json:
         print(json.dumps(report))

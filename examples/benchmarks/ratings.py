@@ -27,6 +27,7 @@ from sklearn.linear_model import Ridge
 import graphrec
 from graphrec.evaluation.ratings import mae, rmse
 from graphrec.graph.store import GraphStore
+from graphrec.ops import backend
 
 METRICS = ("rmse", "mae")
 # The public code's settings for MovieLens 100K, with two shares left out: ratings of all users are one step.
@@ -60,12 +61,12 @@ def main() -> None:
     if options.json:
         print(
             json.dumps(
-                {"data": Path(options.data).name, "seeds": options.seeds, "epochs": options.epochs, "models": report}
+                {"data": Path(options.data).name, "seeds": options.seeds, "backend": backend(), "epochs": options.epochs, "models": report}
             )
         )
         return
     print(
-        f"{stores[0].num_users:,} users, {stores[0].num_items:,} items; mean and standard deviation of {options.seeds} seeds"
+        f"{stores[0].num_users:,} users, {stores[0].num_items:,} items; mean and standard deviation of {options.seeds} seeds; {backend()}"
     )
     for name, row in report.items():
         cells = "  ".join(f"{metric} {row[metric]:.4f} ({row[f'{metric}_sd']:.4f})" for metric in METRICS)

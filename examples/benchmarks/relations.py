@@ -51,6 +51,7 @@ from graphrec.graph.held_links import hold_out_links
 from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog
 from graphrec.models.residual import Residual, ResidualSettings
+from graphrec.ops import backend
 
 METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 WATCHED = "ndcg@20"
@@ -88,10 +89,11 @@ def main() -> None:
             rows = run_all(chosen, stores, options.seeds, Path(scratch), cold)
     except graphrec.errors.GraphrecError as error:
         parser.exit(1, f"{error}\n")
-    report = {"data": options.data.name, "protocol": options.protocol, "seeds": options.seeds, "models": rows}
+    report = {"data": options.data.name, "protocol": options.protocol, "seeds": options.seeds, "backend": backend(), "models": rows}
     if options.json:
         print(json.dumps(report))
         return
+    print(f"backend {backend()}")
     for name, row in rows.items():
         cells = [
             f"{metric} {row[metric]:.4f} ± {row[metric + '_sd']:.4f} (p {row[metric + '_p']:.4f})" for metric in METRICS

@@ -38,6 +38,7 @@ import graphrec
 from graphrec.logs.read import read_log, read_split_folder
 from graphrec.logs.synthetic import make_world
 from graphrec.models import create
+from graphrec.ops import backend
 from graphrec.progress import SILENT
 from graphrec.settings import parse
 from graphrec.training.loop import Loop
@@ -75,10 +76,11 @@ def main() -> None:
         return
     if (options.data is None) == (options.grow is None):
         parser.error("give either --data or --grow")
-    report = compare(options) if options.data else grow(options)
+    report = {"backend": backend()} | (compare(options) if options.data else grow(options))
     if options.json:
         print(json.dumps(report))
         return
+    print(f"backend {report['backend']}")
     for row in report["rows"]:
         print("  ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
 

@@ -25,6 +25,7 @@ from graphrec.graph.store import GraphStore
 from graphrec.logs.read import read_split_folder
 from graphrec.models import create
 from graphrec.models.trained import TrainedRecommender
+from graphrec.ops import backend
 from graphrec.progress import SILENT
 from graphrec.settings import parse
 from graphrec.training.loop import Loop
@@ -48,6 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="graphrec-curves-") as scratch:
         log = read_split_folder(options.data, rejected=Path(scratch) / "rejected.parquet")
         store = graphrec.build(log, Path(scratch) / "store", split="given")
+        print(f"backend {backend()}", flush=True)
         curves = {}
         for name in options.models.split(","):
             curves[name] = list(curve(store, recipes.find(name), Path(scratch) / "run"))
@@ -56,7 +58,7 @@ def main() -> None:
     write_csv(options.out / "curves.csv", curves)
     draw(options.out / "curves.png", curves, options.data.name)
     if options.json:
-        print(json.dumps({"data": options.data.name, "curves": curves}))
+        print(json.dumps({"data": options.data.name, "backend": backend(), "curves": curves}))
 
 
 def curve(store: GraphStore, recipe: recipes.Recipe, folder: Path) -> Iterator[Point]:
