@@ -57,13 +57,11 @@ def spmm_lines(data: Path, bandwidth: float, repeats: int) -> list[Line]:
     lines = []
     goals = {"torch_coo": 14, "torch_csr_int32": 4.5, "dgl_scaled": 1.5, "dgl_copy_u_sum": 1.0}
     for row in spmm.measure(relation, [16, 32, 64, 100, 128, 256], repeats, bandwidth):
-        at_64 = row["case"] == "d=64"
         for other in ("torch_coo", "torch_csr_int32", "torch_csr_int64", "scipy_csr", "dgl_scaled", "dgl_copy_u_sum"):
-            goal = goals.get(other) if at_64 else None
-            name = f"spmm fp32 {row['case']}"
-            lines.append(Line(name, f"{row['ours_ms']:.2f} ms", other, row[f"{other}_ratio"], goal, row["fraction"]))
-        goal = 1.3 if at_64 else None
-        lines.append(Line(f"spmm bf16 {row['case']}", f"{row['ours_bf16_ms']:.2f} ms", "own fp32", row["bf16_ratio"], goal))
+            name, ours = f"spmm fp32 {row['case']}", f"{row['ours_ms']:.2f} ms"
+            lines.append(Line(name, ours, other, row[f"{other}_ratio"], goals.get(other), row["fraction"]))
+        name, ours = f"spmm bf16 {row['case']}", f"{row['ours_bf16_ms']:.2f} ms"
+        lines.append(Line(name, ours, "own fp32", row["bf16_ratio"], 1.3, row["bf16_fraction"]))
     row = spmm.measure_sddmm(relation, 64, repeats, bandwidth)
     lines.append(Line("sddmm d=64", f"{row['ours_ms']:.2f} ms", "dgl u_dot_v", row["dgl_ratio"], None, row["fraction"]))
     row = spmm.measure_push(Relation.from_coo(*edges), 64, repeats)
@@ -96,32 +94,49 @@ def ranking_lines(data: Path, repeats: int, operations: float) -> list[Line]:
     ]
 
 
-def sampling_lines(relation: Relation, repeats: int) -> list[Line]:
+def sampling_lines(relation: Relation, repeats: int, bandwidth: float) -> list[Line]:
     """Negatives, neighbours and one optimiser step."""
     row = sampling.measure(relation, repeats)
     negatives = row["negatives_per_second"]
+    name, ours, share = (
+        "negatives, checked",
+        f"{negatives / 1e6:.0f} M/s",
+        16 * negatives / bandwidth,
+    )  # a user in, an item out
     lines = [
-        Line("negatives, checked", f"{negatives / 1e6:.0f} M/s", "20 M/s", negatives / 20e6, 1.0),
-        Line("negatives, checked", f"{negatives / 1e6:.0f} M/s", "numpy", negatives / row["negatives_numpy_per_second"]),
+        Line(name, ours, "20 M/s", negatives / 20e6, 1.0, share),
+        Line(name, ours, "numpy", negatives / row["negatives_numpy_per_second"], None, share),
     ]
     rate = row["neighbors_per_second"]
-    lines.append(Line("neighbours, fanout 10", f"{rate / 1e6:.0f} M/s", "dgl", rate / row["neighbors_dgl_per_second"]))
+    ours, share = f"{rate / 1e6:.0f} M/s", 12 * rate / bandwidth  # an index in, an edge out
+    lines.append(Line("neighbours, fanout 10", ours, "dgl", rate / row["neighbors_dgl_per_second"], None, share))
+    nodes = relation.num_dst + relation.num_src
+    share = adam_bytes(nodes, sampling.DIM) / (1e-3 * row["adam_ms"]) / bandwidth
     for other in ("torch_fused", "torch_foreach"):
-        lines.append(Line("adam, all embeddings", f"{row['adam_ms']:.2f} ms", other, row[f"adam_{other}_ms"] / row["adam_ms"]))
+        ratio = row[f"adam_{other}_ms"] / row["adam_ms"]
+        lines.append(Line("adam, all embeddings", f"{row['adam_ms']:.2f} ms", other, ratio, None, share))
     return lines
 
 
-def step_lines(data: Path, public: Path | None) -> list[Line]:
-    """One LightGCN step of the reference protocol."""
+def adam_bytes(nodes: int, dim: int) -> int:
+    """Value, gradient and two moments read, all but the gradient written, float32."""
+    return 7 * 4 * nodes * dim
+
+
+def step_lines(data: Path, public: Path | None, bandwidth: float) -> list[Line]:
+    """One LightGCN step of the reference protocol; its bytes are those of six products and of Adam."""
     with tempfile.TemporaryDirectory() as folder:
         store = build(read_split_folder(data), Path(folder) / "store")
         module = public_lightgcn.load(public) if public else None
         row = step.measure(store, Path(folder) / "run", 100, 10, module)
+        nodes, edges, dim = store.num_users + store.num_items, store.train_matrix().nnz, sampling.DIM
     ours = row["seconds_per_step"]
-    lines = [Line("LightGCN step", f"{1e3 * ours:.1f} ms", "1.04 s, as stated for the public code", 1.04 / ours, 20)]
+    moved = 6 * spmm.compulsory_bytes(nodes, 2 * edges, dim) + adam_bytes(nodes, dim)
+    share, text = moved / ours / bandwidth, f"{1e3 * ours:.1f} ms"
+    lines = [Line("LightGCN step", text, "1.04 s, as stated for the public code", 1.04 / ours, 20, share)]
     if module:
         other = f"public code, {1e3 * row['public_seconds_per_step']:.0f} ms in this run"
-        lines.append(Line("LightGCN step", f"{1e3 * ours:.1f} ms", other, row["speedup"]))
+        lines.append(Line("LightGCN step", text, other, row["speedup"], None, share))
     return lines
 
 
@@ -135,7 +150,9 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.txt and test.txt, plain or .gz")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}"
+    )
     parser.add_argument("--repeats", type=int, default=15, help="timed turns of each (default 15)")
     parser.add_argument("--public", type=Path, metavar="FOLDER", help="checkout of LightGCN's public code")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -163,9 +180,9 @@ def measure(part: str, data: Path, repeats: int, public: Path | None) -> dict[st
         lines = ranking_lines(data, max(3, repeats // 3), operations)
     elif part == "sampling":
         users, items, num_users, num_items = spmm.read_edges(data)
-        lines = sampling_lines(Relation.from_coo(users, items, num_users, num_items), repeats)
+        lines = sampling_lines(Relation.from_coo(users, items, num_users, num_items), repeats, bandwidth)
     else:
-        lines = step_lines(data, public)
+        lines = step_lines(data, public, bandwidth)
     return {
         "backend": backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9,
         "peak_gflop_s": operations / 1e9, "load_before": load, "lines": [asdict(line) for line in lines],
@@ -182,7 +199,11 @@ def in_child(part: str, options: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     """Print the table."""
     lines = [Line(**line) for line in result.pop("lines")]
-    print("  ".join(f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}" for name, value in result.items()))
+    print(
+        "  ".join(
+            f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}" for name, value in result.items()
+        )
+    )
     print(f"{'kernel':30} {'ours':>10}  {'against':40} {'ratio':>6} {'goal':>5}  share of machine")
     for line in lines:
         goal = "" if line.goal is None else f"{line.goal:g}"

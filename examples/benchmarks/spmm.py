@@ -104,15 +104,21 @@ def measure(relation: Relation, dims: list[int], repeats: int, bandwidth: float)
             "dgl_copy_u_sum": lambda x=x: dgl.ops.copy_u_sum(graph, x),
         }
         taken = medians(ways, repeats)
-        compulsory = 4 * relation.num_edges + 8 * relation.num_dst + 8 * dim * relation.num_dst
+        moved, half_moved = (compulsory_bytes(relation.num_dst, relation.num_edges, dim, size) for size in (4, 2))
         rows.append({
             "operator": "spmm", "case": f"d={dim}", "ours_ms": taken["ours"], "ours_bf16_ms": taken["ours_bf16"],
             "bf16_ratio": taken["ours"] / taken["ours_bf16"],
             **{f"{name}_ratio": taken[name] / taken["ours"] for name in list(ways)[2:]},
             "gathered_gb_s": 4e-6 * relation.num_edges * (dim + 1) / taken["ours"],
-            "fraction": compulsory / (taken["ours"] * 1e-3) / bandwidth,
+            "fraction": moved / (taken["ours"] * 1e-3) / bandwidth,
+            "bf16_fraction": half_moved / (taken["ours_bf16"] * 1e-3) / bandwidth,
         })  # fmt: skip
     return rows
+
+
+def compulsory_bytes(nodes: int, edges: int, dim: int, size: int = 4) -> int:
+    """What a square product must move: the index and the scales once, each row of `size`-byte values in and out once."""
+    return 4 * edges + 8 * nodes + 2 * size * dim * nodes
 
 
 def measure_sddmm(relation: Relation, dim: int, repeats: int, bandwidth: float) -> Row:
