@@ -13,7 +13,7 @@ from torch.nn.functional import leaky_relu
 from graphrec import _kernels
 from graphrec.ops.philox import counters, philox, unit
 from graphrec.ops.registration import register
-from graphrec.ops.relation import Relation
+from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.spmm import contiguous, scale_dtype
 
 _KINDS = {"gat": 1, "gatv2": 2}
@@ -41,7 +41,7 @@ def gat(
     is aᵀ [W x_r ‖ W x_c]; the two halves of a are applied by the caller. Dropout is theirs, on the normalised weights.
 
     Args:
-        relation: (U, I).
+        relation: (U, I), without weights.
         dst_score: (U, H), float64 where src_x is, else float32.
         src_score: (I, H), dtype as dst_score.
         src_x: float32, float64 or bfloat16 (I, H, F).
@@ -53,7 +53,7 @@ def gat(
         (U, H, F) in src_x's dtype.
 
     Raises:
-        ValueError: a shape, dtype or the dropout does not fit; the message names it.
+        ValueError: a shape, dtype or the dropout does not fit, or the relation has weights; the message names it.
     """
     _check("gat", relation, src_x, dropout)
     wide = scale_dtype(src_x)
@@ -79,7 +79,7 @@ def gatv2(
     **Source**: Brody et al. 2022, "How Attentive are Graph Attention Networks?", arXiv 2105.14491, equation 7.
 
     Args:
-        relation: (U, I).
+        relation: (U, I), without weights.
         dst_x: (U, H, F), dtype as src_x.
         src_x: float32, float64 or bfloat16 (I, H, F): both in the scores and what is averaged.
         attention: (H, F), dtype as src_x.
@@ -89,7 +89,7 @@ def gatv2(
         (U, H, F) in src_x's dtype.
 
     Raises:
-        ValueError: a shape, dtype or the dropout does not fit; the message names it.
+        ValueError: a shape, dtype or the dropout does not fit, or the relation has weights; the message names it.
     """
     _check("gatv2", relation, src_x, dropout)
     _check_tensor("gatv2", "dst_x", dst_x, (relation.num_dst, *src_x.shape[1:]), src_x.dtype)
@@ -116,6 +116,7 @@ def _index(relation: Relation) -> tuple[Tensor, ...]:
 
 
 def _check(name: str, relation: Relation, src_x: Tensor, dropout: float) -> None:
+    check_unweighted(name, relation)
     if src_x.ndim != 3 or src_x.shape[0] != relation.num_src or not src_x.dtype.is_floating_point:
         raise ValueError(
             f"{name}: src_x must be floating point (num_src = {relation.num_src}, H, F), "

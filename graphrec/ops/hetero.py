@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graphrec import _kernels
 from graphrec.ops.registration import register
-from graphrec.ops.relation import Relation
+from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.spmm import product, scale_dtype
 
 
@@ -36,7 +36,7 @@ def hetero_spmm(
     equation 2 without its weight matrices, which the caller applies to x or to the stacked results.
 
     Args:
-        relations: (A_r, source type, destination type); A_r is (U, I).
+        relations: (A_r, source type, destination type); A_r is (U, I), without weights.
         x: by node type, every source type at least, float32, float64 or bfloat16 (I, D); all of one D, dtype and device.
         left, right: for each relation (U,) and (I,), or None for ones; float64 where x is, else float32.
         alpha: factor of everything.
@@ -46,7 +46,8 @@ def hetero_spmm(
         By destination type, in order of appearance: (U, D), or (U, R, D) with "stack", r in the order of `relations`.
 
     Raises:
-        ValueError: a type has no features, or a shape, dtype or `combine` does not fit; the message names it.
+        ValueError: a type has no features, a relation has weights, or a shape, dtype or `combine` does not fit; the message
+            names it.
     """
     if combine not in ("sum", "stack"):
         raise ValueError(f'hetero_spmm: combine must be "sum" or "stack", got {combine!r}')
@@ -161,6 +162,7 @@ def _check(relations, x, left, right) -> None:  # type: ignore[no-untyped-def]
     rows: dict[str, int] = {}
     like = None
     for (relation, source, target), scale_left, scale_right in zip(relations, left, right, strict=True):
+        check_unweighted(f"hetero_spmm, {source!r} to {target!r}", relation)
         if source not in x:
             raise ValueError(f"hetero_spmm: x has no {source!r}, a source type; it has {sorted(x)}")
         features = x[source]

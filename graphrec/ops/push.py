@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphrec import _kernels
 from graphrec.ops.registration import register
-from graphrec.ops.relation import Relation
+from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.spmm import contiguous, edges_of_rows
 
 
@@ -22,7 +22,7 @@ def push(relation: Relation, x: Tensor, left: Tensor | None = None, right: Tenso
     values, and 4 + 2·b for each edge of a non-zero entry.
 
     Args:
-        relation: A, (U, I).
+        relation: A, (U, I), without weights.
         x: float32 or float64 (B, U).
         left, right: (U,) and (I,), dtype as x, or None for ones.
         alpha: factor.
@@ -31,8 +31,9 @@ def push(relation: Relation, x: Tensor, left: Tensor | None = None, right: Tenso
         (B, I), dtype as x.
 
     Raises:
-        ValueError: a shape or dtype does not fit.
+        ValueError: a shape or dtype does not fit, or the relation has weights.
     """
+    check_unweighted("push", relation)
     if x.ndim != 2 or x.shape[1] != relation.num_dst:
         raise ValueError(f"push: x must be (B, num_dst = {relation.num_dst}), got {tuple(x.shape)}")
     if x.dtype not in (torch.float32, torch.float64):
