@@ -79,6 +79,10 @@ def _compute(indptrs, indices, t_indptrs, t_indices, xs, left, right, sources, t
     scales = [[None if scale is None else scale.contiguous() for scale in side] for side in (left, right)]
     dim, size = xs[0].shape[1], xs[0].element_size()
     parts, total_rows, taken = [], 0, [0] * len(ys)
+
+    def address(tensor: Tensor | None) -> int:
+        return 0 if tensor is None else _kernels.address("hetero_spmm", tensor, xs[0].device)
+
     for r in sorted(range(len(indptrs)), key=targets.__getitem__):  # a stable sort: parts with one y stay in order
         y, place = ys[targets[r]], taken[targets[r]]
         taken[targets[r]] += 1
@@ -86,9 +90,8 @@ def _compute(indptrs, indices, t_indptrs, t_indices, xs, left, right, sources, t
             continue
         total_rows += len(y) if stack or not place else 0
         parts.append(
-            [len(y), indptrs[r].data_ptr(), indices[r].data_ptr(), xs[sources[r]].data_ptr()]
-            + [0 if side[r] is None else side[r].data_ptr() for side in scales]
-            + [y.data_ptr() + (place * dim * size if stack else 0), y.stride(0)]
+            [len(y), *map(address, (indptrs[r], indices[r], xs[sources[r]], scales[0][r], scales[1][r]))]
+            + [address(y) + (place * dim * size if stack else 0), y.stride(0)]
         )
     if parts:
         table = torch.tensor(parts, dtype=torch.int64).to(xs[0].device)
