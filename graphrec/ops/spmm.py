@@ -34,7 +34,7 @@ def spmm(
     Differentiable in X, Z and the edge weights. With left = D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`,
     `scale_src`) this is the symmetric normalisation of LightGCN and GCN, with no edge values stored or read; the backward
     pass is then the same operator on the transpose and saves no activations. "mean" divides a row by its number of edges,
-    "max" takes the largest weighted message of each column of X. A row without edges gives β · Z. Sums are kept in float32
+    "max" takes the largest weighted message of each column of X, NaN where one is, and its first edge the gradient. A row without edges gives β · Z. Sums are kept in float32
     at least. Moves about E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
 
     Args:
@@ -142,6 +142,8 @@ def product(
     if _kernels.kind(x) is None:
         if columns is not None:
             x = x.new_zeros(num_columns, x.shape[1]).index_copy_(0, columns, x)
+            if right is not None:  # an infinite scale of a column that is left out does not count
+                right = torch.zeros_like(right).index_copy_(0, columns, right[columns])
         return _spmm_reference(indptr, indices, x, left, right, alpha, z, beta, rows, edge_weight, edge_ids, maximum)
     num_rows = len(indptr) - 1 if rows is None else len(rows)
     x, rows = x.contiguous(), contiguous(rows)
@@ -292,12 +294,13 @@ def edges_of_rows(indptr: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _largest(target: Tensor, edge: Tensor, message: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-    """The largest message of each row and column, 0 without edges, and the first edge that has it, -1 without edges."""
+    """The largest message of each row and column, NaN if one is, and the first edge that has it; 0 and -1 without edges."""
     index = target[:, None].expand_as(message)
     shape = (num_rows, message.shape[1])
     largest = message.new_full(shape, -torch.inf).scatter_reduce_(0, index, message, "amax")
     none = torch.iinfo(torch.int64).max
-    winner = torch.where(message == largest[target], edge[:, None], none)
+    wins = (message == largest[target]) | (message.isnan() & largest[target].isnan())
+    winner = torch.where(wins, edge[:, None], none)
     argmax = torch.full(shape, none, device=edge.device).scatter_reduce_(0, index, winner, "amin")
     empty = argmax == none
     return largest.masked_fill(empty, 0.0), argmax.masked_fill(empty, -1)

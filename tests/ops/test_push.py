@@ -81,6 +81,8 @@ def test_nan_and_infinity_spread_to_what_they_reach(implementation):
     relation = Relation.from_coo([0, 1, 2], [0, 1, 2], 3, 4)
     y = push(relation, torch.tensor([[float("nan"), float("inf"), -0.0]]))
     assert y.isnan().tolist() == [[True, False, False, False]] and y[0, 1].isposinf() and not y[0, 2:].any()
+    scaled = push(relation, torch.tensor([[0.0, 2.0, 0.0]]), torch.tensor([torch.inf, 1.0, torch.nan]))
+    assert scaled.tolist() == [[0.0, 2.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize(

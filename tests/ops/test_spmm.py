@@ -120,6 +120,26 @@ def test_of_equal_maxima_the_first_edge_takes_the_gradient(implementation):
     assert x.grad.flatten().tolist() == [0.0, 1.0, 0.0]
 
 
+def test_nan_is_the_largest_wherever_it_stands(implementation):
+    relation = Relation.from_coo([0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2], 4, 3)
+    nan, inf = torch.nan, torch.inf
+    x = torch.tensor([[1.0, nan, nan, -inf], [nan, 1.0, nan, -inf], [5.0, 5.0, 2.0, -inf]], requires_grad=True)
+    y = spmm(relation, x, reduce="max")
+    wanted = torch.tensor([[nan, nan, nan, -inf], [nan, 5, nan, -inf], [5, 5, 2, -inf], [0, 0, 0, 0]])
+    torch.testing.assert_close(y, wanted, rtol=0, atol=0, equal_nan=True)
+    y[0].sum().backward()
+    assert x.grad.tolist() == [[0, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]]  # of several NaN the first
+
+
+def test_scales_of_what_is_left_out_do_not_count(implementation, relation):
+    columns = torch.tensor([3, 0, 7])
+    right = torch.full((NUM_SRC,), torch.inf, dtype=torch.float64)
+    right[columns] = 2.0
+    x = normal(3, 4, dtype=torch.float64)
+    got = spmm_compact(relation, x, columns, right=right)
+    torch.testing.assert_close(got, 2 * dense(relation)[:, columns] @ x)
+
+
 def test_torch_accepts_the_registrations(relation):
     x = normal(NUM_SRC, 4).requires_grad_()
     weight = normal(relation.num_edges).requires_grad_()
