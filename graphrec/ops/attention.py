@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from graphrec import _kernels
+from graphrec.ops.once import once_differentiable
 from graphrec.ops.philox import counters, philox, unit
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation, check_unweighted
@@ -33,7 +34,7 @@ def gat(
 
     s(e, h) = LeakyReLU(dst_score[r, h] + src_score[c, h]) for the edge e = (r, c);
     Y[r, h] = Σ_e keep(e, h) · softmax_e(s(e, h)) · src_x[c, h], and 0 for a row without edges. Differentiable in the
-    scores and features. The softmax is made in one pass and recomputed in the backward pass, so nothing of the size of the
+    scores and features, once. The softmax is made in one pass and recomputed in the backward pass, so nothing of the size of the
     edges is kept between them; the backward pass needs E · H work space. Moves about E·(4 + H·s + H·F·b) + U·H·F·b bytes
     for b-byte features and s-byte scores.
 
@@ -74,7 +75,8 @@ def gatv2(
     """Average the neighbours' features as `gat` does, with scores that look at both ends together.
 
     s(e, h) = Σ_f attention[h, f] · LeakyReLU(dst_x[r, h, f] + src_x[c, h, f]) for the edge e = (r, c).
-    Differentiable in the features and the attention vectors.
+    Differentiable in the features and the attention vectors, once; the backward pass is as that of `gat`. Moves about
+    E·(4 + H·F·b) + 2·U·H·F·b bytes for b-byte features.
 
     **Source**: Brody et al. 2022, "How Attentive are Graph Attention Networks?", arXiv 2105.14491, equation 7.
 
@@ -155,6 +157,7 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs[:9], *output)
 
 
+@once_differentiable("attention (gat, gatv2)")
 def _backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
     dst, scores, x, attention = _GAT_BACKWARD(*ctx.saved_tensors, gradient, *ctx.scalars)
     static = ctx.saved_tensors[8] is None

@@ -152,6 +152,16 @@ def test_gradcheck(kind, dropout):
     assert torch.autograd.gradcheck(lambda *x: kind(small, *x, dropout=dropout, seed=3), tensors)
 
 
+@pytest.mark.filterwarnings("error:.*autograd kernel was not registered")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_second_derivative_is_an_error(relation, kind):
+    tensors = inputs(kind, relation, 2, 3)
+    slopes = torch.autograd.grad(kind(relation, *tensors).sum(), tensors, create_graph=True)
+    for slope in slopes:
+        with pytest.raises(RuntimeError, match=r"attention \(gat, gatv2\) is differentiable once"):
+            torch.autograd.grad(slope.sum(), tensors, allow_unused=True, retain_graph=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_opcheck(relation, kind):
     first, second, third = inputs(kind, relation, 4, 16)

@@ -56,7 +56,9 @@ def test_gradients(implementation, relation):
     x = signals(3, 0.5, torch.float64).requires_grad_()
     left, right = relation.scale_dst(-0.5, torch.float64), relation.scale_src(-0.3, torch.float64)
     assert torch.autograd.gradcheck(lambda x: push(relation, x, left, right, 0.7), (x,))  # in entries of zero, too
-    torch.library.opcheck(torch.ops.graphrec.push.default, (relation.indptr, relation.indices, x, left, right, 0.7, NUM_SRC))
+    assert torch.autograd.gradgradcheck(lambda x: push(relation, x, left, right, 0.7), (x,))
+    index = relation.indptr, relation.indices, relation.t_indptr, relation.t_indices
+    torch.library.opcheck(torch.ops.graphrec.push.default, (*index, x, left, right, 0.7))
 
 
 def test_slices_and_transposes_are_read_as_they_stand(implementation, relation):
