@@ -9,12 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 ABI_VERSION = 3
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
@@ -53,16 +54,18 @@ class Library:
         """Call an operator; tensors go as addresses, integers as int64, floats as double.
 
         Raises:
-            ValueError: the operator refused its arguments.
+            ValueError: a tensor is not on `device`, or the operator refused its arguments.
         """
+        on_gpu = device.type == "cuda"  # not so for the emulated library, which runs on host memory
         if self.kind == "cpu":
             function = getattr(self._loaded, f"graphrec_cpu_{name}_{self.variant}")
             last: Any = ctypes.c_int64(torch.get_num_threads())
         else:
             function = getattr(self._loaded, f"graphrec_cuda_{name}")
-            on_gpu = device.type == "cuda"  # the emulated library runs on host memory
             last = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream if on_gpu else None)
-        status = function(*map(_argument, arguments), last)
+        converted = [_argument(name, value, device) for value in arguments]
+        with torch.cuda.device(device) if on_gpu else nullcontext():  # the kernel starts on the current device
+            status = function(*converted, last)
         if status:
             raise ValueError(f"{name}: {_ERRORS.get(status, f'native error {status}')}")
 
@@ -86,9 +89,7 @@ def library(device_type: str = "cpu") -> Library | None:
 
 @lru_cache(maxsize=2)
 def _installed(device_type: str) -> Library | None:
-    wish = os.environ.get("GRAPHREC_BACKEND", "auto")
-    if wish not in ("auto", "native", "reference"):
-        raise ImportError(f"GRAPHREC_BACKEND must be auto, native or reference, got {wish!r}")
+    wish = _wish()
     path = _folder() / f"libgraphrec_{device_type}.so"
     if wish == "reference" or device_type not in ("cpu", "cuda") or (wish == "auto" and not path.is_file()):
         return None
@@ -96,6 +97,14 @@ def _installed(device_type: str) -> Library | None:
         compiler = "a C++ compiler" if device_type == "cpu" else "the CUDA compiler nvcc"
         raise ImportError(f"GRAPHREC_BACKEND=native, but {path.name} was not built; install {compiler} and reinstall graphrec")
     return Library(path, "cpu" if device_type == "cpu" else "cuda")
+
+
+@lru_cache(maxsize=1)
+def _wish() -> str:
+    wish = os.environ.get("GRAPHREC_BACKEND", "auto")
+    if wish not in ("auto", "native", "reference"):
+        raise ImportError(f"GRAPHREC_BACKEND must be auto, native or reference, got {wish!r}")
+    return wish
 
 
 def _folder() -> Path:
@@ -122,8 +131,17 @@ def replaced(path: Path | None, kind: Literal["cpu", "cuda"] = "cpu", variant: s
 
 
 def kind(x: torch.Tensor) -> Literal["cpu", "cuda"] | None:
-    """Which kind of library takes tensors like `x`; None when the reference does."""
-    found = library(x.device.type) if x.dtype in DTYPES else None
+    """Which kind of library takes tensors like `x`; None when the reference does, as for every dtype but those of `DTYPES`.
+
+    Raises:
+        ValueError: no library takes the dtype, and `GRAPHREC_BACKEND=native` asks for one.
+    """
+    if x.dtype not in DTYPES:
+        if _wish() == "native":
+            known = ", ".join(map(str, DTYPES))
+            raise ValueError(f"GRAPHREC_BACKEND=native, but the kernels take {known}, got {x.dtype}; convert it, or unset the variable")
+        return None
+    found = library(x.device.type)
     return None if found is None else found.kind
 
 
@@ -132,9 +150,28 @@ def call(name: str, like: torch.Tensor, *arguments: Any) -> None:
     library(like.device.type).call(name, arguments, like.device)
 
 
-def _argument(value: Any) -> Any:
+def address(name: str, value: torch.Tensor, device: torch.device) -> int:
+    """Where a tensor's entries lie, for the operator `name` that runs on `device`.
+
+    Raises:
+        ValueError: they lie on another device.
+        TypeError: they lie nowhere.
+    """
+    if value.device != device:
+        raise ValueError(
+            f"{name}: all tensors must be on {device}, got one of {value.dtype} {tuple(value.shape)} on {value.device}; move it with .to()"
+        )
+    if isinstance(value, FakeTensor):
+        raise TypeError(
+            f"{name}: takes tensors with entries, got a FakeTensor of {value.dtype} {tuple(value.shape)}; call it outside of "
+            "FakeTensorMode, or call an operator of torch.ops.graphrec, which has a fake"
+        )
+    return value.data_ptr()
+
+
+def _argument(name: str, value: Any, device: torch.device) -> Any:
     if value is None:
         return None
     if isinstance(value, torch.Tensor):
-        return ctypes.c_void_p(value.data_ptr())
+        return ctypes.c_void_p(address(name, value, device))
     return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(value)

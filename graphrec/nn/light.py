@@ -12,6 +12,7 @@ from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import RelationLayer, sides_of
 from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation, SampledRelation, spmm, spmm_compact, spmm_forward
+from graphrec.ops.once import once_differentiable
 from graphrec.ops.spmm import scale_dtype
 
 
@@ -151,6 +152,7 @@ class _Propagate(torch.autograd.Function):
         return hop.users(item_h, user_z, share, users), hop.items(user_h, item_z, share, items)
 
     @staticmethod
+    @once_differentiable("LightGCNEncoder")
     def backward(ctx, user_g, item_g):  # type: ignore[no-untyped-def]
         relation, users, items, num_layers = ctx.parameters
         share = 1.0 / (num_layers + 1)

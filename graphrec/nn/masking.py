@@ -34,6 +34,7 @@ def keep_edges(relation: Relation, keep: Tensor) -> Relation:
         relation.num_dst,
         relation.num_src,
         weight=None if relation.weight is None else relation.weight[keep],
+        trusted=True,
     )
 
 

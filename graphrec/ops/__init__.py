@@ -22,7 +22,7 @@ __all__ = [
 
 
 def backend(device_type: str = "cpu") -> str:
-    """Name the implementation in use on a device type.
+    """Name the implementation in use on a device type, for float32, float64 and bfloat16; any other dtype takes the reference.
 
     Returns:
         `"native-avx512"`, `"native-avx2"` or `"native-generic"` for "cpu", `"native-cuda"` for "cuda", or `"reference"`.

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from graphrec import _kernels
+from graphrec.ops.once import once_differentiable
 from graphrec.ops.philox import counters, philox, unit
 from graphrec.ops.registration import register
-from graphrec.ops.relation import Relation
+from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.spmm import contiguous, scale_dtype
 
 _KINDS = {"gat": 1, "gatv2": 2}
@@ -33,7 +34,7 @@ def gat(
 
     s(e, h) = LeakyReLU(dst_score[r, h] + src_score[c, h]) for the edge e = (r, c);
     Y[r, h] = Σ_e keep(e, h) · softmax_e(s(e, h)) · src_x[c, h], and 0 for a row without edges. Differentiable in the
-    scores and features. The softmax is made in one pass and recomputed in the backward pass, so nothing of the size of the
+    scores and features, once. The softmax is made in one pass and recomputed in the backward pass, so nothing of the size of the
     edges is kept between them; the backward pass needs E · H work space. Moves about E·(4 + H·s + H·F·b) + U·H·F·b bytes
     for b-byte features and s-byte scores.
 
@@ -41,7 +42,7 @@ def gat(
     is aᵀ [W x_r ‖ W x_c]; the two halves of a are applied by the caller. Dropout is theirs, on the normalised weights.
 
     Args:
-        relation: (U, I).
+        relation: (U, I), without weights.
         dst_score: (U, H), float64 where src_x is, else float32.
         src_score: (I, H), dtype as dst_score.
         src_x: float32, float64 or bfloat16 (I, H, F).
@@ -53,7 +54,7 @@ def gat(
         (U, H, F) in src_x's dtype.
 
     Raises:
-        ValueError: a shape, dtype or the dropout does not fit; the message names it.
+        ValueError: a shape, dtype or the dropout does not fit, or the relation has weights; the message names it.
     """
     _check("gat", relation, src_x, dropout)
     wide = scale_dtype(src_x)
@@ -74,12 +75,13 @@ def gatv2(
     """Average the neighbours' features as `gat` does, with scores that look at both ends together.
 
     s(e, h) = Σ_f attention[h, f] · LeakyReLU(dst_x[r, h, f] + src_x[c, h, f]) for the edge e = (r, c).
-    Differentiable in the features and the attention vectors.
+    Differentiable in the features and the attention vectors, once; the backward pass is as that of `gat`. Moves about
+    E·(4 + H·F·b) + 2·U·H·F·b bytes for b-byte features.
 
     **Source**: Brody et al. 2022, "How Attentive are Graph Attention Networks?", arXiv 2105.14491, equation 7.
 
     Args:
-        relation: (U, I).
+        relation: (U, I), without weights.
         dst_x: (U, H, F), dtype as src_x.
         src_x: float32, float64 or bfloat16 (I, H, F): both in the scores and what is averaged.
         attention: (H, F), dtype as src_x.
@@ -89,7 +91,7 @@ def gatv2(
         (U, H, F) in src_x's dtype.
 
     Raises:
-        ValueError: a shape, dtype or the dropout does not fit; the message names it.
+        ValueError: a shape, dtype or the dropout does not fit, or the relation has weights; the message names it.
     """
     _check("gatv2", relation, src_x, dropout)
     _check_tensor("gatv2", "dst_x", dst_x, (relation.num_dst, *src_x.shape[1:]), src_x.dtype)
@@ -116,6 +118,7 @@ def _index(relation: Relation) -> tuple[Tensor, ...]:
 
 
 def _check(name: str, relation: Relation, src_x: Tensor, dropout: float) -> None:
+    check_unweighted(name, relation)
     if src_x.ndim != 3 or src_x.shape[0] != relation.num_src or not src_x.dtype.is_floating_point:
         raise ValueError(
             f"{name}: src_x must be floating point (num_src = {relation.num_src}, H, F), "
@@ -154,6 +157,7 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs[:9], *output)
 
 
+@once_differentiable("attention (gat, gatv2)")
 def _backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
     dst, scores, x, attention = _GAT_BACKWARD(*ctx.saved_tensors, gradient, *ctx.scalars)
     static = ctx.saved_tensors[8] is None

@@ -14,7 +14,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from graphrec.ops.relation import Relation
+from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.sampling import sample_neighbors
 
 USERS, ITEMS = 0, 1
@@ -66,7 +66,7 @@ class SampledRelation(Relation):
         draw = draws[layer][side]
         sizes = len(degrees[side]), len(degrees[1 - side])
         arrays = draw.indptr, draw.indices, draw.t_indptr, draw.t_indices
-        return cls(*arrays, *sizes, draws=draws, degrees=degrees, side=side, layer=layer)
+        return cls(*arrays, *sizes, trusted=True, draws=draws, degrees=degrees, side=side, layer=layer)
 
     @property
     def draw(self) -> Draw:
@@ -134,7 +134,8 @@ class RowBlock(Relation):
         degrees = relation.strength_dst[rows], relation.strength_src[columns]
         sizes, kept = (len(rows), len(columns)), {"rows": part.rows, "t_edges": part.t_edges}
         indices = number[part.indices].int()
-        return cls(part.indptr, indices, t_indptr, part.t_indices, *sizes, kept, part.weight, columns=columns, degrees=degrees)
+        arrays = part.indptr, indices, t_indptr, part.t_indices
+        return cls(*arrays, *sizes, kept, part.weight, trusted=True, columns=columns, degrees=degrees)
 
     @property
     def full_degree_dst(self) -> Tensor:
@@ -176,8 +177,11 @@ class NeighbourhoodSampler:
     those of the whole graph.
 
     Args:
-        relation: users as rows, items as columns, on the CPU.
+        relation: users as rows, items as columns, on the CPU, without weights, which draws do not carry.
         fanouts: edges a hop, each at least 1.
+
+    Raises:
+        ValueError: a fanout is below 1, or the relation has weights.
 
     Source: Hamilton et al. 2017, GraphSAGE, arXiv:1706.02216, algorithm 2. There a sampled mean stands for the mean; here
     full degrees and degree / drawn (`SampledRelation`) make any scaled sum unbiased.
@@ -186,6 +190,7 @@ class NeighbourhoodSampler:
     def __init__(self, relation: Relation, fanouts: Sequence[int]) -> None:
         if any(fanout < 1 for fanout in fanouts):
             raise ValueError(f"NeighbourhoodSampler: fanouts must be at least 1, got {list(fanouts)}")
+        check_unweighted("NeighbourhoodSampler", relation)
         self._towards = relation, relation.transpose()
         self._fanouts = tuple(fanouts)
         self._indptr = relation.indptr.numpy(), relation.t_indptr.numpy()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphrec import _kernels
 from graphrec.ops.registration import register
-from graphrec.ops.relation import Relation
+from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.spmm import contiguous, edges_of_rows
 
 
@@ -18,11 +18,11 @@ def push(relation: Relation, x: Tensor, left: Tensor | None = None, right: Tenso
     """Push signals over the edges: Y = α · X · diag(left) · A · diag(right), A holding ones.
 
     The same as α · `spmm` of the transpose on X^T, but it walks the edges of X's non-zero entries alone, so it is the quicker one
-    by far where a signal reaches a small part of the graph. Differentiable in X. Moves about B·(U + 2·I)·b bytes for b-byte
+    by far where a signal reaches a small part of the graph. Differentiable in X, any number of times. Moves about B·(U + 2·I)·b bytes for b-byte
     values, and 4 + 2·b for each edge of a non-zero entry.
 
     Args:
-        relation: A, (U, I).
+        relation: A, (U, I), without weights.
         x: float32 or float64 (B, U).
         left, right: (U,) and (I,), dtype as x, or None for ones.
         alpha: factor.
@@ -31,8 +31,9 @@ def push(relation: Relation, x: Tensor, left: Tensor | None = None, right: Tenso
         (B, I), dtype as x.
 
     Raises:
-        ValueError: a shape or dtype does not fit.
+        ValueError: a shape or dtype does not fit, or the relation has weights.
     """
+    check_unweighted("push", relation)
     if x.ndim != 2 or x.shape[1] != relation.num_dst:
         raise ValueError(f"push: x must be (B, num_dst = {relation.num_dst}), got {tuple(x.shape)}")
     if x.dtype not in (torch.float32, torch.float64):
@@ -40,10 +41,12 @@ def push(relation: Relation, x: Tensor, left: Tensor | None = None, right: Tenso
     for name, value, size in (("left", left, relation.num_dst), ("right", right, relation.num_src)):
         if value is not None and (tuple(value.shape) != (size,) or value.dtype != x.dtype):
             raise ValueError(f"push: {name} must be {x.dtype} ({size},), got {value.dtype} {tuple(value.shape)}")
-    return _PUSH(relation.indptr, relation.indices, x, left, right, float(alpha), relation.num_src)
+    index = relation.indptr, relation.indices, relation.t_indptr, relation.t_indices
+    return _PUSH(*index, x, left, right, float(alpha))
 
 
-def _compute(indptr, indices, x, left, right, alpha, num_columns):  # type: ignore[no-untyped-def]
+def _compute(indptr, indices, t_indptr, t_indices, x, left, right, alpha):  # type: ignore[no-untyped-def]
+    num_columns = len(t_indptr) - 1
     if _kernels.kind(x) is None:
         return _push_reference(indptr, indices, x, left, right, alpha, num_columns)
     x, y = x.contiguous(), x.new_empty(x.shape[0], num_columns)
@@ -62,24 +65,25 @@ def _push_reference(indptr, indices, x, left, right, alpha, num_columns):  # typ
     return alpha * y if right is None else alpha * right * y
 
 
-def _fake(indptr, indices, x, left, right, alpha, num_columns):  # type: ignore[no-untyped-def]
-    return x.new_empty(x.shape[0], num_columns)
+def _fake(indptr, indices, t_indptr, t_indices, x, left, right, alpha):  # type: ignore[no-untyped-def]
+    return x.new_empty(x.shape[0], len(t_indptr) - 1)
 
 
 def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    indptr, indices, _, left, right, ctx.alpha, _ = inputs
-    ctx.save_for_backward(indptr, indices, left, right)
+    *index, _, left, right, ctx.alpha = inputs
+    ctx.save_for_backward(*index, left, right)
 
 
 def _backward(ctx, gradient):  # type: ignore[no-untyped-def]
-    indptr, indices, left, right = ctx.saved_tensors
+    *index, left, right = ctx.saved_tensors
     columns = gradient.T  # as the features of the columns, whose product with A goes back to the rows
-    back = torch.ops.graphrec.spmm_transpose(indptr, indices, None, columns, None, right, left, ctx.alpha, None, len(columns))
-    return None, None, back.T, None, None, None, None
+    back, _ = torch.ops.graphrec.spmm(*index, None, columns, None, left, right, ctx.alpha, None, 1.0, None, False)
+    return (*[None] * 4, back.T, None, None, None)
 
 
 _PUSH = register(
-    "push(Tensor indptr, Tensor indices, Tensor x, Tensor? left, Tensor? right, float alpha, int num_columns) -> Tensor",
+    "push(Tensor indptr, Tensor indices, Tensor t_indptr, Tensor t_indices, Tensor x, Tensor? left, Tensor? right, float alpha) "
+    "-> Tensor",
     _compute,
     _fake,
     _setup_context,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ def register(
     Args:
         schema: `name(arguments) -> results` in torch's schema language.
         compute: what runs; it chooses between native library and reference by `_kernels.kind`.
-        fake: the same signature; returns empty results of the right shapes, dtypes and devices.
+        fake: the same signature; returns empty results of the right shapes, dtypes and devices. torch calls it wherever a tensor
+            has no entries, which may be one on the meta device among others: tensors of several devices are refused.
         setup_context, backward: as `torch.library.register_autograd` takes them; None when there is no gradient.
 
     Returns:
@@ -32,7 +34,19 @@ def register(
     _LIBRARY.define(schema)
     _LIBRARY.impl(name, compute, "CPU")
     _LIBRARY.impl(name, compute, "CUDA")
-    torch.library.register_fake(f"graphrec::{name}", fake, lib=_LIBRARY)
+    torch.library.register_fake(f"graphrec::{name}", _on_one_device(name, fake), lib=_LIBRARY)
     if backward is not None:
         torch.library.register_autograd(f"graphrec::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
     return getattr(torch.ops.graphrec, name).default
+
+
+def _on_one_device(name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(fake)
+    def checked(*arguments: Any) -> Any:
+        parts = [part for one in arguments for part in (one if isinstance(one, list | tuple) else [one])]
+        devices = {str(part.device): None for part in parts if isinstance(part, torch.Tensor)}
+        if len(devices) > 1:
+            raise ValueError(f"{name}: all tensors must be on one device, got {' and '.join(devices)}; move them with .to()")
+        return fake(*arguments)
+
+    return checked

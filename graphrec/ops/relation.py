@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,12 @@ class Relation:
         t_indptr, t_indices: int64 (I + 1,) and int32 (E,): the destinations of each source, ascending.
         num_dst, num_src: U and I.
         weight: float32 (E,), what each edge counts in every sum and degree, at least 0, in the order of `indices`; None for ones.
+            They are constants: weights that learn go through `edge_weight` of `spmm`.
+
+    The constructor's `trusted` leaves out its look at the values, for arrays that were made from those of a checked relation.
+
+    Raises:
+        ValueError: an array has another shape, dtype or device, an index is out of range, or a weight is negative or not finite.
     """
 
     indptr: torch.Tensor
@@ -40,8 +46,9 @@ class Relation:
     num_src: int
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
     weight: torch.Tensor | None = None
+    trusted: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, trusted: bool) -> None:
         for name, length, dtype in (
             ("indptr", self.num_dst + 1, torch.int64), ("indices", len(self.indices), torch.int32),
             ("t_indptr", self.num_src + 1, torch.int64), ("t_indices", len(self.indices), torch.int32),
@@ -52,6 +59,13 @@ class Relation:
                     f"Relation: {name} must be contiguous {dtype} ({length},), got {value.dtype} {tuple(value.shape)}; "
                     "build it with Relation.from_coo"
                 )
+            if value.device != self.device:
+                raise ValueError(f"Relation: {name} must be where indices is, on {self.device}, got {value.device}; use .to()")
+        if not trusted:
+            _check_csr("", self.indptr, self.indices, self.num_src)
+            _check_csr("t_", self.t_indptr, self.t_indices, self.num_dst)
+            if self.weight is not None:
+                _check_weight("Relation", self.weight, self.indices)
 
     @classmethod
     def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> Relation:
@@ -176,26 +190,33 @@ class Relation:
         if "transpose" not in self._kept:
             parts = self.t_indptr, self.t_indices, self.indptr, self.indices
             weight = None if self.weight is None else self.weight[self.t_edges]
-            self._kept["transpose"] = Relation(*parts, self.num_src, self.num_dst, weight=weight)
+            self._kept["transpose"] = Relation(*parts, self.num_src, self.num_dst, weight=weight, trusted=True)
         return self._kept["transpose"]
 
     def to(self, device: torch.device | str) -> Relation:
         """Copy to a device."""
         parts = (self.indptr, self.indices, self.t_indptr, self.t_indices)
         weight = None if self.weight is None else self.weight.to(device)
-        return Relation(*(part.to(device) for part in parts), self.num_dst, self.num_src, weight=weight)
+        return Relation(*(part.to(device) for part in parts), self.num_dst, self.num_src, weight=weight, trusted=True)
 
     def with_weight(self, weight: torch.Tensor | None) -> Relation:
         """The same edges, each counting `weight` (E,), in the order of `indices`, as float32; None for ones.
 
+        The weights are copied, without their gradient: what is made of the relation keeps them, a transpose for instance. Weights
+        that learn go through `edge_weight` of `spmm`.
+
         Raises:
-            ValueError: the weights are not one for each edge.
+            ValueError: the weights are not one for each edge, or one is negative or not finite.
         """
-        if weight is not None and weight.shape != self.indices.shape:
-            raise ValueError(f"Relation.with_weight: weight must be ({self.num_edges},), one an edge, got {tuple(weight.shape)}")
+        if weight is not None:
+            if weight.shape != self.indices.shape:
+                raise ValueError(
+                    f"Relation.with_weight: weight must be ({self.num_edges},), one an edge, got {tuple(weight.shape)}"
+                )
+            weight = weight.detach().to(self.device, torch.float32, copy=True).contiguous()
+            _check_weight("Relation.with_weight", weight, self.indices)
         parts = (self.indptr, self.indices, self.t_indptr, self.t_indices)
-        weight = None if weight is None else weight.to(self.device, torch.float32)
-        return Relation(*parts, self.num_dst, self.num_src, weight=weight)
+        return Relation(*parts, self.num_dst, self.num_src, weight=weight, trusted=True)
 
     def weight_as(self, dtype: torch.dtype) -> torch.Tensor | None:
         """`weight` in another precision; kept after the first call."""
@@ -217,7 +238,8 @@ class Relation:
             if num_nodes >= 2**31:
                 raise ValueError(f"Relation: node indices are int32, got {num_nodes} nodes on both sides together")
             weight = None if self.weight is None else torch.cat([self.weight, self.weight[self.t_edges]])
-            self._kept["homogeneous"] = Relation(indptr, indices, indptr, indices, num_nodes, num_nodes, weight=weight)
+            parts = indptr, indices, indptr, indices
+            self._kept["homogeneous"] = Relation(*parts, num_nodes, num_nodes, weight=weight, trusted=True)
         return self._kept["homogeneous"]
 
     def with_self_loops(self) -> Relation:
@@ -236,7 +258,7 @@ class Relation:
             diagonal = torch.arange(self.num_dst, device=self.device)
             dst, src = torch.cat([self.rows, diagonal]), torch.cat([self.indices.long(), diagonal])
             parts = (*_sorted_csr(dst, src, self.num_dst), *_sorted_csr(src, dst, self.num_dst))
-            made = Relation(*parts, self.num_dst, self.num_src)
+            made = Relation(*parts, self.num_dst, self.num_src, trusted=True)
             if self.weight is not None:
                 weight = torch.ones(made.num_edges, device=self.device)
                 weight[torch.searchsorted(made.edge_keys, self.edge_keys)] = self.weight
@@ -245,15 +267,20 @@ class Relation:
         return self._kept["self_loops"]
 
     def with_targets(self) -> Relation:
-        """The relation (U, I + U) in which each row r has one more edge, to column I + r: sources and then the rows."""
+        """The relation (U, I + U) in which each row r has one more edge, of weight 1, to column I + r: sources and then the rows."""
         own = torch.arange(self.num_dst, device=self.device)
         last = self.indptr[1:] + own  # each row's place for its own edge, behind the others
         indices = self.indices.new_empty(self.num_edges + self.num_dst)
         indices[last] = (own + self.num_src).int()
-        indices[torch.arange(self.num_edges, device=self.device) + self.rows] = self.indices
-        indptr = torch.cat([self.indptr[:1], last + 1])
-        t_indptr = torch.cat([self.t_indptr, self.num_edges + 1 + own])
-        return Relation(indptr, indices, t_indptr, torch.cat([self.t_indices, own.int()]), self.num_dst, self.num_src + self.num_dst)
+        others = torch.arange(self.num_edges, device=self.device) + self.rows
+        indices[others] = self.indices
+        weight = None
+        if self.weight is not None:
+            weight = self.weight.new_ones(len(indices))
+            weight[others] = self.weight
+        t_indptr, t_indices = torch.cat([self.t_indptr, self.num_edges + 1 + own]), torch.cat([self.t_indices, own.int()])
+        parts = torch.cat([self.indptr[:1], last + 1]), indices, t_indptr, t_indices
+        return Relation(*parts, self.num_dst, self.num_src + self.num_dst, weight=weight, trusted=True)
 
     def take_rows(self, rows: torch.Tensor) -> Relation:
         """The relation (B, I) of some rows, int64 (B,), distinct, in their order: row restriction for operators without it."""
@@ -267,7 +294,8 @@ class Relation:
         t_indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         kept = {"t_edges": order, "rows": position}
         weight = None if self.weight is None else self.weight[edges]
-        return Relation(indptr, indices, t_indptr, position[order].int(), len(rows), self.num_src, kept, weight)
+        parts = indptr, indices, t_indptr, position[order].int()
+        return Relation(*parts, len(rows), self.num_src, kept, weight, trusted=True)
 
     def scale_dst(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
         """(strength_dst + loops) ** exponent (U,), with 0 for isolated rows; kept after the first call.
@@ -291,6 +319,47 @@ class Relation:
             power = degree.to(torch.float64).pow(exponent)
             self._kept[key] = torch.where(degree > 0, power, torch.zeros_like(power)).to(dtype)
         return self._kept[key]
+
+
+def check_unweighted(where: str, relation: Relation) -> None:
+    """Make sure that a relation has no weights, for what would not read them.
+
+    Raises:
+        ValueError: it has.
+    """
+    if relation.weight is not None:
+        raise ValueError(
+            f"{where}: the relation must have no weights, which would not count here, got {tuple(relation.weight.shape)}; "
+            "pass relation.with_weight(None), or use spmm, which reads them"
+        )
+
+
+def _check_csr(prefix: str, indptr: torch.Tensor, indices: torch.Tensor, num_columns: int) -> None:
+    """Look at every value once: kernels do not."""
+    ends = int(indptr[0]), int(indptr[-1])
+    if ends != (0, len(indices)) or (len(indptr) > 1 and int(indptr.diff().min()) < 0):
+        raise ValueError(
+            f"Relation: {prefix}indptr must ascend from 0 to {len(indices)}, the number of edges, got {ends[0]} to {ends[1]}"
+            + ("; it descends in between" if ends == (0, len(indices)) else "")
+        )
+    if len(indices):
+        low, high = (int(bound) for bound in indices.aminmax())
+        if low < 0 or high >= num_columns:
+            raise ValueError(f"Relation: {prefix}indices must be in 0..{num_columns - 1}, got {low}..{high}")
+
+
+def _check_weight(where: str, weight: torch.Tensor, indices: torch.Tensor) -> None:
+    if weight.shape != indices.shape or weight.dtype != torch.float32 or not weight.is_contiguous() or weight.requires_grad:
+        raise ValueError(
+            f"{where}: weight must be contiguous torch.float32 {tuple(indices.shape)} without a gradient, got {weight.dtype} "
+            f"{tuple(weight.shape)}{' that learns' if weight.requires_grad else ''}; use with_weight, or edge_weight of spmm"
+        )
+    if weight.device != indices.device:
+        raise ValueError(f"{where}: weight must be where indices is, on {indices.device}, got {weight.device}; use .to()")
+    if len(weight):
+        low, high = (float(bound) for bound in weight.aminmax())
+        if not (low >= 0 and high < np.inf):  # NaN, too, comes out of aminmax
+            raise ValueError(f"{where}: weight must be finite and at least 0, got {low:g}..{high:g}")
 
 
 def _sorted_csr(row: torch.Tensor, column: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ from graphrec.ops.spmm import contiguous, edges_of_rows, scale_dtype
 def sddmm(relation: Relation, dst_x: Tensor, src_x: Tensor) -> Tensor:
     """Score every edge by the dot product of its ends: out[e] = Σ_d dst_x[row(e), d] · src_x[column(e), d].
 
-    Differentiable in both; the gradients are `spmm` with the edge gradients as weights. Moves about
+    Differentiable in both, any number of times; the gradients are `spmm` with the edge gradients as weights. Moves about
     E·(4 + D·b + 4) + U·D·b bytes for b-byte values.
 
     Args:
@@ -39,9 +39,8 @@ def sddmm(relation: Relation, dst_x: Tensor, src_x: Tensor) -> Tensor:
             f"sddmm: dst_x and src_x must agree in D and dtype, got {dst_x.dtype} {tuple(dst_x.shape)} and "
             f"{src_x.dtype} {tuple(src_x.shape)}"
         )
-    return _SDDMM(
-        relation.indptr, relation.indices, relation.t_indptr, relation.t_indices, relation.t_edges, dst_x, src_x
-    )
+    index = relation.indptr, relation.indices, relation.t_indptr, relation.t_indices, relation.t_edges
+    return _SDDMM(*index, dst_x, src_x, None, None, 1.0, None, None)
 
 
 def sddmm_forward(
@@ -92,46 +91,35 @@ def _sddmm_reference(indptr, indices, a, b, left, right, alpha, rows, argmax):  
     return torch.zeros(len(indices), dtype=wide, device=a.device).index_copy_(0, edge, value)
 
 
-def _fake_forward(indptr, indices, a, b, left, right, alpha, rows, argmax):  # type: ignore[no-untyped-def]
+def _compute(indptr, indices, t_indptr, t_indices, t_edges, a, b, left, right, alpha, rows, argmax):  # type: ignore[no-untyped-def]
+    return sddmm_forward(indptr, indices, a, b, left, right, alpha, rows, argmax)
+
+
+def _fake(indptr, indices, t_indptr, t_indices, t_edges, a, *_):  # type: ignore[no-untyped-def]
     return torch.empty(len(indices), dtype=scale_dtype(a), device=a.device)
 
 
-_FORWARD = register(
-    "sddmm_forward(Tensor indptr, Tensor indices, Tensor a, Tensor b, Tensor? left, Tensor? right, float alpha, "
-    "Tensor? rows, Tensor? argmax) -> Tensor",
-    sddmm_forward,
-    _fake_forward,
-)
-
-
-def _compute(indptr, indices, t_indptr, t_indices, t_edges, dst_x, src_x):  # type: ignore[no-untyped-def]
-    return sddmm_forward(indptr, indices, dst_x, src_x)
-
-
-def _fake(indptr, indices, t_indptr, t_indices, t_edges, dst_x, src_x):  # type: ignore[no-untyped-def]
-    return torch.empty(len(indices), dtype=scale_dtype(dst_x), device=dst_x.device)
-
-
 def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
+    *tensors, ctx.alpha, rows, argmax = inputs
+    ctx.maximum = argmax is not None
+    ctx.save_for_backward(*tensors, rows)
 
 
 def _backward(ctx, gradient):  # type: ignore[no-untyped-def]
-    indptr, indices, t_indptr, t_indices, t_edges, dst_x, src_x = ctx.saved_tensors
-    forward, transpose = (indptr, indices, None), (t_indptr, t_indices, t_edges)
-    sides = ((*forward, src_x), (*transpose, dst_x))  # each gradient is a product with the edge gradients as weights
-    return (
-        *[None] * 5,
-        *(
-            torch.ops.graphrec.spmm_transpose(*side, gradient, None, None, 1.0, None, len(side[3])) if needed else None
-            for side, needed in zip(sides, ctx.needs_input_grad[5:], strict=True)
-        ),
-    )
+    if ctx.maximum:
+        raise RuntimeError("sddmm: with argmax it is the gradient of a maximum, which is differentiable once")
+    *index, a, b, left, right, rows = ctx.saved_tensors
+    a_gradient = b_gradient = None  # each is a product with the edge gradients as weights
+    if ctx.needs_input_grad[5]:
+        a_gradient, _ = torch.ops.graphrec.spmm(*index, b, gradient, left, right, ctx.alpha, None, 1.0, rows, False)
+    if ctx.needs_input_grad[6]:
+        b_gradient = torch.ops.graphrec.spmm_transpose(*index, a, gradient, left, right, ctx.alpha, rows)
+    return (*[None] * 5, a_gradient, b_gradient, *[None] * 5)
 
 
 _SDDMM = register(
-    "sddmm(Tensor indptr, Tensor indices, Tensor t_indptr, Tensor t_indices, Tensor t_edges, Tensor dst_x, Tensor src_x) "
-    "-> Tensor",
+    "sddmm(Tensor indptr, Tensor indices, Tensor t_indptr, Tensor t_indices, Tensor? t_edges, Tensor a, Tensor b, Tensor? left, "
+    "Tensor? right, float alpha, Tensor? rows, Tensor? argmax) -> Tensor",
     _compute,
     _fake,
     _setup_context,

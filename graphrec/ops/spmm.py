@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
 
@@ -31,10 +32,10 @@ def spmm(
 ) -> Tensor:
     """Reduce the neighbours' features: Y = α · diag(left) · A · diag(right) · X + β · Z, A holding the edge weights or ones.
 
-    Differentiable in X, Z and the edge weights. With left = D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`,
+    Differentiable in X, Z and the edge weights, any number of times but for "max", which is once. With left = D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`,
     `scale_src`) this is the symmetric normalisation of LightGCN and GCN, with no edge values stored or read; the backward
     pass is then the same operator on the transpose and saves no activations. "mean" divides a row by its number of edges,
-    "max" takes the largest weighted message of each column of X. A row without edges gives β · Z. Sums are kept in float32
+    "max" takes the largest weighted message of each column of X, NaN where one is, and its first edge the gradient. A row without edges gives β · Z. Sums are kept in float32
     at least. Moves about E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
 
     Args:
@@ -51,7 +52,7 @@ def spmm(
         (U, D), or (B, D) with `rows`.
 
     Raises:
-        ValueError: a shape, dtype, device, row index or `reduce` does not fit; the message names it.
+        ValueError: a shape, dtype, device, row index or `reduce` does not fit, or rows repeat; the message names it.
     """
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f'spmm: reduce must be "sum", "mean" or "max", got {reduce!r}')
@@ -88,9 +89,10 @@ def spmm_compact(
         (U, D). Not differentiable: it is the backward pass of `spmm`.
 
     Raises:
-        ValueError: a shape, dtype or device does not fit, or, on the CPU, a column; the message names it.
+        ValueError: a shape, dtype or device does not fit, or, on the CPU, a column, or columns repeat; the message names it.
     """
     check_index("spmm_compact", "columns", columns, relation.num_src, wait=False)
+    _check_distinct("spmm_compact", "columns", columns, relation.num_src, wait=False)
     _check_values("spmm_compact", relation, x, (len(columns), "a row for each column"), left, right)
     parts = {"edge_weight": relation.weight_as(scale_dtype(x)), "columns": columns, "num_columns": relation.num_src}
     return product(relation.indptr, relation.indices, x, left, right, alpha, **parts)[0]
@@ -142,6 +144,8 @@ def product(
     if _kernels.kind(x) is None:
         if columns is not None:
             x = x.new_zeros(num_columns, x.shape[1]).index_copy_(0, columns, x)
+            if right is not None:  # an infinite scale of a column that is left out does not count
+                right = torch.zeros_like(right).index_copy_(0, columns, right[columns])
         return _spmm_reference(indptr, indices, x, left, right, alpha, z, beta, rows, edge_weight, edge_ids, maximum)
     num_rows = len(indptr) - 1 if rows is None else len(rows)
     x, rows = x.contiguous(), contiguous(rows)
@@ -158,7 +162,7 @@ def product(
 
 
 def positions_of(columns: Tensor, num_columns: int) -> Tensor:
-    """Where each column is in `columns`, int32 (num_columns,), -1 where it is not."""
+    """Where each column is in `columns`, which are distinct, int32 (num_columns,), -1 where it is not."""
     positions = torch.full((num_columns,), -1, dtype=torch.int32, device=columns.device)
     positions[columns] = torch.arange(len(columns), dtype=torch.int32, device=columns.device)
     return positions
@@ -187,36 +191,60 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
-    indptr, indices, t_indptr, t_indices, edges, x, edge_weight, left, right, rows, argmax = ctx.saved_tensors
-    alpha, beta, maximum = ctx.scalars
-    x_gradient = weight_gradient = z_gradient = None
-    if ctx.needs_input_grad[5]:
-        transpose = (t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows)
-        if maximum:
-            x_gradient = _MAX_TRANSPOSE(*transpose, argmax, len(indptr) - 1)
-        else:
-            x_gradient = _TRANSPOSE(*transpose, len(indptr) - 1)
-    if ctx.needs_input_grad[6]:
-        weight_gradient = torch.ops.graphrec.sddmm_forward(indptr, indices, gradient, x, left, right, alpha, rows, argmax)
-    if ctx.needs_input_grad[10]:
-        z_gradient = beta * gradient
+    _, beta, maximum = ctx.scalars
+    x_gradient, weight_gradient = (_max_gradients if maximum else _gradients)(ctx, gradient)
+    z_gradient = beta * gradient if ctx.needs_input_grad[10] else None
     return (*[None] * 5, x_gradient, weight_gradient, None, None, None, z_gradient, None, None, None)
 
 
-def _transpose(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, num_dst):  # type: ignore[no-untyped-def]
-    """The gradient by X: scales change places, and restricted rows become the columns that the gradient stands for."""
+def _gradients(ctx, gradient):  # type: ignore[no-untyped-def]
+    """By X and by the edge weights, with operators that are differentiable in turn where there is no maximum."""
+    *index, x, edge_weight, left, right, rows, argmax = ctx.saved_tensors
+    alpha, _, maximum = ctx.scalars
+    x_gradient = weight_gradient = None
+    if ctx.needs_input_grad[5]:
+        transpose = (*index, gradient, edge_weight, left, right, alpha, rows)
+        x_gradient = _MAX_TRANSPOSE(*transpose, argmax) if maximum else _TRANSPOSE(*transpose)
+    if ctx.needs_input_grad[6]:
+        weight_gradient = torch.ops.graphrec.sddmm(*index, gradient, x, left, right, alpha, rows, argmax)
+    return x_gradient, weight_gradient
+
+
+_max_gradients = once_differentiable('spmm with reduce="max"')(_gradients)
+
+
+def _transpose(indptr, indices, t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows):  # type: ignore[no-untyped-def]
+    """The gradient by X: scales change place, and restricted rows become the columns that the gradient stands for."""
     y, _ = product(
         *(t_indptr, t_indices, gradient, right, left, alpha),
         edge_weight=edge_weight,
         edge_ids=edges,
         columns=rows,
-        num_columns=num_dst,
+        num_columns=len(indptr) - 1,
     )
     return y
 
 
-def _max_transpose(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst):  # type: ignore[no-untyped-def]
+def _setup_transpose(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    *index, gradient, edge_weight, left, right, ctx.alpha, rows = inputs
+    gradient = gradient if edge_weight is not None and ctx.needs_input_grad[6] else None
+    ctx.save_for_backward(*index, gradient, edge_weight, left, right, rows)
+
+
+def _transpose_backward(ctx, second):  # type: ignore[no-untyped-def]
+    """The transpose's transpose is the product itself."""
+    *index, gradient, edge_weight, left, right, rows = ctx.saved_tensors
+    by_gradient = by_weight = None
+    if ctx.needs_input_grad[5]:
+        by_gradient, _ = _SPMM(*index, second, edge_weight, left, right, ctx.alpha, None, 1.0, rows, False)
+    if ctx.needs_input_grad[6]:
+        by_weight = torch.ops.graphrec.sddmm(*index, gradient, second, left, right, ctx.alpha, rows, None)
+    return (*[None] * 5, by_gradient, by_weight, None, None, None, None)
+
+
+def _max_transpose(indptr, indices, t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax):  # type: ignore[no-untyped-def]
     """The gradient by X of the max: each entry of the gradient goes to the edge that won."""
+    num_dst = len(indptr) - 1
     if _kernels.kind(gradient) is None:
         return _max_transpose_reference(
             *(t_indptr, t_indices, edges, gradient, edge_weight, left, right, alpha, rows, argmax, num_dst)
@@ -232,25 +260,27 @@ def _max_transpose(t_indptr, t_indices, edges, gradient, edge_weight, left, righ
     return out
 
 
-def _fake_transpose(t_indptr, t_indices, edges, gradient, *_):  # type: ignore[no-untyped-def]
+def _fake_transpose(indptr, indices, t_indptr, t_indices, edges, gradient, *_):  # type: ignore[no-untyped-def]
     return gradient.new_empty(len(t_indptr) - 1, gradient.shape[1])
 
 
+_INDEX = "Tensor indptr, Tensor indices, Tensor t_indptr, Tensor t_indices, Tensor? t_edges, "
 _SPMM = register(
-    "spmm(Tensor indptr, Tensor indices, Tensor t_indptr, Tensor t_indices, Tensor? t_edges, Tensor x, Tensor? edge_weight, "
-    "Tensor? left, Tensor? right, float alpha, Tensor? z, float beta, Tensor? rows, bool maximum) -> (Tensor, Tensor)",
+    f"spmm({_INDEX}Tensor x, Tensor? edge_weight, Tensor? left, Tensor? right, float alpha, Tensor? z, float beta, "
+    "Tensor? rows, bool maximum) -> (Tensor, Tensor)",
     _compute,
     _fake,
     _setup_context,
     _backward,
 )
 _TRANSPOSE_ARGUMENTS = (
-    "Tensor t_indptr, Tensor t_indices, Tensor? t_edges, Tensor gradient, Tensor? edge_weight, Tensor? left, Tensor? right, "
-    "float alpha, Tensor? rows, "
+    f"{_INDEX}Tensor gradient, Tensor? edge_weight, Tensor? left, Tensor? right, float alpha, Tensor? rows"
 )
-_TRANSPOSE = register(f"spmm_transpose({_TRANSPOSE_ARGUMENTS}int num_dst) -> Tensor", _transpose, _fake_transpose)
+_TRANSPOSE = register(
+    f"spmm_transpose({_TRANSPOSE_ARGUMENTS}) -> Tensor", _transpose, _fake_transpose, _setup_transpose, _transpose_backward
+)
 _MAX_TRANSPOSE = register(
-    f"spmm_max_transpose({_TRANSPOSE_ARGUMENTS}Tensor argmax, int num_dst) -> Tensor", _max_transpose, _fake_transpose
+    f"spmm_max_transpose({_TRANSPOSE_ARGUMENTS}, Tensor argmax) -> Tensor", _max_transpose, _fake_transpose
 )
 
 
@@ -292,12 +322,13 @@ def edges_of_rows(indptr: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _largest(target: Tensor, edge: Tensor, message: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-    """The largest message of each row and column, 0 without edges, and the first edge that has it, -1 without edges."""
+    """The largest message of each row and column, NaN if one is, and the first edge that has it; 0 and -1 without edges."""
     index = target[:, None].expand_as(message)
     shape = (num_rows, message.shape[1])
     largest = message.new_full(shape, -torch.inf).scatter_reduce_(0, index, message, "amax")
     none = torch.iinfo(torch.int64).max
-    winner = torch.where(message == largest[target], edge[:, None], none)
+    wins = (message == largest[target]) | (message.isnan() & largest[target].isnan())
+    winner = torch.where(wins, edge[:, None], none)
     argmax = torch.full(shape, none, device=edge.device).scatter_reduce_(0, index, winner, "amin")
     empty = argmax == none
     return largest.masked_fill(empty, 0.0), argmax.masked_fill(empty, -1)
@@ -323,6 +354,7 @@ def _check_spmm(where, relation, x, left, right, z, rows, edge_weight=None, wait
         raise ValueError(f"{where}: z must be {x.dtype} {shape}, got {z.dtype} {tuple(z.shape)}")
     if rows is not None:
         check_index(where, "rows", rows, relation.num_dst, wait)
+        _check_distinct(where, "rows", rows, relation.num_dst, wait)
 
 
 def _check_values(where, relation, x, size, left, right, edge_weight=None) -> None:  # type: ignore[no-untyped-def]
@@ -352,3 +384,16 @@ def check_index(where: str, name: str, index: Tensor, size: int, wait: bool = Tr
         low, high = (int(bound) for bound in index.aminmax())
         if low < 0 or high >= size:
             raise ValueError(f"{where}: {name} must be in 0..{size - 1}, got {low}..{high}")
+
+
+def _check_distinct(where: str, name: str, index: Tensor, size: int, wait: bool) -> None:
+    """Of an index that occurs twice, a gradient would reach one place only."""
+    if len(index) < 2 or not (wait or index.device.type == "cpu"):
+        return
+    if 64 * len(index) < size:  # the shorter way
+        count = len(index.unique())
+    else:
+        count = int(torch.zeros(size, dtype=torch.bool, device=index.device).index_fill_(0, index, True).sum())
+    if count < len(index):
+        value, times = index.unique(return_counts=True)
+        raise ValueError(f"{where}: {name} must be distinct, got {int(value[times.argmax()])} {int(times.max())} times; use unique()")

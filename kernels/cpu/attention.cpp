@@ -115,12 +115,12 @@ struct Forward {
                 largest = Largest::of(load(scores + k), largest);
             largest = by_head<Largest, S>(largest, shape.padded);
             VectorOf<S> shrink = {}, weights = {};
-            if (!first) {
-                largest = Largest::of(load(most + part), largest);
-                shrink = exponential(load(most + part) - largest);
-            }
+            if (!first) largest = Largest::of(load(most + part), largest);
+            // Where all scores are -inf so far, exponents count from 0 and all weights are 0.
+            const VectorOf<S> base = largest == -kInfinity<S> ? VectorOf<S>{} : largest;
+            if (!first) shrink = exponential(load(most + part) - base);
             for (int64_t k = part; k < slots; k += shape.period) {
-                const VectorOf<S> weight = exponential(load(scores + k) - largest);
+                const VectorOf<S> weight = exponential(load(scores + k) - base);
                 weights += weight;
                 store(scores + k, weight);
             }

@@ -144,7 +144,8 @@ struct MaxRows {
             const T *x = op.x + source * op.dim + offset;
             for (int64_t d = 0; d < width; ++d) {
                 const S value = weight * widen(x[d]);
-                if (arg[d] >= 0 && !(value > best[d])) continue;
+                // The first NaN wins, as for torch.amax.
+                if (arg[d] >= 0 && (value <= best[d] || best[d] != best[d])) continue;
                 best[d] = value;
                 arg[d] = op.id(edge);
             }

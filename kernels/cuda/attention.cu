@@ -17,6 +17,8 @@ struct SoftmaxOf {
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) value[i] = S(0);
     }
+    // What exponents count from: 0 while there are only weights of 0, whose scores are -inf.
+    __device__ __forceinline__ S base() const { return largest == -S(INFINITY) ? S(0) : largest; }
     // Raises `largest` to a new maximum.
     __device__ __forceinline__ void raise(S maximum) {
         if (!(maximum > largest)) return;
@@ -58,10 +60,11 @@ __device__ __forceinline__ void attend(const Attention<T> &op, int64_t r, const 
             if (source[u] >= 0) largest = max(largest, score[u]);
         }
         total.raise(largest);
+        const S from = total.base();
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) {
             if (source[u] < 0) continue;
-            const S weight = exponential(score[u] - total.largest);
+            const S weight = exponential(score[u] - from);
             const S kept = weight * op.keep(base + u * share.units + share.unit, tile.head);
             S wide[WIDTH];
             widen(x[u], wide);

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads) push_signals(Signals<T> op) {
     for (int64_t first = 0; first < op.num_rows; first += kThreads) {
         const int64_t mine = first + lane;
         const T value = mine < op.num_rows ? x[mine] : T(0);
-        tile[lane] = op.left && mine < op.num_rows ? value * op.left[mine] : value;
+        tile[lane] = op.left && value != T(0) ? value * op.left[mine] : value;  // 0 * inf would push NaN from an empty entry
         if (!__syncthreads_count(value != T(0))) continue;  // also the barrier after the writes to y and to the tile
         for (int i = 0; i < kThreads && first + i < op.num_rows; ++i) {
             const T pushed = tile[i];

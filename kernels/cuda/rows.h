@@ -75,7 +75,8 @@ __device__ __forceinline__ void each_row(int64_t first, int64_t num_rows, const 
     }
 }
 
-// What an edge brings: a row of x, or none where `source` is -1, and its weight.
+// What an edge brings: a row of x, or none where `source` is -1, and its weight, 0 where there is none: an infinite scale of what
+// is skipped times an x of zero would be NaN.
 template <typename S>
 struct Message {
     int source;

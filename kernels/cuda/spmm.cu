@@ -33,7 +33,7 @@ struct Operands {
     __device__ __forceinline__ int64_t id(int64_t edge) const { return edge_ids ? edge_ids[edge] : edge; }
 };
 
-// The first of the largest values of each column, with its place among the row's edges; -1 before the first.
+// The first of the largest values of each column, NaN before all numbers, with its place among the row's edges; -1 before the first.
 template <typename S, int WIDTH>
 struct MaxOf {
     S value[WIDTH];
@@ -44,7 +44,8 @@ struct MaxOf {
         for (int i = 0; i < WIDTH; ++i) value[i] = S(0), place[i] = -1;
     }
     __device__ __forceinline__ void update(int i, S other, int other_place) {
-        const bool better = place[i] < 0 || other > value[i] || (other == value[i] && other_place < place[i]);
+        const bool nan = other != other, same = other == value[i] || (nan && value[i] != value[i]);
+        const bool better = place[i] < 0 || (same ? other_place < place[i] : nan || other > value[i]);
         if (other_place >= 0 && better) value[i] = other, place[i] = other_place;
     }
     __device__ __forceinline__ void merge(const MaxOf &other) {
@@ -92,10 +93,11 @@ __device__ __forceinline__ void gather(const Operands<T> &op, const Share &share
 #endif
     const auto message_of = [&](int place_of_edge) -> Message<S> {
         const int64_t edge = share.begin + place_of_edge;
-        const int32_t source = op.indices[edge];
-        S weight = op.right ? op.right[source] : S(1);
+        const int32_t column = op.indices[edge], source = op.positions ? op.positions[column] : column;
+        if (source < 0) return {-1, S(0)};
+        S weight = op.right ? op.right[column] : S(1);
         if (op.edge_weight) weight *= op.edge_weight[op.id(edge)];
-        return {op.positions ? op.positions[source] : source, weight};
+        return {source, weight};
     };
     each_message<kUnroll, WIDTH>(op.x, op.dim, column, length, share, place, message_of,
                                  [&](const Message<S> &message, int place_of_edge, const S(&x)[WIDTH]) {

@@ -100,6 +100,20 @@ def expected(graph: Relation, kind: int, values: dict[str, Tensor | None], dropo
     return [y.detach(), lse.detach(), *gradients]
 
 
+@pytest.mark.parametrize("count", [8, 700])  # a row of one warp, and one of a block
+def test_edges_of_score_minus_infinity_count_nothing(emulated, count):
+    row = Relation.from_coo([0] * count, list(range(count)), 1, count)
+    values = inputs(row, GAT, 2, 4, torch.float64) | {"dst": torch.zeros(1, 2, dtype=torch.float64)}
+    values["src_score"] = torch.full((count, 2), -torch.inf, dtype=torch.float64)
+    values["src_score"][count // 2] = 0.0
+    y, lse, *gradients = emulated.run(lambda: native(row, GAT, values, 0.0, 0))
+    torch.testing.assert_close(y, values["x"][count // 2][None])
+    assert not lse.any() and not any(part.any() for part in gradients[:2])
+    wanted = torch.zeros_like(gradients[2])
+    wanted[count // 2] = values["gradient"][0]
+    torch.testing.assert_close(gradients[2], wanted)
+
+
 def compare(got: list[Tensor], wanted: list[Tensor], dtype: torch.dtype) -> None:
     for name, one, other in zip(("y", "lse", "dst", "src_score or attention", "x"), got, wanted, strict=True):
         size = float(other[other.isfinite()].abs().max().clamp(min=1.0)) if other.numel() else 1.0

@@ -93,6 +93,48 @@ def test_z_may_be_y_and_nothing_else_is_written(emulated, graph):
     assert buffer[[0, 311]].isnan().all()
 
 
+def test_scales_of_what_is_left_out_do_not_count(emulated, graph):
+    columns = torch.tensor([7, 0, 250])
+    right = torch.full((320,), torch.inf)
+    right[columns] = 2.0
+    signal, left = torch.zeros(1, 310), torch.full((310,), torch.inf)
+    signal[0, 3], left[3] = 2.0, 1.0
+    x = random(3, 64)
+    product, pushed = emulated.run(lambda: [spmm_compact(graph, x, columns, right=right), push(graph, signal, left)])
+    check(product, 2 * dense(graph)[:, columns] @ x.double(), torch.float32)
+    assert torch.equal(pushed[0].double(), 2 * dense(graph)[3])
+
+
+@pytest.mark.parametrize("dim", [3, 64])
+def test_nan_is_the_largest_wherever_it_stands(emulated, graph, dim):
+    x = random(320, dim)
+    x[torch.tensor([5, 100, 299]), 0] = torch.nan
+    x[torch.tensor([5, 250, 299]), dim - 1] = torch.nan
+
+    def compute() -> list[torch.Tensor]:
+        got = x.clone().requires_grad_()
+        y = spmm(graph, got, reduce="max")
+        y.nan_to_num(1.0).sum().backward()
+        return [y.detach(), got.grad]
+
+    y, gradient = emulated.run(compute)
+    messages = torch.where(dense(graph)[..., None] > 0, x.double(), -torch.inf)
+    wanted = torch.where((dense(graph).sum(1) > 0)[:, None], messages.amax(1), 0.0)
+    torch.testing.assert_close(y.double(), wanted, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(gradient, spmm_gradient(graph, x, y))
+
+
+def spmm_gradient(graph: Relation, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """What the first edge of each row's maximum gets where a number, and no NaN, has won."""
+    gradient = torch.zeros_like(x)
+    matrix = dense(graph) > 0
+    for r, d in y.isfinite().nonzero().tolist():
+        wins = (matrix[r] & (x[:, d] == y[r, d])).nonzero()
+        if len(wins):
+            gradient[wins[0, 0], d] += 1
+    return gradient
+
+
 @pytest.mark.parametrize("dim", [1, 31, 64])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_max_and_its_gradients_equal_the_reference(emulated, graph, dim, dtype, monkeypatch):

@@ -45,6 +45,15 @@ def test_output_and_gradient_equal_dense_layers(num_layers, restricted):
         torch.testing.assert_close(left, right)
 
 
+def test_the_second_derivative_is_an_error():
+    relation = Relation.from_coo([0, 1], [0, 1], 2, 2)
+    user, item = (torch.randn(2, 3, requires_grad=True) for _ in range(2))
+    users, _ = LightGCNEncoder(LightGCNSettings(num_layers=1))(relation, user, item)
+    (slope,) = torch.autograd.grad(users.square().sum(), user, create_graph=True)
+    with pytest.raises(RuntimeError, match="LightGCNEncoder is differentiable once"):
+        slope.sum().backward()
+
+
 def test_rows_of_one_side_alone_are_refused():
     relation = Relation.from_coo([0], [0], 1, 1)
     with pytest.raises(ValueError, match="both users and items, or neither"):

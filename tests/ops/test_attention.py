@@ -152,6 +152,16 @@ def test_gradcheck(kind, dropout):
     assert torch.autograd.gradcheck(lambda *x: kind(small, *x, dropout=dropout, seed=3), tensors)
 
 
+@pytest.mark.filterwarnings("error:.*autograd kernel was not registered")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_second_derivative_is_an_error(relation, kind):
+    tensors = inputs(kind, relation, 2, 3)
+    slopes = torch.autograd.grad(kind(relation, *tensors).sum(), tensors, create_graph=True)
+    for slope in slopes:
+        with pytest.raises(RuntimeError, match=r"attention \(gat, gatv2\) is differentiable once"):
+            torch.autograd.grad(slope.sum(), tensors, allow_unused=True, retain_graph=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_opcheck(relation, kind):
     first, second, third = inputs(kind, relation, 4, 16)
@@ -212,6 +222,28 @@ def test_scores_that_would_overflow_an_exponential(relation, kind):
     expected = output_and_gradients(lambda *x: dense(kind, relation, *x), exact)
     tensors = [x.detach().float().requires_grad_() for x in exact]
     assert_near(output_and_gradients(lambda *x: kind(relation, *x), tensors)[:1], expected[:1], 1e-3)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("heads", [1, 4, 3])
+@pytest.mark.parametrize("place", [slice(0, 5), slice(600, 605), slice(2495, 2500)], ids=["first", "middle", "last"])
+def test_edges_of_score_minus_infinity_count_nothing(variant, heads, place):
+    """Whole chunks of them too, before and after the edges that count."""
+    row = Relation.from_coo(np.zeros(2500, int), np.arange(2500), 1, 2500)
+    x = torch.randn(2500, heads, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    score = torch.full((2500, heads), -torch.inf, dtype=torch.float64)
+    score[place] = 1.0
+    share = torch.zeros(2500, dtype=torch.float64)
+    share[place] = 0.2
+    with _kernels.replaced(None, "cpu", variant):
+        y = gat(row, torch.zeros(1, heads, dtype=torch.float64), score.requires_grad_(), x)
+        x_gradient, score_gradient = torch.autograd.grad(y.sum(), (x, score))
+        single = gat(row, torch.zeros(1, heads), score.detach().float(), x.detach().float())
+    torch.testing.assert_close(y, torch.einsum("i,ihf->hf", share, x)[None])
+    torch.testing.assert_close(single, y.detach().float())
+    torch.testing.assert_close(x_gradient, share[:, None, None].expand_as(x))
+    message = x.sum(2).detach()
+    torch.testing.assert_close(score_gradient, share[:, None] * (message - (share[:, None] * message).sum(0)))
 
 
 def test_one_edge_copies_and_equal_scores_average():

@@ -106,6 +106,7 @@ def test_gradcheck_and_opcheck(relations, combine):
         return tuple(hetero_spmm(relations, dict(zip(SIZES, values, strict=True)), left, right, 0.5, combine).values())
 
     assert torch.autograd.gradcheck(apply, tuple(x.values()))
+    assert torch.autograd.gradgradcheck(apply, tuple(x.values()))
     index = [[getattr(r, name) for r, _, _ in relations] for name in ("indptr", "indices", "t_indptr", "t_indices")]
     names = ["item", "user", "tag"]
     operands = (*index, [x[name] for name in names], left, right, [0, 1, 1, 1, 2], [0, 1, 0, 2, 0], 0.5, combine == "stack")

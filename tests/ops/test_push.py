@@ -56,7 +56,9 @@ def test_gradients(implementation, relation):
     x = signals(3, 0.5, torch.float64).requires_grad_()
     left, right = relation.scale_dst(-0.5, torch.float64), relation.scale_src(-0.3, torch.float64)
     assert torch.autograd.gradcheck(lambda x: push(relation, x, left, right, 0.7), (x,))  # in entries of zero, too
-    torch.library.opcheck(torch.ops.graphrec.push.default, (relation.indptr, relation.indices, x, left, right, 0.7, NUM_SRC))
+    assert torch.autograd.gradgradcheck(lambda x: push(relation, x, left, right, 0.7), (x,))
+    index = relation.indptr, relation.indices, relation.t_indptr, relation.t_indices
+    torch.library.opcheck(torch.ops.graphrec.push.default, (*index, x, left, right, 0.7))
 
 
 def test_slices_and_transposes_are_read_as_they_stand(implementation, relation):
@@ -81,6 +83,8 @@ def test_nan_and_infinity_spread_to_what_they_reach(implementation):
     relation = Relation.from_coo([0, 1, 2], [0, 1, 2], 3, 4)
     y = push(relation, torch.tensor([[float("nan"), float("inf"), -0.0]]))
     assert y.isnan().tolist() == [[True, False, False, False]] and y[0, 1].isposinf() and not y[0, 2:].any()
+    scaled = push(relation, torch.tensor([[0.0, 2.0, 0.0]]), torch.tensor([torch.inf, 1.0, torch.nan]))
+    assert scaled.tolist() == [[0.0, 2.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize(

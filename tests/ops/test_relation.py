@@ -71,3 +71,29 @@ def test_arrays_that_do_not_fit_each_other_are_named(relation):
         Relation(*parts, 8, 5)
     with pytest.raises(ValueError, match=r"t_indices must be contiguous torch.int32 \(\d+,\), got torch.int64"):
         Relation(*parts[:3], relation.t_indices.long(), 7, 5)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"indices": torch.tensor([0, 1, 1, 5], dtype=torch.int32)}, r"Relation: indices must be in 0\.\.3, got 0\.\.5"),
+        ({"t_indices": torch.tensor([0, 0, 1, -1], dtype=torch.int32)}, r"Relation: t_indices must be in 0\.\.2, got -1\.\.1"),
+        ({"indptr": torch.tensor([0, 2, 3, 9])}, "Relation: indptr must ascend from 0 to 4, the number of edges, got 0 to 9"),
+        ({"indptr": torch.tensor([0, 3, 2, 4])}, "Relation: indptr must ascend .* it descends in between"),
+        ({"t_indptr": torch.tensor([1, 1, 3, 4, 4])}, "Relation: t_indptr must ascend .* got 1 to 4"),
+        ({"t_indices": torch.empty(4, dtype=torch.int32, device="meta")}, "t_indices must be where indices is, on cpu, got meta"),
+        ({"weight": torch.ones(1)}, r"Relation: weight must be contiguous torch.float32 \(4,\) .* got torch.float32 \(1,\)"),
+        ({"weight": torch.ones(4, dtype=torch.float64)}, "weight must be contiguous torch.float32 .* got torch.float64"),
+        ({"weight": torch.ones(4, requires_grad=True)}, r"without a gradient, got torch.float32 \(4,\) that learns; .* edge_weight"),
+        ({"weight": torch.tensor([1, 2, -1, 0.0])}, r"weight must be finite and at least 0, got -1\.\.2"),
+        ({"weight": torch.tensor([1, torch.nan, 1, 0])}, "weight must be finite and at least 0, got nan"),
+        ({"weight": torch.tensor([1, torch.inf, 1, 0])}, r"weight must be finite and at least 0, got 0\.\.inf"),
+        ({"weight": torch.ones(4, device="meta")}, "weight must be where indices is, on cpu, got meta"),
+    ],
+)
+def test_values_that_would_be_read_past_the_end_are_named(change, message):
+    made = Relation.from_coo([0, 0, 1, 2], [0, 1, 1, 2], 3, 4)
+    parts = {name: getattr(made, name) for name in ("indptr", "indices", "t_indptr", "t_indices", "num_dst", "num_src")}
+    assert Relation(**parts).num_edges == 4
+    with pytest.raises(ValueError, match=message):
+        Relation(**parts | change)

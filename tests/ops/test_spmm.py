@@ -111,6 +111,54 @@ def test_gradients(implementation, relation, rows, weighted, reduce):
 def test_sddmm_gradients(implementation, relation):
     a, b = (normal(n, 3, dtype=torch.float64).requires_grad_() for n in (NUM_DST, NUM_SRC))
     assert torch.autograd.gradcheck(lambda a, b: sddmm(relation, a, b), (a, b))
+    assert torch.autograd.gradgradcheck(lambda a, b: sddmm(relation, a, b), (a, b))
+
+
+@pytest.mark.filterwarnings("error:.*autograd kernel was not registered")
+@pytest.mark.parametrize("rows", [None, [4, 0, 2]])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_second_derivatives(implementation, relation, rows, weighted, reduce):
+    x, index = normal(NUM_SRC, 2, dtype=torch.float64).requires_grad_(), None if rows is None else torch.tensor(rows)
+    z = normal(NUM_DST if rows is None else len(rows), 2, dtype=torch.float64, seed=1).requires_grad_()
+    left, right = relation.scale_dst(-0.5, torch.float64), relation.scale_src(-0.3, torch.float64)
+
+    def run(x: torch.Tensor, z: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        return spmm(relation, x, left, right, 0.7, z, -0.2, index, edge_weight=weight, reduce=reduce)
+
+    weight = (normal(relation.num_edges, dtype=torch.float64, seed=2).requires_grad_(),) if weighted else ()
+    assert torch.autograd.gradgradcheck(run, (x, z, *weight))
+
+
+def test_a_penalty_on_gradients_reaches_all_that_they_depend_on(implementation):
+    relation = Relation.from_coo([0, 0], [0, 1], 1, 2)
+    x, weight = torch.tensor([[2.0], [3.0]], requires_grad=True), torch.tensor([5.0, 7.0], requires_grad=True)
+    (slope,) = torch.autograd.grad(spmm(relation, x, edge_weight=weight).square().sum(), x, create_graph=True)
+    slope.sum().backward()  # y = 31, slope = 2 y w, their sum is 24 y
+    assert x.grad.flatten().tolist() == [120.0, 168.0]
+    assert weight.grad.tolist() == [24 * 2 + 62, 24 * 3 + 62]
+
+
+def test_the_maximum_has_one_derivative(implementation, relation):
+    x = normal(NUM_SRC, 2).requires_grad_()
+    (slope,) = torch.autograd.grad(spmm(relation, x, reduce="max").square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='spmm with reduce="max" is differentiable once'):
+        slope.sum().backward()
+
+
+def test_rows_that_repeat_are_named(implementation, relation):
+    x, rows = torch.ones(NUM_SRC, 2), torch.tensor([3, 1, 3])
+    for run in (
+        lambda: spmm(relation, x, rows=rows),
+        lambda: spmm_forward(relation, x, None, None, 1.0, None, 1.0, rows),
+        lambda: spmm_compact(relation, torch.ones(3, 2), rows),
+    ):
+        with pytest.raises(ValueError, match="must be distinct, got 3 2 times; use unique"):
+            run()
+    wide = Relation.from_coo([0], [0], 1000, 1)  # a few rows of many
+    with pytest.raises(ValueError, match="rows must be distinct, got 7 3 times"):
+        spmm(wide, torch.ones(1, 2), rows=torch.tensor([7, 0, 7, 7]))
+    assert spmm(wide, torch.ones(1, 2), rows=torch.tensor([7, 0])).tolist() == [[0, 0], [1, 1]]
 
 
 def test_of_equal_maxima_the_first_edge_takes_the_gradient(implementation):
@@ -120,6 +168,26 @@ def test_of_equal_maxima_the_first_edge_takes_the_gradient(implementation):
     assert x.grad.flatten().tolist() == [0.0, 1.0, 0.0]
 
 
+def test_nan_is_the_largest_wherever_it_stands(implementation):
+    relation = Relation.from_coo([0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2], 4, 3)
+    nan, inf = torch.nan, torch.inf
+    x = torch.tensor([[1.0, nan, nan, -inf], [nan, 1.0, nan, -inf], [5.0, 5.0, 2.0, -inf]], requires_grad=True)
+    y = spmm(relation, x, reduce="max")
+    wanted = torch.tensor([[nan, nan, nan, -inf], [nan, 5, nan, -inf], [5, 5, 2, -inf], [0, 0, 0, 0]])
+    torch.testing.assert_close(y, wanted, rtol=0, atol=0, equal_nan=True)
+    y[0].sum().backward()
+    assert x.grad.tolist() == [[0, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]]  # of several NaN the first
+
+
+def test_scales_of_what_is_left_out_do_not_count(implementation, relation):
+    columns = torch.tensor([3, 0, 7])
+    right = torch.full((NUM_SRC,), torch.inf, dtype=torch.float64)
+    right[columns] = 2.0
+    x = normal(3, 4, dtype=torch.float64)
+    got = spmm_compact(relation, x, columns, right=right)
+    torch.testing.assert_close(got, 2 * dense(relation)[:, columns] @ x)
+
+
 def test_torch_accepts_the_registrations(relation):
     x = normal(NUM_SRC, 4).requires_grad_()
     weight = normal(relation.num_edges).requires_grad_()
@@ -127,7 +195,12 @@ def test_torch_accepts_the_registrations(relation):
     for maximum in (False, True):
         arguments = (*index, x, weight, None, relation.scale_src(-0.5), 0.5, None, 1.0, None, maximum)
         torch.library.opcheck(torch.ops.graphrec.spmm.default, arguments)
-    torch.library.opcheck(torch.ops.graphrec.sddmm.default, (*index, normal(NUM_DST, 4).requires_grad_(), x))
+    y, rows = normal(NUM_DST, 4).requires_grad_(), torch.tensor([3, 0])
+    torch.library.opcheck(torch.ops.graphrec.sddmm.default, (*index, y, x, None, None, 1.0, None, None))
+    scales = None, relation.scale_src(-0.5), 0.5
+    torch.library.opcheck(torch.ops.graphrec.sddmm.default, (*index, normal(2, 4).requires_grad_(), x, *scales, rows, None))
+    torch.library.opcheck(torch.ops.graphrec.spmm_transpose.default, (*index, y, weight, *scales, None))
+    torch.library.opcheck(torch.ops.graphrec.spmm_transpose.default, (*index, normal(2, 4).requires_grad_(), None, *scales, rows))
 
 
 def test_non_contiguous_and_unaligned_inputs(implementation, relation):

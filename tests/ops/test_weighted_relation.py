@@ -8,7 +8,7 @@ import torch
 
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.masking import keep_edges
-from graphrec.ops import Relation, spmm
+from graphrec.ops import NeighbourhoodSampler, Relation, gat, gatv2, hetero_spmm, push, spmm
 from graphrec.ops.neighbourhood import RowBlock
 from graphrec.ops.spmm import spmm_compact
 
@@ -35,6 +35,7 @@ def test_what_is_made_of_it_keeps_the_weights(relation):
     assert torch.equal(dense(relation.as_homogeneous()), torch.cat([torch.cat([zeros[0], a], 1), torch.cat([a.T, zeros[1]], 1)]))
     rows = torch.tensor([6, 0, 5, 2])
     assert torch.equal(dense(relation.take_rows(rows)), a[rows])
+    assert torch.equal(dense(relation.with_targets()), torch.cat([a, torch.eye(7, dtype=torch.float64)], 1))
     keep = torch.arange(relation.num_edges) % 2 == 0
     kept = keep_edges(relation, keep)
     assert torch.equal(kept.weight, relation.weight[keep])
@@ -87,6 +88,41 @@ def test_lightgcn_propagates_by_them_forward_and_backward(relation, rows):
 def test_weights_are_one_an_edge(relation):
     with pytest.raises(ValueError, match=r"with_weight: weight must be \(\d+,\), one an edge, got \(3,\)"):
         relation.with_weight(torch.ones(3))
+
+
+@pytest.mark.parametrize("value", [-1.0, torch.nan, torch.inf])
+def test_weights_are_finite_and_not_negative(relation, value):
+    weight = relation.weight.clone()
+    weight[3] = value
+    with pytest.raises(ValueError, match="with_weight: weight must be finite and at least 0"):
+        relation.with_weight(weight)
+
+
+def test_weights_are_constants(relation):
+    """Whatever happens to the tensor afterwards; what was made of the relation has them too."""
+    weight = torch.rand(relation.num_edges, requires_grad=True)
+    made, before = relation.with_weight(weight), weight.detach().clone()
+    for _ in range(2):  # a weight with a gradient would ask for the transpose's graph twice
+        x = torch.ones(7, 2, requires_grad=True)
+        spmm(made.transpose(), x).sum().backward()
+    assert weight.grad is None
+    with torch.no_grad():
+        weight.mul_(2)
+    assert torch.equal(made.weight, before)
+    assert torch.equal(dense(made.transpose()), dense(made).T)
+
+
+def test_operators_that_would_not_read_the_weights_refuse_them(relation):
+    x, head = torch.ones(5, 2), torch.ones(5, 1, 2)
+    for name, run in {
+        "gat": lambda: gat(relation, torch.ones(7, 1), torch.ones(5, 1), head),
+        "gatv2": lambda: gatv2(relation, torch.ones(7, 1, 2), head, torch.ones(1, 2)),
+        "push": lambda: push(relation, torch.ones(1, 7)),
+        "hetero_spmm": lambda: hetero_spmm([(relation, "item", "user")], {"item": x}),
+        "NeighbourhoodSampler": lambda: NeighbourhoodSampler(relation, [2]),
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}.*: the relation must have no weights"):
+            run()
 
 
 def test_a_block_of_rows_keeps_weights_and_the_strengths_of_the_whole(relation):

@@ -1,0 +1,70 @@
+"""What a native library is handed: entries that lie where it runs, in a dtype that it takes."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from graphrec import _kernels
+from graphrec.ops import Relation, gat, hetero_spmm, push, sddmm, spmm, spmm_forward
+
+
+@pytest.fixture
+def relation() -> Relation:
+    return Relation.from_coo([0, 0, 1, 2], [0, 1, 1, 2], 3, 4)
+
+
+def test_a_tensor_on_another_device_is_named(relation, variant):
+    """torch's meta device stands for any other: its tensors have no entries that a test could read by mistake."""
+    x, scale, heads = torch.ones(4, 2), torch.ones(3, device="meta"), torch.ones(4, 1, 2)
+    for name, run in {
+        "spmm": lambda: spmm(relation, x, left=scale),
+        "spmm_forward": lambda: spmm_forward(relation, x, scale, None, 1.0, None, 1.0, None),
+        "push": lambda: push(relation, torch.ones(1, 3), left=scale),
+        "sddmm": lambda: sddmm(relation, torch.ones(3, 2), x.to("meta")),
+        "gat": lambda: gat(relation, torch.ones(3, 1), torch.ones(4, 1, device="meta"), heads),
+        "hetero_spmm": lambda: hetero_spmm([(relation, "item", "user")], {"item": x}, [scale]),
+    }.items():
+        with pytest.raises(ValueError, match=f"{name.removesuffix('_forward')}: all tensors must be on .* meta"):
+            run()
+
+
+def test_tensors_without_entries_are_refused(relation, variant):
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(TypeError, match="spmm: takes tensors with entries, got a FakeT"):
+        spmm_forward(relation, torch.ones(4, 2), None, None, 1.0, None, 1.0, None)
+
+
+def test_a_kernel_starts_on_the_device_of_its_tensors(monkeypatch):
+    """Without a GPU: a device that only counts where it is entered."""
+    current = []
+
+    @contextmanager
+    def device(wanted):
+        current.append(wanted)
+        yield
+        current.pop()
+
+    seen = []
+    loaded = SimpleNamespace(graphrec_cuda_nothing=lambda *_: seen.append(list(current)) or 0)
+    library = object.__new__(_kernels.Library)
+    library.kind, library.variant, library._loaded = "cuda", None, loaded
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda wanted: SimpleNamespace(cuda_stream=7))
+    library.call("nothing", (1, 2.0, None), torch.device("cuda:1"))
+    library.call("nothing", (), torch.device("cpu"))  # emulated
+    assert seen == [[torch.device("cuda:1")], []]
+
+
+def test_a_dtype_that_no_kernel_takes_needs_the_reference(relation, monkeypatch):
+    x = torch.ones(4, 2, dtype=torch.float16)
+    for wish in ("auto", "reference"):
+        monkeypatch.setattr(_kernels, "_wish", lambda wish=wish: wish)
+        assert torch.equal(spmm(relation, x), torch.tensor([[2, 2], [1, 1], [1, 1]], dtype=torch.float16))
+    monkeypatch.setattr(_kernels, "_wish", lambda: "native")
+    with pytest.raises(ValueError, match="take torch.float32, torch.float64, torch.bfloat16, got torch.float16; convert it"):
+        spmm(relation, x)
+    assert spmm(relation, x.float()).dtype == torch.float32
