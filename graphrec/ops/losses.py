@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from graphrec import _kernels
+from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.spmm import product, scale_dtype
 
@@ -28,10 +29,11 @@ def bpr(user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tensor, negati
         negatives: int64 (B, n), rows of `item_x`.
 
     Returns:
-        A scalar, float64 for float64, else float32; differentiable in both tables.
+        A scalar, float64 for float64, else float32; differentiable in both tables, once.
 
     Raises:
         ValueError: a shape, dtype or index does not fit.
+        RuntimeError: a gradient is differentiated again.
 
     Source: Rendle et al. 2009, arXiv:1205.2618, section 4.1.
     """
@@ -66,10 +68,11 @@ def sampled_softmax(
         temperature: above 0.
 
     Returns:
-        A scalar, float64 for float64, else float32; differentiable in both tables.
+        A scalar, float64 for float64, else float32; differentiable in both tables, once.
 
     Raises:
         ValueError: a shape, dtype, index or the temperature does not fit.
+        RuntimeError: a gradient is differentiated again.
 
     Source: Wu et al. 2022, arXiv:2201.02327.
     """
@@ -125,6 +128,7 @@ def _bpr_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs, output[1])
 
 
+@once_differentiable("bpr")
 def _bpr_backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
     return (*_BPR_BACKWARD(*ctx.saved_tensors, gradient), None, None, None)
 
@@ -252,6 +256,7 @@ def _softmax_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*output[1:])
 
 
+@once_differentiable("sampled_softmax")
 def _softmax_backward(ctx, gradient, *_):  # type: ignore[no-untyped-def]
     user_gradient, item_gradient = ctx.saved_tensors
     wanted = zip(ctx.needs_input_grad, (user_gradient, item_gradient), strict=False)

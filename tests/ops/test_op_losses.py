@@ -222,3 +222,17 @@ def test_operators_are_registered_correctly():
     indptr, columns = losses._hit_rows(hits, BATCH, NUM_NEGATIVES)
     arguments = (user_x, item_x, *index, log_weight.float(), indptr, columns, 0.5)
     torch.library.opcheck(torch.ops.graphrec.sampled_softmax.default, (*arguments, True))
+
+
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+def test_a_second_derivative_is_refused_and_a_first_with_its_graph_is_not(implementation, loss):
+    user_x, item_x = tables(5, torch.float64)
+    *index, log_weight, hits = shared()
+    value = bpr(user_x, item_x, *rows(2)) if loss == "bpr" else sampled_softmax(user_x, item_x, *index, log_weight, hits, 0.5)
+    plain = torch.autograd.grad(value, (user_x, item_x), retain_graph=True)
+    gradients = torch.autograd.grad(value, (user_x, item_x), create_graph=True)
+    assert all(map(torch.equal, plain, gradients))
+    for gradient in gradients:
+        with pytest.raises(RuntimeError, match=f"{loss} is differentiable once, got a second derivative"):
+            gradient.square().sum().backward(retain_graph=True)
+    assert user_x.grad is None and item_x.grad is None
