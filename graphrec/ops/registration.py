@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ def register(
 
     Args:
         schema: `name(arguments) -> results` in torch's schema language.
-        compute: what runs; it chooses between native library and reference by `_kernels.kind`.
+        compute: what runs; it chooses between native library and reference by `_kernels.kind`. Autocast does not reach into it:
+            an operator keeps the dtype of its arguments, whichever implementation runs.
         fake: the same signature; returns empty results of the right shapes, dtypes and devices.
         setup_context, backward: as `torch.library.register_autograd` takes them; None when there is no gradient.
 
@@ -30,9 +32,20 @@ def register(
     """
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)
-    _LIBRARY.impl(name, compute, "CPU")
-    _LIBRARY.impl(name, compute, "CUDA")
+    for device_type in ("cpu", "cuda"):
+        _LIBRARY.impl(name, _without_autocast(compute, device_type), device_type.upper())
     torch.library.register_fake(f"graphrec::{name}", fake, lib=_LIBRARY)
     if backward is not None:
         torch.library.register_autograd(f"graphrec::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
     return getattr(torch.ops.graphrec, name).default
+
+
+def _without_autocast(compute: Callable[..., Any], device_type: str) -> Callable[..., Any]:
+    @wraps(compute)
+    def exact(*arguments: Any) -> Any:
+        if not torch.is_autocast_enabled(device_type):
+            return compute(*arguments)
+        with torch.autocast(device_type, enabled=False):
+            return compute(*arguments)
+
+    return exact

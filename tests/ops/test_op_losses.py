@@ -236,3 +236,18 @@ def test_a_second_derivative_is_refused_and_a_first_with_its_graph_is_not(implem
         with pytest.raises(RuntimeError, match=f"{loss} is differentiable once, got a second derivative"):
             gradient.square().sum().backward(retain_graph=True)
     assert user_x.grad is None and item_x.grad is None
+
+
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+def test_autocast_does_not_reach_into_the_losses(implementation, loss):
+    user_x, item_x = tables(33)
+    *index, log_weight, hits = shared()
+
+    def value(user_x, item_x):
+        if loss == "bpr":
+            return bpr(user_x, item_x, *rows(2))
+        return sampled_softmax(user_x, item_x, *index, log_weight.float(), hits, 0.5)
+
+    plain = with_gradients(value, user_x, item_x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(map(torch.equal, with_gradients(value, user_x, item_x), plain))

@@ -108,3 +108,13 @@ def test_what_does_not_fit_is_named():
         select_topk(torch.ones(2, 3), 1, candidates=[True, False])
     with pytest.raises(ValueError, match=r"need \(U, D\) and \(I, D\), got \(2, 3\) and \(2, 4\)"):
         topk_scores(torch.ones(2, 3), torch.ones(2, 4), 1)
+
+
+def test_autocast_does_not_reach_into_the_lists(implementation):
+    generator = torch.Generator().manual_seed(5)
+    users, items = torch.randn(20, 16, generator=generator), torch.randn(70, 16, generator=generator)
+    plain = topk_scores(users, items, 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values, indices = topk_scores(users, items, 10)
+    assert values.dtype == torch.float32
+    assert torch.equal(values, plain[0]) and torch.equal(indices, plain[1])
