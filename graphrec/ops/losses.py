@@ -20,7 +20,8 @@ _TILE = 1 << 19  # scores in one tile: 2 MB, which stays in a core's second cach
 
 
 def bpr(user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """Bayesian personalised ranking: L = mean over (b, j) of softplus(s(b, j) - s(b)), s the inner products.
+    """Bayesian personalised ranking: L = mean over (b, j) of softplus(s(b, j) - s(b)), s the inner products. An empty batch
+    gives 0.
 
     Args:
         user_x: float32, float64 or bfloat16 (u, D).
@@ -57,8 +58,8 @@ def sampled_softmax(
     """Softmax of each positive against the negatives of the batch.
 
     L = mean over b of log(exp(s(b) / t) + Σ_j exp(s(b, j) / t + log_weight[j])) - s(b) / t, s the inner products and j the
-    negatives that are no hit of b. A row whose negatives are all hits counts zero. The gradients are computed in the forward
-    pass, tile by tile, while a tile's probabilities are at hand; the backward pass only scales them.
+    negatives that are no hit of b. A row whose negatives are all hits counts zero, and an empty batch gives 0. The gradients
+    are computed in the forward pass, tile by tile, while a tile's probabilities are at hand; the backward pass only scales them.
 
     Args:
         user_x, item_x, users, positives: as in `bpr`.
@@ -116,7 +117,7 @@ def _bpr(user_x, item_x, users, positives, negatives):  # type: ignore[no-untype
                 *("bpr", user_x, _kernels.DTYPES[user_x.dtype], *negatives.shape, user_x.shape[1], user_x, item_x),
                 *(users.contiguous(), positives.contiguous(), negatives, losses, slopes),
             )
-    return losses.sum() / negatives.numel(), slopes
+    return losses.sum() / max(1, negatives.numel()), slopes
 
 
 def _bpr_fake(user_x, item_x, users, positives, negatives):  # type: ignore[no-untyped-def]

@@ -251,3 +251,13 @@ def test_autocast_does_not_reach_into_the_losses(implementation, loss):
     plain = with_gradients(value, user_x, item_x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert all(map(torch.equal, with_gradients(value, user_x, item_x), plain))
+
+
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+def test_an_empty_batch_gives_zero_and_zero_gradients(implementation, loss):
+    user_x, item_x = tables(5)
+    none = torch.zeros(0, dtype=torch.int64)
+    rest = (none.reshape(0, 3),) if loss == "bpr" else (torch.arange(4), torch.zeros(4), none.reshape(2, 0), 0.5)
+    function = bpr if loss == "bpr" else sampled_softmax
+    value, *gradients = with_gradients(lambda u, i: function(u, i, none, none, *rest), user_x, item_x)
+    assert value == 0 and not gradients[0].any() and not gradients[1].any()
