@@ -1,7 +1,7 @@
 """Losses on compact encoded rows, scores included: no score matrix and no gathered rows are kept for the backward pass.
 
 u user rows, i item rows, D embedding, B pairs, n negatives of a pair, M negatives of a batch, H hits. Sums are kept in float32
-at least, and gradients are summed in a fixed order, so a rerun gives the same bits; the softmax's matrix products are the BLAS
+at least, and losses and gradients are summed in a fixed order, so a rerun gives the same bits; the softmax's matrix products are the BLAS
 library's, whose sums may depend on the number of threads.
 """
 
@@ -17,6 +17,7 @@ from graphrec.ops.registration import register
 from graphrec.ops.spmm import product, scale_dtype
 
 _TILE = 1 << 19  # scores in one tile: 2 MB, which stays in a core's second cache or close to it
+_SUMMED = 1 << 12  # values that are added up at once: torch divides longer sums among its threads
 
 
 def bpr(user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
@@ -105,6 +106,13 @@ def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
     return product(indptr, order.int(), values)[0]
 
 
+def _sum(values: Tensor) -> Tensor:
+    """The sum of a vector, in an order that does not depend on the number of threads."""
+    while len(values) > _SUMMED:
+        values = pad(values, (0, -len(values) % _SUMMED)).view(-1, _SUMMED).sum(1)
+    return values.sum()
+
+
 def _bpr(user_x, item_x, users, positives, negatives):  # type: ignore[no-untyped-def]
     user_x, item_x, negatives = user_x.contiguous(), item_x.contiguous(), negatives.contiguous()
     if _kernels.kind(user_x) is None:
@@ -117,7 +125,7 @@ def _bpr(user_x, item_x, users, positives, negatives):  # type: ignore[no-untype
                 *("bpr", user_x, _kernels.DTYPES[user_x.dtype], *negatives.shape, user_x.shape[1], user_x, item_x),
                 *(users.contiguous(), positives.contiguous(), negatives, losses, slopes),
             )
-    return losses.sum() / max(1, negatives.numel()), slopes
+    return _sum(losses) / max(1, negatives.numel()), slopes
 
 
 def _bpr_fake(user_x, item_x, users, positives, negatives):  # type: ignore[no-untyped-def]
@@ -175,7 +183,7 @@ def _softmax(user_x, item_x, users, positives, negatives, log_weight, indptr, hi
     arguments = user_x.contiguous(), item_x.contiguous(), users, positives, negatives, log_weight, indptr, hits, temperature
     whole = _softmax_on_gpu if _kernels.kind(user_x) == "cuda" else _softmax_in_tiles
     losses, pair, positive, negative = whole(*arguments, with_gradient)
-    loss = losses.sum() / max(1, len(users))
+    loss = _sum(losses) / max(1, len(users))
     if not with_gradient:
         return loss, user_x.new_empty(0), item_x.new_empty(0)
     item_gradient = sum_by_index(torch.cat([positive, negative]), torch.cat([positives, negatives]), len(item_x))

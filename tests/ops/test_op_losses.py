@@ -261,3 +261,18 @@ def test_an_empty_batch_gives_zero_and_zero_gradients(implementation, loss):
     function = bpr if loss == "bpr" else sampled_softmax
     value, *gradients = with_gradients(lambda u, i: function(u, i, none, none, *rest), user_x, item_x)
     assert value == 0 and not gradients[0].any() and not gradients[1].any()
+
+
+def test_bpr_of_a_large_batch_has_the_same_bits_with_any_threads():
+    generator = torch.Generator().manual_seed(0)
+    user_x, item_x = (torch.randn(50, 4, generator=generator) for _ in range(2))
+    users, positives, negatives = (torch.randint(50, (300_000,), generator=generator) for _ in range(3))
+    before, seen = torch.get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            for batch in (300_000, 200_001, 131_072):
+                seen.add((batch, float(bpr(user_x, item_x, users[:batch], positives[:batch], negatives[:batch, None]))))
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) == 3
