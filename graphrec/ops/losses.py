@@ -1,8 +1,8 @@
 """Losses on compact encoded rows, scores included: no score matrix and no gathered rows are kept for the backward pass.
 
 u user rows, i item rows, D embedding, B pairs, n negatives of a pair, M negatives of a batch, H hits. Sums are kept in float32
-at least, and losses and gradients are summed in a fixed order, so a rerun gives the same bits; the softmax's matrix products are the BLAS
-library's, whose sums may depend on the number of threads.
+at least. Losses and gradients are summed in a fixed order, so a rerun gives the same bits; the softmax's matrix products are the
+BLAS library's, whose sums may depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _bpr_gradients(user_x, item_x, users, positives, negatives, slopes, gradient
     if _kernels.kind(user_x) is None:
         return _bpr_gradients_reference(user_x, item_x, users, positives, negatives, slopes, gradient)
     user_x, item_x = user_x.contiguous(), item_x.contiguous()
-    out = torch.empty_like(user_x), torch.empty_like(item_x)
+    out = user_x.new_empty(user_x.shape), item_x.new_empty(item_x.shape)
     if not negatives.numel():
         return out[0].zero_(), out[1].zero_()
     by_user = group(users, len(user_x))
@@ -258,7 +258,7 @@ def _softmax_fake(user_x, item_x, users, positives, negatives, log_weight, indpt
     loss = log_weight.new_empty(())
     if not with_gradient:
         return loss, user_x.new_empty(0), item_x.new_empty(0)
-    return loss, torch.empty_like(user_x), torch.empty_like(item_x)
+    return loss, user_x.new_empty(user_x.shape), item_x.new_empty(item_x.shape)
 
 
 def _softmax_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
@@ -320,7 +320,7 @@ _BPR_BACKWARD = register(
     "bpr_backward(Tensor user_x, Tensor item_x, Tensor users, Tensor positives, Tensor negatives, Tensor slopes, "
     "Tensor gradient) -> (Tensor, Tensor)",
     _bpr_gradients,
-    lambda user_x, item_x, *_: (torch.empty_like(user_x), torch.empty_like(item_x)),
+    lambda user_x, item_x, *_: (user_x.new_empty(user_x.shape), item_x.new_empty(item_x.shape)),
 )
 _SOFTMAX = register(
     "sampled_softmax(Tensor user_x, Tensor item_x, Tensor users, Tensor positives, Tensor negatives, Tensor log_weight, "

@@ -215,13 +215,22 @@ def test_what_does_not_fit_is_named():
             sampled_softmax(user_x, item_x, users, positives, **good | change)
 
 
-def test_operators_are_registered_correctly():
-    user_x, item_x = tables(4)
-    torch.library.opcheck(torch.ops.graphrec.bpr.default, (user_x, item_x, *rows(2)))
+@pytest.mark.parametrize("transposed", [False, True])
+def test_operators_are_registered_correctly(implementation, transposed):
+    user_x, item_x = (table.detach() for table in tables(4))
+    if transposed:
+        user_x, item_x = (table.T.contiguous().T for table in (user_x, item_x))
+    known = user_x.requires_grad_(), item_x.requires_grad_()
+    index = rows(2)
+    torch.library.opcheck(torch.ops.graphrec.bpr.default, (*known, *index))
+    plain = [part.detach() for part in (*known, *index, torch.ops.graphrec.bpr(*known, *index)[1])]
+    torch.library.opcheck(torch.ops.graphrec.bpr_backward.default, (*plain, torch.tensor(0.5)))
     *index, log_weight, hits = shared()
     indptr, columns = losses._hit_rows(hits, BATCH, NUM_NEGATIVES)
-    arguments = (user_x, item_x, *index, log_weight.float(), indptr, columns, 0.5)
+    arguments = (*known, *index, log_weight.float(), indptr, columns, 0.5)
     torch.library.opcheck(torch.ops.graphrec.sampled_softmax.default, (*arguments, True))
+    with torch.no_grad():
+        torch.library.opcheck(torch.ops.graphrec.sampled_softmax.default, (*arguments, False))
 
 
 @pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
