@@ -181,8 +181,8 @@ def _bpr_gradients_reference(user_x, item_x, users, positives, negatives, slopes
 def _softmax(user_x, item_x, users, positives, negatives, log_weight, indptr, hits, temperature, with_gradient):  # type: ignore[no-untyped-def]
     """The loss, and where wanted its gradients by the two tables, else two empty tensors."""
     arguments = user_x.contiguous(), item_x.contiguous(), users, positives, negatives, log_weight, indptr, hits, temperature
-    whole = _softmax_on_gpu if _kernels.kind(user_x) == "cuda" else _softmax_in_tiles
-    losses, pair, positive, negative = whole(*arguments, with_gradient)
+    ways = {"cpu": _softmax_in_tiles, "cuda": _softmax_on_gpu, None: _softmax_reference}
+    losses, pair, positive, negative = ways[_kernels.kind(user_x)](*arguments, with_gradient)
     loss = _sum(losses) / max(1, len(users))
     if not with_gradient:
         return loss, user_x.new_empty(0), item_x.new_empty(0)
@@ -222,17 +222,10 @@ def _softmax_in_tiles(user_x, item_x, users, positives, negatives, log_weight, i
 def _softmax_rows(tile, log_weight, indptr, hits, temperature):  # type: ignore[no-untyped-def]
     """Turn scores into probabilities in place and return the rows' log sums; see softmax_tile in graphrec_operators.h."""
     total = tile.new_empty(len(tile))
-    if _kernels.kind(tile) == "cpu":
-        _kernels.call(
-            *("softmax_tile", tile, _kernels.DTYPES[tile.dtype], *tile.shape, tile, log_weight, indptr.contiguous(), hits),
-            *(float(temperature), total),
-        )
-        return total
-    tile.div_(temperature).add_(log_weight)
-    rows = torch.repeat_interleave(torch.arange(len(tile), device=tile.device), indptr.diff())
-    tile[rows, hits[int(indptr[0]) : int(indptr[-1])].long()] = -torch.inf
-    total = torch.logsumexp(tile, 1)
-    tile.sub_(total.masked_fill(total == -torch.inf, 0.0)[:, None]).exp_()
+    _kernels.call(
+        *("softmax_tile", tile, _kernels.DTYPES[tile.dtype], *tile.shape, tile, log_weight, indptr.contiguous(), hits),
+        *(float(temperature), total),
+    )
     return total
 
 
@@ -252,6 +245,32 @@ def _softmax_on_gpu(user_x, item_x, users, positives, negatives, log_weight, ind
             *("sampled_softmax_backward", user_x, *shape, *inputs, float(temperature), total, slopes, one, scale, *out)
         )
     return losses, *out
+
+
+def _softmax_reference(user_x, item_x, users, positives, negatives, log_weight, indptr, hits, temperature, with_gradient):  # type: ignore[no-untyped-def]
+    """As `_softmax_in_tiles`: the softmax of each positive's score before those of the negatives, a tile of pairs at a time."""
+    wide, batch, count = scale_dtype(user_x), len(users), len(negatives)
+    user, positive, negative = user_x[users].to(wide), item_x[positives].to(wide), item_x[negatives].to(wide)
+    losses, slope = user.new_empty(batch), user.new_empty(batch, 1)
+    pair, negative_gradient = torch.empty_like(user), torch.zeros_like(negative)
+    step = max(1, min(batch, _TILE // max(1, count)))
+    for first in range(0, batch, step):
+        rows = slice(first, min(first + step, batch))
+        bounds = indptr[rows.start : rows.stop + 1]
+        scores = user.new_empty(rows.stop - rows.start, 1 + count)
+        scores[:, 0] = (user[rows] * positive[rows]).sum(1) / temperature
+        scores[:, 1:] = user[rows] @ negative.T / temperature + log_weight
+        row = torch.repeat_interleave(torch.arange(len(scores), device=scores.device), bounds.diff())
+        scores[row, 1 + hits[int(bounds[0]) : int(bounds[-1])].long()] = -torch.inf
+        losses[rows] = softplus(torch.logsumexp(scores[:, 1:], 1) - scores[:, 0])
+        if with_gradient:
+            chances = scores.softmax(1)[:, 1:] / (temperature * batch)
+            slope[rows] = chances.sum(1, keepdim=True)
+            pair[rows] = chances @ negative - slope[rows] * positive[rows]
+            negative_gradient += chances.T @ user[rows]
+    if not with_gradient:
+        return losses, None, None, None
+    return losses, *(part.to(user_x.dtype) for part in (pair, user * -slope, negative_gradient))
 
 
 def _softmax_fake(user_x, item_x, users, positives, negatives, log_weight, indptr, hits, temperature, with_gradient):  # type: ignore[no-untyped-def]

@@ -105,7 +105,7 @@ def test_softmax_equals_the_sum_written_out(implementation, dim, dtype, tile, mo
 
 @pytest.mark.parametrize("num_columns", [1, 7, 8, 16, 17, 100, 1000])
 @pytest.mark.parametrize("spread", [1.0, 30.0, 1e4])
-def test_softmax_rows_are_probabilities_at_any_scale(implementation, num_columns, spread):
+def test_softmax_rows_are_probabilities_at_any_scale(variant, num_columns, spread):
     generator = torch.Generator().manual_seed(num_columns)
     tile = torch.randn(6, num_columns, generator=generator) * spread
     log_weight = torch.randn(num_columns, generator=generator)
