@@ -27,7 +27,10 @@ class AliasTable:
 
     Attributes:
         probability: float32 (S,), in [0, 1].
-        alias: int32 (S,).
+        alias: int32 (S,), in 0..S - 1.
+
+    Raises:
+        ValueError: a dtype, a shape or a device is another, or on the CPU an alias is out of range.
 
     Source: Vose 1991, "A linear algorithm for generating random numbers with a given distribution". The pairing of light
     with heavy slots is found by one search in running sums instead of two stacks, so there is no loop.
@@ -35,6 +38,22 @@ class AliasTable:
 
     probability: Tensor
     alias: Tensor
+
+    def __post_init__(self) -> None:
+        for name, value, dtype in (("probability", self.probability, torch.float32), ("alias", self.alias, torch.int32)):
+            if value.dtype != dtype or value.ndim != 1:
+                raise ValueError(
+                    f"AliasTable: {name} must be {dtype} (S,), got {value.dtype} {tuple(value.shape)}; make tables from_weights"
+                )
+        if len(self.probability) != len(self.alias) or self.probability.device != self.alias.device:
+            raise ValueError(
+                "AliasTable: probability and alias must have one length and one device, got "
+                f"{len(self.probability)} on {self.probability.device} and {len(self.alias)} on {self.alias.device}"
+            )
+        if len(self.alias) and self.alias.device.type == "cpu":
+            low, high = (int(bound) for bound in self.alias.aminmax())
+            if low < 0 or high >= len(self.alias):
+                raise ValueError(f"AliasTable: alias must be in 0..{len(self.alias) - 1}, got {low}..{high}")
 
     @classmethod
     def from_weights(cls, weights: np.ndarray | Tensor) -> AliasTable:

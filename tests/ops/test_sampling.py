@@ -161,6 +161,20 @@ def test_alias_tables_hold_their_weights():
             AliasTable.from_weights(np.array(bad))
 
 
+def test_alias_tables_of_another_form_are_refused():
+    probability, alias = torch.ones(3), torch.zeros(3, dtype=torch.int32)
+    AliasTable(probability, alias)
+    for fields, message in (
+        ((probability.double(), alias), r"probability must be torch.float32 \(S,\), got torch.float64 \(3,\)"),
+        ((probability, alias.long()), r"alias must be torch.int32 \(S,\), got torch.int64 \(3,\)"),
+        ((probability[:, None], alias), r"probability must be .* got torch.float32 \(3, 1\)"),
+        ((probability, alias[:2]), r"must have one length and one device, got 3 on cpu and 2 on cpu"),
+        ((probability, alias + 3), r"alias must be in 0..2, got 3..3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AliasTable(*fields)
+
+
 def test_few_edges_are_all_drawn_in_order(relation, variant):
     rows = torch.tensor([29, 0, 3])
     columns, edges = sample_neighbors(relation, rows, 37, seed=0)
