@@ -214,6 +214,10 @@ def negatives_forward(
     max_attempts: int,
 ) -> tuple[Tensor, Tensor]:
     """`sample_negatives` without checks: the items, -1 where every attempt failed, and how many did, int64 (1,)."""
+    return _NEGATIVES(users, indptr, indices, num_items, pool, probability, alias, seed, offset, max_attempts)
+
+
+def _negatives(users, indptr, indices, num_items, pool, probability, alias, seed, offset, max_attempts):  # type: ignore[no-untyped-def]
     if _kernels.library(users.device.type) is None:
         arrays = (part if part is None else part.cpu().numpy() for part in (users, indptr, indices, pool, probability, alias))
         items = torch.from_numpy(_negatives_reference(*arrays, num_items, seed, offset, max_attempts)).to(users.device)
@@ -307,7 +311,7 @@ def _signed(seed: int) -> int:
 _NEGATIVES = register(
     "sample_negatives(Tensor users, Tensor indptr, Tensor indices, int num_items, Tensor? pool, Tensor? probability, "
     "Tensor? alias, int seed, int offset, int max_attempts) -> (Tensor, Tensor)",
-    negatives_forward,
+    _negatives,
     lambda users, *_: (torch.empty_like(users), users.new_empty(1)),
 )
 _NEIGHBORS = register(

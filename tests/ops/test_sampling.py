@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from graphrec import _kernels
 from graphrec.ops import AliasTable, Relation, sample_negatives, sample_neighbors
 from graphrec.ops.philox import philox, race
+from graphrec.ops.sampling import negatives_forward
 
 NUM_USERS, NUM_ITEMS = 30, 40
 
@@ -242,3 +244,10 @@ def test_operators_are_registered_correctly(relation, weights):
         (rows, *index, NUM_ITEMS, None, table.probability, table.alias, 1, 0, 100),
     )
     torch.library.opcheck(torch.ops.graphrec.sample_neighbors.default, (rows, *index, weights, 3, False, 1, 0))
+
+
+def test_tensors_without_values_give_draws_without_values(relation):
+    with FakeTensorMode() as mode:
+        users, indptr, indices = map(mode.from_tensor, (torch.arange(10), relation.indptr, relation.indices))
+        items, failed = negatives_forward(users, indptr, indices, NUM_ITEMS, None, None, None, 1, 0, 100)
+    assert (items.shape, items.dtype, failed.shape) == ((10,), torch.int64, (1,))
