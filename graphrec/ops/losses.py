@@ -22,7 +22,7 @@ _SUMMED = 1 << 12  # values that are added up at once: torch divides longer sums
 
 def bpr(user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     """Bayesian personalised ranking: L = mean over (b, j) of softplus(s(b, j) - s(b)), s the inner products. An empty batch
-    gives 0.
+    gives 0. Moves about B·(2 + n)·(D·b + 8) bytes for b-byte values, and its backward pass 2·B·(1 + n)·(D·b + 8) + (u + i)·D·b.
 
     Args:
         user_x: float32, float64 or bfloat16 (u, D).
@@ -61,6 +61,8 @@ def sampled_softmax(
     L = mean over b of log(exp(s(b) / t) + Σ_j exp(s(b, j) / t + log_weight[j])) - s(b) / t, s the inner products and j the
     negatives that are no hit of b. A row whose negatives are all hits counts zero, and an empty batch gives 0. The gradients
     are computed in the forward pass, tile by tile, while a tile's probabilities are at hand; the backward pass only scales them.
+    Moves about 2·(2·B + M)·D·b bytes for b-byte values, and with gradients twice that and 2·(u + i)·D·b; the scores stay in the
+    cache or, on a GPU, in registers. Does 2·B·M·D floating-point operations, and with gradients 6·B·M·D at least.
 
     Args:
         user_x, item_x, users, positives: as in `bpr`.

@@ -51,7 +51,8 @@ def topk_scores(
     """Return the k items with the largest inner product for each user, never writing the (U, I) score matrix.
 
     The product stays in registers and is compared there with the user's current k-th best, so memory is the lists and one
-    copy of the items. Does 2·U·I·D floating-point operations.
+    copy of the items. Does 2·U·I·D floating-point operations. Moves about 4·D·(U + I·⌈U / block⌉) + 12·U·k bytes and the seen
+    lists, with blocks of 128 users on the CPU and of 16 to 64 on a GPU, whose items come from the cache.
 
     Args:
         user_x, item_x: float32 (U, D) and (I, D); float16 and bfloat16 are widened.
