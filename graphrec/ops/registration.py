@@ -11,35 +11,6 @@ import torch
 _LIBRARY = torch.library.Library("graphrec", "DEF")
 
 
-def register(
-    schema: str,
-    compute: Callable[..., Any],
-    fake: Callable[..., Any],
-    setup_context: Callable[..., None] | None = None,
-    backward: Callable[..., Any] | None = None,
-) -> Callable[..., Any]:
-    """Define an operator for CPU and CUDA tensors.
-
-    Args:
-        schema: `name(arguments) -> results` in torch's schema language.
-        compute: what runs; it chooses between native library and reference by `_kernels.kind`. Autocast does not reach into it:
-            an operator keeps the dtype of its arguments, whichever implementation runs.
-        fake: the same signature; returns empty results of the right shapes, dtypes and devices.
-        setup_context, backward: as `torch.library.register_autograd` takes them; None when there is no gradient.
-
-    Returns:
-        The operator, to be called like `compute`.
-    """
-    name = schema.partition("(")[0]
-    _LIBRARY.define(schema)
-    for device_type in ("cpu", "cuda"):
-        _LIBRARY.impl(name, _without_autocast(compute, device_type), device_type.upper())
-    torch.library.register_fake(f"graphrec::{name}", fake, lib=_LIBRARY)
-    if backward is not None:
-        torch.library.register_autograd(f"graphrec::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
-    return getattr(torch.ops.graphrec, name).default
-
-
 def _without_autocast(compute: Callable[..., Any], device_type: str) -> Callable[..., Any]:
     @wraps(compute)
     def exact(*arguments: Any) -> Any:
@@ -49,3 +20,32 @@ def _without_autocast(compute: Callable[..., Any], device_type: str) -> Callable
             return compute(*arguments)
 
     return exact
+
+
+def register(
+    schema: str,
+    compute: Callable[..., Any],
+    fake: Callable[..., Any],
+    setup_context: Callable[..., None] | None = None,
+    backward: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Define an operator for CPU and CUDA tensors; autocast does not reach into it, whichever implementation runs.
+
+    Args:
+        schema: `name(arguments) -> results` in torch's schema language.
+        compute: what runs; it chooses between native library and reference by `_kernels.kind`.
+        fake: the same signature; returns empty results of the right shapes, dtypes and devices.
+        setup_context, backward: as `torch.library.register_autograd` takes them; None when there is no gradient.
+
+    Returns:
+        The operator, to be called like `compute`.
+    """
+    compute = _without_autocast(_without_autocast(compute, "cpu"), "cuda")
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema)
+    _LIBRARY.impl(name, compute, "CPU")
+    _LIBRARY.impl(name, compute, "CUDA")
+    torch.library.register_fake(f"graphrec::{name}", fake, lib=_LIBRARY)
+    if backward is not None:
+        torch.library.register_autograd(f"graphrec::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
+    return getattr(torch.ops.graphrec, name).default
