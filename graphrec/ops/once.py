@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 def once_differentiable(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate the backward pass of an operator whose gradients have no derivative of their own.
 
-    With `create_graph=True` the gradients then raise RuntimeError when they are differentiated, whatever they depend on. torch's
-    decorator of this name does so only where the incoming gradient is itself differentiable, and returns zeros otherwise.
+    With `create_graph=True` the gradients then raise RuntimeError when they are differentiated by what they depend on: incoming
+    gradients, and tensors that were saved for the backward pass. torch's decorator of this name looks at the former alone, and
+    returns zeros where the gradient of a sum, which is constant, comes in.
 
     Args:
         name: of the operator, as its users call it.
@@ -29,31 +30,32 @@ def once_differentiable(name: str) -> Callable[[Callable[..., Any]], Callable[..
         def guarded(ctx: Any, *gradients: Any) -> Any:
             with torch.no_grad():
                 found = backward(ctx, *gradients)
-            return _last(name, found) if torch.is_grad_enabled() else found
+            if not torch.is_grad_enabled():
+                return found
+            parts = [part for one in gradients for part in (one if isinstance(one, list | tuple) else [one])]
+            origins = [x for x in (*parts, *ctx.saved_tensors) if isinstance(x, Tensor) and x.requires_grad]
+            return _last(name, found, origins) if origins else found
 
         return guarded
 
     return decorate
 
 
-def _last(name: str, found: Any) -> Any:
+def _last(name: str, found: Any, origins: list[Tensor]) -> Any:
     if isinstance(found, Tensor):
-        return _Last.apply(name, torch.empty(0, requires_grad=True), found)
-    if isinstance(found, Iterable):
-        return type(found)(_last(name, part) for part in found)
+        return _Last.apply(name, found, *origins)
+    if isinstance(found, list | tuple):
+        return type(found)(_last(name, part, origins) for part in found)
     return found
 
 
 class _Last(torch.autograd.Function):
-    """A copy of a tensor that seems to depend on an anchor, so that its derivative is asked for."""
+    """A tensor as it is, and for autograd a function of what it was computed from."""
 
     @staticmethod
-    def forward(name: str, anchor: Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: Any, name: str, x: Tensor, *origins: Tensor) -> Tensor:
+        ctx.name = name
         return x.view_as(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[str, Tensor, Tensor], output: Tensor) -> None:
-        ctx.name = inputs[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> None:

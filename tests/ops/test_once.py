@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -33,13 +35,21 @@ def test_the_second_one_raises_whatever_the_incoming_gradient_is(scale):
     x = torch.tensor([3.0], requires_grad=True)
     (slope,) = torch.autograd.grad((scale * Square.apply(x)).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="square is differentiable once"):
+        torch.autograd.grad((slope.square() + x).sum(), x, retain_graph=True)  # only what leads to x is visited
+    with pytest.raises(RuntimeError, match="square is differentiable once"):
         (slope.square() + x).sum().backward()
 
 
 def test_lists_and_none_stay_where_they_are():
-    backward = once_differentiable("many")(lambda ctx, gradient: (None, [gradient, None], gradient))
-    nothing, (first, second), last = backward(None, torch.ones(2))
+    origin = torch.ones(2, requires_grad=True)
+    backward = once_differentiable("many")(lambda ctx, gradients: (None, [2 * gradients[0], None], gradients[0]))
+    nothing, (first, second), last = backward(SimpleNamespace(saved_tensors=()), [origin, None])
     assert nothing is None and second is None
     for one in (first, last):
         with pytest.raises(RuntimeError, match="many is differentiable once"):
             one.sum().backward()
+
+
+def test_what_depends_on_nothing_stays_a_constant():
+    backward = once_differentiable("line")(lambda ctx, gradient: 2 * gradient)
+    assert not backward(SimpleNamespace(saved_tensors=(torch.ones(1), None)), torch.ones(2)).requires_grad

@@ -244,6 +244,8 @@ def test_a_second_derivative_is_refused_and_a_first_with_its_graph_is_not(implem
     for gradient in gradients:
         with pytest.raises(RuntimeError, match=f"{loss} is differentiable once, got a second derivative"):
             gradient.square().sum().backward(retain_graph=True)
+        with pytest.raises(RuntimeError, match=f"{loss} is differentiable once"):
+            torch.autograd.grad(value + gradient.square().sum(), item_x, retain_graph=True)
     assert user_x.grad is None and item_x.grad is None
 
 
