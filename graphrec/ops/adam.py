@@ -58,6 +58,10 @@ def adam_step(
     _ADAM(parameter, gradient.contiguous(), first_moment, second_moment, rate, *betas, epsilon, weight_decay, step)
 
 
+_NOT_OURS = {"amsgrad": "torch.optim.Adam", "maximize": "torch.optim.Adam", "decoupled_weight_decay": "torch.optim.AdamW"}
+"""Settings of torch's Adam that `FusedAdam` has not, and what has them."""
+
+
 class FusedAdam(torch.optim.Optimizer):
     """`torch.optim.Adam` (without amsgrad) by `adam_step`: same arithmetic, and a `state_dict` that either can load.
 
@@ -66,7 +70,8 @@ class FusedAdam(torch.optim.Optimizer):
         lr, betas, eps, weight_decay: as in `torch.optim.Adam`.
 
     Raises:
-        ValueError: a setting is out of range, or at `step` a gradient is sparse or does not fit.
+        ValueError: a setting is out of range, or at `step` a gradient is sparse or does not fit, or a loaded state asks for
+            amsgrad, maximize or AdamW's decoupled weight decay.
     """
 
     def __init__(
@@ -95,8 +100,9 @@ class FusedAdam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if group["amsgrad"] or group["maximize"]:
-                raise ValueError("FusedAdam: the loaded state has amsgrad or maximize; use torch.optim.Adam for it")
+            for name, use in _NOT_OURS.items():
+                if group.get(name):
+                    raise ValueError(f"FusedAdam: the loaded state has {name} = True, which is not computed here; use {use} for it")
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._update(parameter, group)

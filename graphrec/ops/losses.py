@@ -1,8 +1,8 @@
 """Losses on compact encoded rows, scores included: no score matrix and no gathered rows are kept for the backward pass.
 
 u user rows, i item rows, D embedding, B pairs, n negatives of a pair, M negatives of a batch, H hits. Sums are kept in float32
-at least, and gradients are summed in a fixed order, so a rerun gives the same bits; the softmax's matrix products are the BLAS
-library's, whose sums may depend on the number of threads.
+at least. Losses and gradients are summed in a fixed order, so a rerun gives the same bits; the softmax's matrix products are the
+BLAS library's, whose sums may depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from graphrec import _kernels
+from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.spmm import product, scale_dtype
 
 _TILE = 1 << 19  # scores in one tile: 2 MB, which stays in a core's second cache or close to it
+_SUMMED = 1 << 12  # values that are added up at once: torch divides longer sums among its threads
 
 
 def bpr(user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """Bayesian personalised ranking: L = mean over (b, j) of softplus(s(b, j) - s(b)), s the inner products.
+    """Bayesian personalised ranking: L = mean over (b, j) of softplus(s(b, j) - s(b)), s the inner products. An empty batch
+    gives 0. Moves about B·(2 + n)·(D·b + 8) bytes for b-byte values, and its backward pass 2·B·(1 + n)·(D·b + 8) + (u + i)·D·b.
 
     Args:
         user_x: float32, float64 or bfloat16 (u, D).
@@ -28,10 +31,11 @@ def bpr(user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tensor, negati
         negatives: int64 (B, n), rows of `item_x`.
 
     Returns:
-        A scalar, float64 for float64, else float32; differentiable in both tables.
+        A scalar, float64 for float64, else float32; differentiable in both tables, once.
 
     Raises:
         ValueError: a shape, dtype or index does not fit.
+        RuntimeError: a gradient is differentiated again.
 
     Source: Rendle et al. 2009, arXiv:1205.2618, section 4.1.
     """
@@ -55,8 +59,10 @@ def sampled_softmax(
     """Softmax of each positive against the negatives of the batch.
 
     L = mean over b of log(exp(s(b) / t) + Σ_j exp(s(b, j) / t + log_weight[j])) - s(b) / t, s the inner products and j the
-    negatives that are no hit of b. A row whose negatives are all hits counts zero. The gradients are computed in the forward
-    pass, tile by tile, while a tile's probabilities are at hand; the backward pass only scales them.
+    negatives that are no hit of b. A row whose negatives are all hits counts zero, and an empty batch gives 0. The gradients
+    are computed in the forward pass, tile by tile, while a tile's probabilities are at hand; the backward pass only scales them.
+    Moves about 2·(2·B + M)·D·b bytes for b-byte values, and with gradients twice that and 2·(u + i)·D·b; the scores stay in the
+    cache or, on a GPU, in registers. Does 2·B·M·D floating-point operations, and with gradients 6·B·M·D at least.
 
     Args:
         user_x, item_x, users, positives: as in `bpr`.
@@ -66,10 +72,11 @@ def sampled_softmax(
         temperature: above 0.
 
     Returns:
-        A scalar, float64 for float64, else float32; differentiable in both tables.
+        A scalar, float64 for float64, else float32; differentiable in both tables, once.
 
     Raises:
         ValueError: a shape, dtype, index or the temperature does not fit.
+        RuntimeError: a gradient is differentiated again.
 
     Source: Wu et al. 2022, arXiv:2201.02327.
     """
@@ -101,6 +108,13 @@ def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
     return product(indptr, order.int(), values)[0]
 
 
+def _sum(values: Tensor) -> Tensor:
+    """The sum of a vector, in an order that does not depend on the number of threads."""
+    while len(values) > _SUMMED:
+        values = pad(values, (0, -len(values) % _SUMMED)).view(-1, _SUMMED).sum(1)
+    return values.sum()
+
+
 def _bpr(user_x, item_x, users, positives, negatives):  # type: ignore[no-untyped-def]
     user_x, item_x, negatives = user_x.contiguous(), item_x.contiguous(), negatives.contiguous()
     if _kernels.kind(user_x) is None:
@@ -113,7 +127,7 @@ def _bpr(user_x, item_x, users, positives, negatives):  # type: ignore[no-untype
                 *("bpr", user_x, _kernels.DTYPES[user_x.dtype], *negatives.shape, user_x.shape[1], user_x, item_x),
                 *(users.contiguous(), positives.contiguous(), negatives, losses, slopes),
             )
-    return losses.sum() / negatives.numel(), slopes
+    return _sum(losses) / max(1, negatives.numel()), slopes
 
 
 def _bpr_fake(user_x, item_x, users, positives, negatives):  # type: ignore[no-untyped-def]
@@ -125,6 +139,7 @@ def _bpr_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs, output[1])
 
 
+@once_differentiable("bpr")
 def _bpr_backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
     return (*_BPR_BACKWARD(*ctx.saved_tensors, gradient), None, None, None)
 
@@ -133,7 +148,7 @@ def _bpr_gradients(user_x, item_x, users, positives, negatives, slopes, gradient
     if _kernels.kind(user_x) is None:
         return _bpr_gradients_reference(user_x, item_x, users, positives, negatives, slopes, gradient)
     user_x, item_x = user_x.contiguous(), item_x.contiguous()
-    out = torch.empty_like(user_x), torch.empty_like(item_x)
+    out = user_x.new_empty(user_x.shape), item_x.new_empty(item_x.shape)
     if not negatives.numel():
         return out[0].zero_(), out[1].zero_()
     by_user = group(users, len(user_x))
@@ -168,9 +183,9 @@ def _bpr_gradients_reference(user_x, item_x, users, positives, negatives, slopes
 def _softmax(user_x, item_x, users, positives, negatives, log_weight, indptr, hits, temperature, with_gradient):  # type: ignore[no-untyped-def]
     """The loss, and where wanted its gradients by the two tables, else two empty tensors."""
     arguments = user_x.contiguous(), item_x.contiguous(), users, positives, negatives, log_weight, indptr, hits, temperature
-    whole = _softmax_on_gpu if _kernels.kind(user_x) == "cuda" else _softmax_in_tiles
-    losses, pair, positive, negative = whole(*arguments, with_gradient)
-    loss = losses.sum() / max(1, len(users))
+    ways = {"cpu": _softmax_in_tiles, "cuda": _softmax_on_gpu, None: _softmax_reference}
+    losses, pair, positive, negative = ways[_kernels.kind(user_x)](*arguments, with_gradient)
+    loss = _sum(losses) / max(1, len(users))
     if not with_gradient:
         return loss, user_x.new_empty(0), item_x.new_empty(0)
     item_gradient = sum_by_index(torch.cat([positive, negative]), torch.cat([positives, negatives]), len(item_x))
@@ -209,17 +224,10 @@ def _softmax_in_tiles(user_x, item_x, users, positives, negatives, log_weight, i
 def _softmax_rows(tile, log_weight, indptr, hits, temperature):  # type: ignore[no-untyped-def]
     """Turn scores into probabilities in place and return the rows' log sums; see softmax_tile in graphrec_operators.h."""
     total = tile.new_empty(len(tile))
-    if _kernels.kind(tile) == "cpu":
-        _kernels.call(
-            *("softmax_tile", tile, _kernels.DTYPES[tile.dtype], *tile.shape, tile, log_weight, indptr.contiguous(), hits),
-            *(float(temperature), total),
-        )
-        return total
-    tile.div_(temperature).add_(log_weight)
-    rows = torch.repeat_interleave(torch.arange(len(tile), device=tile.device), indptr.diff())
-    tile[rows, hits[int(indptr[0]) : int(indptr[-1])].long()] = -torch.inf
-    total = torch.logsumexp(tile, 1)
-    tile.sub_(total.masked_fill(total == -torch.inf, 0.0)[:, None]).exp_()
+    _kernels.call(
+        *("softmax_tile", tile, _kernels.DTYPES[tile.dtype], *tile.shape, tile, log_weight, indptr.contiguous(), hits),
+        *(float(temperature), total),
+    )
     return total
 
 
@@ -241,17 +249,44 @@ def _softmax_on_gpu(user_x, item_x, users, positives, negatives, log_weight, ind
     return losses, *out
 
 
+def _softmax_reference(user_x, item_x, users, positives, negatives, log_weight, indptr, hits, temperature, with_gradient):  # type: ignore[no-untyped-def]
+    """As `_softmax_in_tiles`: the softmax of each positive's score before those of the negatives, a tile of pairs at a time."""
+    wide, batch, count = scale_dtype(user_x), len(users), len(negatives)
+    user, positive, negative = user_x[users].to(wide), item_x[positives].to(wide), item_x[negatives].to(wide)
+    losses, slope = user.new_empty(batch), user.new_empty(batch, 1)
+    pair, negative_gradient = torch.empty_like(user), torch.zeros_like(negative)
+    step = max(1, min(batch, _TILE // max(1, count)))
+    for first in range(0, batch, step):
+        rows = slice(first, min(first + step, batch))
+        bounds = indptr[rows.start : rows.stop + 1]
+        scores = user.new_empty(rows.stop - rows.start, 1 + count)
+        scores[:, 0] = (user[rows] * positive[rows]).sum(1) / temperature
+        scores[:, 1:] = user[rows] @ negative.T / temperature + log_weight
+        row = torch.repeat_interleave(torch.arange(len(scores), device=scores.device), bounds.diff())
+        scores[row, 1 + hits[int(bounds[0]) : int(bounds[-1])].long()] = -torch.inf
+        losses[rows] = softplus(torch.logsumexp(scores[:, 1:], 1) - scores[:, 0])
+        if with_gradient:
+            chances = scores.softmax(1)[:, 1:] / (temperature * batch)
+            slope[rows] = chances.sum(1, keepdim=True)
+            pair[rows] = chances @ negative - slope[rows] * positive[rows]
+            negative_gradient += chances.T @ user[rows]
+    if not with_gradient:
+        return losses, None, None, None
+    return losses, *(part.to(user_x.dtype) for part in (pair, user * -slope, negative_gradient))
+
+
 def _softmax_fake(user_x, item_x, users, positives, negatives, log_weight, indptr, hits, temperature, with_gradient):  # type: ignore[no-untyped-def]
     loss = log_weight.new_empty(())
     if not with_gradient:
         return loss, user_x.new_empty(0), item_x.new_empty(0)
-    return loss, torch.empty_like(user_x), torch.empty_like(item_x)
+    return loss, user_x.new_empty(user_x.shape), item_x.new_empty(item_x.shape)
 
 
 def _softmax_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*output[1:])
 
 
+@once_differentiable("sampled_softmax")
 def _softmax_backward(ctx, gradient, *_):  # type: ignore[no-untyped-def]
     user_gradient, item_gradient = ctx.saved_tensors
     wanted = zip(ctx.needs_input_grad, (user_gradient, item_gradient), strict=False)
@@ -306,7 +341,7 @@ _BPR_BACKWARD = register(
     "bpr_backward(Tensor user_x, Tensor item_x, Tensor users, Tensor positives, Tensor negatives, Tensor slopes, "
     "Tensor gradient) -> (Tensor, Tensor)",
     _bpr_gradients,
-    lambda user_x, item_x, *_: (torch.empty_like(user_x), torch.empty_like(item_x)),
+    lambda user_x, item_x, *_: (user_x.new_empty(user_x.shape), item_x.new_empty(item_x.shape)),
 )
 _SOFTMAX = register(
     "sampled_softmax(Tensor user_x, Tensor item_x, Tensor users, Tensor positives, Tensor negatives, Tensor log_weight, "

@@ -11,6 +11,17 @@ import torch
 _LIBRARY = torch.library.Library("graphrec", "DEF")
 
 
+def _without_autocast(compute: Callable[..., Any], device_type: str) -> Callable[..., Any]:
+    @wraps(compute)
+    def exact(*arguments: Any) -> Any:
+        if not torch.is_autocast_enabled(device_type):
+            return compute(*arguments)
+        with torch.autocast(device_type, enabled=False):
+            return compute(*arguments)
+
+    return exact
+
+
 def register(
     schema: str,
     compute: Callable[..., Any],
@@ -18,7 +29,7 @@ def register(
     setup_context: Callable[..., None] | None = None,
     backward: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-    """Define an operator for CPU and CUDA tensors.
+    """Define an operator for CPU and CUDA tensors; autocast does not reach into it, whichever implementation runs.
 
     Args:
         schema: `name(arguments) -> results` in torch's schema language.
@@ -30,6 +41,7 @@ def register(
     Returns:
         The operator, to be called like `compute`.
     """
+    compute = _without_autocast(_without_autocast(compute, "cpu"), "cuda")
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)
     _LIBRARY.impl(name, compute, "CPU")

@@ -22,30 +22,27 @@ def select_topk(
 ) -> tuple[Tensor, Tensor]:
     """Return the k best columns of each row of a score block, leaving out each row's seen columns.
 
-    Ties break to the lower column. A score of -inf or NaN is never returned.
+    Ties break to the lower column. A score of -inf or NaN is never returned. Moves about 4·B·I bytes and, for each list,
+    12·k and the row's 4-byte seen columns.
 
     Args:
-        scores: float32 (B, I).
+        scores: float32 (B, I); float16 and bfloat16 are widened.
         k: list length, at least 1.
-        seen_indptr, seen_indices: int64 (B + 1,) and int32 (nnz,), ascending within a row; arrays or tensors, or None.
+        seen_indptr, seen_indices: int64 (B + 1,) and int32 (nnz,), ascending within a row; arrays or tensors, or None. Where
+            they are on a GPU their values are not looked at.
         candidates: bool (I,), the columns that may be returned; None for all.
 
     Returns:
         values float32 (B, k), descending, and indices int64 (B, k); -inf and -1 where a row has fewer than k columns.
 
     Raises:
-        ValueError: k < 1, or the seen lists or `candidates` do not fit the rows or columns.
+        ValueError: k < 1, the scores are wider than float32 or no matrix, the seen lists are not ascending columns of the
+            rows, or `candidates` is no mask of the columns.
     """
-    _check_topk(scores.shape[0], scores.shape[1], k, seen_indptr, seen_indices, candidates)
-    scores = scores.to(torch.float32)
-    masks = _masks(seen_indptr, seen_indices, candidates, scores.device)
-    if _kernels.kind(scores) != "cpu":
-        return _select_topk_reference(scores, k, *masks)
-    values, indices = _empty_lists(scores.shape[0], k)
-    if scores.stride(-1) != 1 or scores.stride(0) < scores.shape[1]:
-        scores = scores.contiguous()
-    _kernels.call("topk", scores, *scores.shape, 0, max(scores.stride(0), scores.shape[1]), scores, *masks, k, values, indices)
-    return values, indices
+    if scores.ndim != 2:
+        raise ValueError(f"top-k: scores must be (B, I), got {tuple(scores.shape)}")
+    scores = _single("scores", scores)
+    return _SELECT_TOPK(scores, k, *_masks(scores.shape, k, seen_indptr, seen_indices, candidates, scores.device))
 
 
 def topk_scores(
@@ -54,24 +51,35 @@ def topk_scores(
     """Return the k items with the largest inner product for each user, never writing the (U, I) score matrix.
 
     The product stays in registers and is compared there with the user's current k-th best, so memory is the lists and one
-    copy of the items. Does 2·U·I·D floating-point operations.
+    copy of the items. Does 2·U·I·D floating-point operations. Moves about 4·D·(U + I·⌈U / block⌉) + 12·U·k bytes and the seen
+    lists, with blocks of 128 users on the CPU and of 16 to 64 on a GPU, whose items come from the cache.
 
     Args:
-        user_x: float32 (U, D).
-        item_x: float32 (I, D).
+        user_x, item_x: float32 (U, D) and (I, D); float16 and bfloat16 are widened.
         k, seen_indptr, seen_indices, candidates: as in `select_topk`, for the U users.
 
     Returns:
         values float32 (U, k) and indices int64 (U, k), as in `select_topk`.
 
     Raises:
-        ValueError: the dimensions differ, k < 1, or the seen lists or `candidates` do not fit the users or items.
+        ValueError: the dimensions differ, or as in `select_topk`.
     """
     if user_x.ndim != 2 or item_x.ndim != 2 or user_x.shape[1] != item_x.shape[1]:
         raise ValueError(f"topk_scores: need (U, D) and (I, D), got {tuple(user_x.shape)} and {tuple(item_x.shape)}")
-    _check_topk(len(user_x), len(item_x), k, seen_indptr, seen_indices, candidates)
-    user_x, item_x = user_x.to(torch.float32), item_x.to(torch.float32)
-    return _TOPK_SCORES(user_x, item_x, k, *_masks(seen_indptr, seen_indices, candidates, user_x.device))
+    user_x, item_x = _single("user_x", user_x), _single("item_x", item_x)
+    shape = len(user_x), len(item_x)
+    return _TOPK_SCORES(user_x, item_x, k, *_masks(shape, k, seen_indptr, seen_indices, candidates, user_x.device))
+
+
+def _select(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
+    masks = seen_indptr, seen_indices, candidates
+    if _kernels.kind(scores) != "cpu":
+        return _select_topk_reference(scores, k, *masks)
+    values, indices = _empty_lists(len(scores), k, scores.device)
+    if scores.stride(-1) != 1 or scores.stride(0) < scores.shape[1]:
+        scores = scores.contiguous()
+    _kernels.call("topk", scores, *scores.shape, 0, max(scores.stride(0), scores.shape[1]), scores, *masks, k, values, indices)
+    return values, indices
 
 
 def _compute(user_x, item_x, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
@@ -91,50 +99,96 @@ def _compute(user_x, item_x, k, seen_indptr, seen_indices, candidates):  # type:
     return values, indices
 
 
-def _fake(user_x, item_x, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
-    values = user_x.new_empty(len(user_x), k)
-    return values, torch.empty(values.shape, dtype=torch.int64, device=values.device)
+def _fake(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return rows.new_empty(len(rows), k), rows.new_empty((len(rows), k), dtype=torch.int64)
 
 
+_MASKS = "Tensor? seen_indptr, Tensor? seen_indices, Tensor? candidates"
+_SELECT_TOPK = register(
+    f"select_topk(Tensor scores, int k, {_MASKS}) -> (Tensor, Tensor)", _select, lambda scores, k, *_: _fake(scores, k)
+)
 _TOPK_SCORES = register(
-    "topk_scores(Tensor user_x, Tensor item_x, int k, Tensor? seen_indptr, Tensor? seen_indices, Tensor? candidates) "
-    "-> (Tensor, Tensor)",
+    f"topk_scores(Tensor user_x, Tensor item_x, int k, {_MASKS}) -> (Tensor, Tensor)",
     _compute,
-    _fake,
+    lambda user_x, item_x, k, *_: _fake(user_x, k),
 )
 
 
-def _empty_lists(num_rows: int, k: int) -> tuple[Tensor, Tensor]:
-    return torch.full((num_rows, k), -torch.inf), torch.full((num_rows, k), -1, dtype=torch.int64)
+def _empty_lists(num_rows: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    shape = num_rows, k
+    return torch.full(shape, -torch.inf, device=device), torch.full(shape, -1, dtype=torch.int64, device=device)
 
 
-def _masks(indptr: Any, indices: Any, candidates: Any, device: torch.device) -> tuple[Tensor | None, ...]:
-    """The seen lists as int64 and int32 and the candidates as uint8, on the device."""
-    seen: tuple[Tensor | None, Tensor | None] = (None, None)
-    if indptr is not None:
-        seen = (
-            torch.as_tensor(indptr, dtype=torch.int64, device=device).contiguous(),
-            torch.as_tensor(indices, dtype=torch.int32, device=device).contiguous(),
+def _single(name: str, values: Tensor) -> Tensor:
+    if values.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"top-k: {name} must be float32, got {values.dtype}, and rounding may change the order; round by .float()"
         )
-    if candidates is not None:
-        candidates = torch.as_tensor(candidates, device=device).to(torch.uint8).contiguous()
-    return *seen, candidates
+    return values.to(torch.float32)
 
 
-def _check_topk(num_rows: int, num_columns: int, k: int, seen_indptr: Any, seen_indices: Any, candidates: Any) -> None:
+def _masks(shape: tuple[int, ...], k: int, indptr: Any, indices: Any, candidates: Any, device: torch.device):  # type: ignore[no-untyped-def]
+    """Check them; the seen lists as int64 and int32 and the candidates as bytes, on the device."""
+    num_rows, num_columns = shape
     if k < 1:
         raise ValueError(f"top-k: k must be at least 1, got {k}")
-    if seen_indptr is not None and len(seen_indptr) != num_rows + 1:
-        raise ValueError(f"top-k: seen_indptr must hold {num_rows} + 1 entries, got {len(seen_indptr)}")
-    if seen_indptr is not None:
-        starts = torch.as_tensor(seen_indptr)
-        if starts.device.type == "cpu" and (starts[0] < 0 or starts[-1] > len(seen_indices) or (starts.diff() < 0).any()):
+    if (indptr is None) != (indices is None):
+        given = "seen_indices" if indptr is None else "seen_indptr"
+        raise ValueError(f"top-k: seen_indptr and seen_indices go together, got {given} alone; give both or neither")
+    if indptr is not None:
+        indptr, indices = _integers("seen_indptr", indptr).long(), _integers("seen_indices", indices)
+        if len(indptr) != num_rows + 1:
+            raise ValueError(f"top-k: seen_indptr must hold {num_rows} + 1 entries, got {len(indptr)}")
+        _check_seen(indptr, indices, num_columns)
+        indptr, indices = indptr.to(device).contiguous(), indices.to(device, torch.int32).contiguous()
+    if candidates is not None:
+        candidates = torch.as_tensor(candidates)
+        if candidates.dtype != torch.bool:
             raise ValueError(
-                f"top-k: seen_indptr must ascend within 0..{len(seen_indices)}, the length of seen_indices, got "
-                f"{int(starts.min())}..{int(starts.max())}"
+                f"top-k: candidates must be a bool mask of the columns, got {candidates.dtype}; make one of column ids by "
+                f"mask = torch.zeros({num_columns}, dtype=torch.bool) and mask[ids] = True"
             )
-    if candidates is not None and len(candidates) != num_columns:
-        raise ValueError(f"top-k: candidates must hold {num_columns} entries, one for each column, got {len(candidates)}")
+        if candidates.shape != (num_columns,):
+            raise ValueError(
+                f"top-k: candidates must hold {num_columns} entries, one for each column, got {tuple(candidates.shape)}"
+            )
+        candidates = candidates.to(device).contiguous().view(torch.uint8)
+    return indptr, indices, candidates
+
+
+def _integers(name: str, values: Any) -> Tensor:
+    values = torch.as_tensor(values)
+    whole = not values.dtype.is_floating_point and values.dtype != torch.bool
+    if values.ndim != 1 or (len(values) and not whole):
+        raise ValueError(f"top-k: {name} must be integers (n,), got {values.dtype} {tuple(values.shape)}")
+    return values if values.dtype in (torch.int32, torch.int64) else values.long()
+
+
+def _check_seen(indptr: Tensor, indices: Tensor, num_columns: int) -> None:
+    """Look at the lists' values, but not at those on a GPU, which would have to be waited for, or of a fake, which has none."""
+    if any(part.device.type != "cpu" or type(part) is not Tensor for part in (indptr, indices)):
+        return
+    first, last = int(indptr[0]), int(indptr[-1])
+    if first < 0 or last > len(indices) or bool((indptr.diff() < 0).any()):
+        raise ValueError(
+            f"top-k: seen_indptr must ascend within 0..{len(indices)}, the length of seen_indices, got "
+            f"{int(indptr.min())}..{int(indptr.max())}"
+        )
+    used = indices[first:last]
+    if not len(used):
+        return
+    low, high = (int(bound) for bound in used.aminmax())
+    if low < 0 or high >= num_columns:
+        raise ValueError(f"top-k: seen_indices must be columns in 0..{num_columns - 1}, got {low}..{high}")
+    falls = (used[1:] < used[:-1]).nonzero()[:, 0] + (first + 1)  # where a row may start, but not go on
+    starts = torch.searchsorted(indptr, falls)
+    inside = indptr[starts] != falls
+    if bool(inside.any()):
+        fall, row = int(falls[inside][0]), int(starts[inside][0]) - 1
+        raise ValueError(
+            f"top-k: seen_indices must ascend within a row, got {int(indices[fall - 1])} before {int(indices[fall])} in row "
+            f"{row}; sort each row"
+        )
 
 
 def _topk_scores_reference(user_x, item_x, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
@@ -144,7 +198,7 @@ def _topk_scores_reference(user_x, item_x, k, seen_indptr, seen_indices, candida
         excluded = None if seen_indptr is None else seen_indptr[start : stop + 1]
         lists.append(_select_topk_reference(user_x[start:stop] @ item_x.T, k, excluded, seen_indices, candidates))
     if not lists:
-        return _empty_lists(0, k)
+        return _empty_lists(0, k, user_x.device)
     return torch.cat([values for values, _ in lists]), torch.cat([indices for _, indices in lists])
 
 
@@ -160,7 +214,7 @@ def _select_topk_reference(scores, k, seen_indptr, seen_indices, candidates):  #
     width = min(k, scores.shape[1])
     # A stable sort is the only torch primitive that promises the order of equal scores.
     values, indices = torch.sort(scores, dim=1, descending=True, stable=True)
-    values, indices = values[:, :width], indices[:, :width]
+    values, indices = values[:, :width].contiguous(), indices[:, :width].contiguous()
     indices = indices.masked_fill(values == -torch.inf, -1)
     padding = (0, k - width)
     return torch.nn.functional.pad(values, padding, value=-torch.inf), torch.nn.functional.pad(indices, padding, value=-1)

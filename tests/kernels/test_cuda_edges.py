@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops import AliasTable, Relation, sample_negatives, topk_scores
+from graphrec.ops import AliasTable, Relation, bpr, sample_negatives, sampled_softmax, topk_scores
 from graphrec.ops.philox import below, counters, philox, unit
 from graphrec.ops.sampling import negatives_forward
 
@@ -77,6 +77,21 @@ def test_scores_just_above_zero_beat_zero_of_either_sign(emulated):
     item_x = torch.tensor([[-0.0], [0.0], [1e-40], [0.0], [-1e-40]])
     values, indices = emulated.run(lambda: topk_scores(torch.ones(1, 1), item_x, 5))
     assert indices.tolist() == [[2, 0, 1, 3, 4]] and values[0, 0] > 0
+
+
+def test_an_empty_batch_gives_zero_and_zero_gradients(emulated):
+    none = torch.zeros(0, dtype=torch.int64)
+    rest = torch.arange(4), torch.zeros(4), none.reshape(2, 0), 0.5
+
+    def gradients() -> list[Tensor]:
+        found = []
+        for loss, others in ((bpr, (none.reshape(0, 3),)), (sampled_softmax, rest)):
+            tables = [torch.ones(6, 5, requires_grad=True) for _ in range(2)]
+            value = loss(*tables, none, none, *others)
+            found += [value.detach(), *torch.autograd.grad(value, tables)]
+        return found
+
+    assert not any(part.any() for part in emulated.once(gradients, 0))
 
 
 def test_a_slot_gives_way_to_its_alias_where_the_draw_equals_its_probability(emulated):

@@ -74,6 +74,24 @@ def test_each_goes_on_from_the_others_state(first, second):
     assert float(after.state[copies[0]]["step"]) == 10
 
 
+@pytest.mark.parametrize(
+    ("other", "setting"),
+    [
+        (torch.optim.AdamW, "decoupled_weight_decay"),
+        (lambda values: torch.optim.Adam(values, amsgrad=True), "amsgrad"),
+        (lambda values: torch.optim.Adam(values, maximize=True), "maximize"),
+    ],
+)
+def test_a_state_of_another_rule_is_refused(other, setting):
+    values = parameters()
+    before = other(values)
+    run(before, values, 1)
+    after = FusedAdam(values)
+    after.load_state_dict(before.state_dict())
+    with pytest.raises(ValueError, match=f"the loaded state has {setting} = True"):
+        run(after, values, 1)
+
+
 def test_groups_closures_and_parameters_without_gradient():
     values = parameters()
     optimizer = FusedAdam([{"params": values[:2], "lr": 0.0}, {"params": values[2:]}], lr=0.1)

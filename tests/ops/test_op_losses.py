@@ -105,7 +105,7 @@ def test_softmax_equals_the_sum_written_out(implementation, dim, dtype, tile, mo
 
 @pytest.mark.parametrize("num_columns", [1, 7, 8, 16, 17, 100, 1000])
 @pytest.mark.parametrize("spread", [1.0, 30.0, 1e4])
-def test_softmax_rows_are_probabilities_at_any_scale(implementation, num_columns, spread):
+def test_softmax_rows_are_probabilities_at_any_scale(variant, num_columns, spread):
     generator = torch.Generator().manual_seed(num_columns)
     tile = torch.randn(6, num_columns, generator=generator) * spread
     log_weight = torch.randn(num_columns, generator=generator)
@@ -215,10 +215,75 @@ def test_what_does_not_fit_is_named():
             sampled_softmax(user_x, item_x, users, positives, **good | change)
 
 
-def test_operators_are_registered_correctly():
-    user_x, item_x = tables(4)
-    torch.library.opcheck(torch.ops.graphrec.bpr.default, (user_x, item_x, *rows(2)))
+@pytest.mark.parametrize("transposed", [False, True])
+def test_operators_are_registered_correctly(implementation, transposed):
+    user_x, item_x = (table.detach() for table in tables(4))
+    if transposed:
+        user_x, item_x = (table.T.contiguous().T for table in (user_x, item_x))
+    known = user_x.requires_grad_(), item_x.requires_grad_()
+    index = rows(2)
+    torch.library.opcheck(torch.ops.graphrec.bpr.default, (*known, *index))
+    plain = [part.detach() for part in (*known, *index, torch.ops.graphrec.bpr(*known, *index)[1])]
+    torch.library.opcheck(torch.ops.graphrec.bpr_backward.default, (*plain, torch.tensor(0.5)))
     *index, log_weight, hits = shared()
     indptr, columns = losses._hit_rows(hits, BATCH, NUM_NEGATIVES)
-    arguments = (user_x, item_x, *index, log_weight.float(), indptr, columns, 0.5)
+    arguments = (*known, *index, log_weight.float(), indptr, columns, 0.5)
     torch.library.opcheck(torch.ops.graphrec.sampled_softmax.default, (*arguments, True))
+    with torch.no_grad():
+        torch.library.opcheck(torch.ops.graphrec.sampled_softmax.default, (*arguments, False))
+
+
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+def test_a_second_derivative_is_refused_and_a_first_with_its_graph_is_not(implementation, loss):
+    user_x, item_x = tables(5, torch.float64)
+    *index, log_weight, hits = shared()
+    value = bpr(user_x, item_x, *rows(2)) if loss == "bpr" else sampled_softmax(user_x, item_x, *index, log_weight, hits, 0.5)
+    plain = torch.autograd.grad(value, (user_x, item_x), retain_graph=True)
+    gradients = torch.autograd.grad(value, (user_x, item_x), create_graph=True)
+    assert all(map(torch.equal, plain, gradients))
+    for gradient in gradients:
+        with pytest.raises(RuntimeError, match=f"{loss} is differentiable once, got a second derivative"):
+            gradient.square().sum().backward(retain_graph=True)
+        with pytest.raises(RuntimeError, match=f"{loss} is differentiable once"):
+            torch.autograd.grad(value + gradient.square().sum(), item_x, retain_graph=True)
+    assert user_x.grad is None and item_x.grad is None
+
+
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+def test_autocast_does_not_reach_into_the_losses(implementation, loss):
+    user_x, item_x = tables(33)
+    *index, log_weight, hits = shared()
+
+    def value(user_x, item_x):
+        if loss == "bpr":
+            return bpr(user_x, item_x, *rows(2))
+        return sampled_softmax(user_x, item_x, *index, log_weight.float(), hits, 0.5)
+
+    plain = with_gradients(value, user_x, item_x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(map(torch.equal, with_gradients(value, user_x, item_x), plain))
+
+
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+def test_an_empty_batch_gives_zero_and_zero_gradients(implementation, loss):
+    user_x, item_x = tables(5)
+    none = torch.zeros(0, dtype=torch.int64)
+    rest = (none.reshape(0, 3),) if loss == "bpr" else (torch.arange(4), torch.zeros(4), none.reshape(2, 0), 0.5)
+    function = bpr if loss == "bpr" else sampled_softmax
+    value, *gradients = with_gradients(lambda u, i: function(u, i, none, none, *rest), user_x, item_x)
+    assert value == 0 and not gradients[0].any() and not gradients[1].any()
+
+
+def test_bpr_of_a_large_batch_has_the_same_bits_with_any_threads():
+    generator = torch.Generator().manual_seed(0)
+    user_x, item_x = (torch.randn(50, 4, generator=generator) for _ in range(2))
+    users, positives, negatives = (torch.randint(50, (300_000,), generator=generator) for _ in range(3))
+    before, seen = torch.get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            for batch in (300_000, 200_001, 131_072):
+                seen.add((batch, float(bpr(user_x, item_x, users[:batch], positives[:batch], negatives[:batch, None]))))
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) == 3

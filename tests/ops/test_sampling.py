@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from graphrec import _kernels
 from graphrec.ops import AliasTable, Relation, sample_negatives, sample_neighbors
 from graphrec.ops.philox import philox, race
+from graphrec.ops.sampling import negatives_forward
 
 NUM_USERS, NUM_ITEMS = 30, 40
 
@@ -161,6 +163,20 @@ def test_alias_tables_hold_their_weights():
             AliasTable.from_weights(np.array(bad))
 
 
+def test_alias_tables_of_another_form_are_refused():
+    probability, alias = torch.ones(3), torch.zeros(3, dtype=torch.int32)
+    AliasTable(probability, alias)
+    for fields, message in (
+        ((probability.double(), alias), r"probability must be torch.float32 \(S,\), got torch.float64 \(3,\)"),
+        ((probability, alias.long()), r"alias must be torch.int32 \(S,\), got torch.int64 \(3,\)"),
+        ((probability[:, None], alias), r"probability must be .* got torch.float32 \(3, 1\)"),
+        ((probability, alias[:2]), r"must have one length and one device, got 3 on cpu and 2 on cpu"),
+        ((probability, alias + 3), r"alias must be in 0..2, got 3..3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AliasTable(*fields)
+
+
 def test_few_edges_are_all_drawn_in_order(relation, variant):
     rows = torch.tensor([29, 0, 3])
     columns, edges = sample_neighbors(relation, rows, 37, seed=0)
@@ -228,3 +244,10 @@ def test_operators_are_registered_correctly(relation, weights):
         (rows, *index, NUM_ITEMS, None, table.probability, table.alias, 1, 0, 100),
     )
     torch.library.opcheck(torch.ops.graphrec.sample_neighbors.default, (rows, *index, weights, 3, False, 1, 0))
+
+
+def test_tensors_without_values_give_draws_without_values(relation):
+    with FakeTensorMode() as mode:
+        users, indptr, indices = map(mode.from_tensor, (torch.arange(10), relation.indptr, relation.indices))
+        items, failed = negatives_forward(users, indptr, indices, NUM_ITEMS, None, None, None, 1, 0, 100)
+    assert (items.shape, items.dtype, failed.shape) == ((10,), torch.int64, (1,))

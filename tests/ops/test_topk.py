@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from graphrec.ops import select_topk, topk_scores
 
@@ -91,9 +92,27 @@ def test_any_number_of_threads_gives_the_same_lists(implementation):
     assert torch.equal(one[1][:40], single)
 
 
-def test_torch_accepts_the_registration():
-    users, items = torch.ones(3, 4), torch.ones(5, 4)
-    torch.library.opcheck(torch.ops.graphrec.topk_scores.default, (users, items, 2, None, None, None))
+@pytest.mark.parametrize("masked", [False, True])
+def test_operators_are_registered_correctly(implementation, masked):
+    users, items = torch.rand(3, 4), torch.rand(5, 4)
+    masks = None, None, None
+    if masked:
+        starts, seen = csr([[0, 2], [], [1]])
+        masks = torch.from_numpy(starts), torch.from_numpy(seen), torch.tensor([1, 1, 0, 1, 1], dtype=torch.uint8)
+    for k in (2, 7):
+        torch.library.opcheck(torch.ops.graphrec.topk_scores.default, (users, items, k, *masks))
+        for scores in (torch.rand(3, 5), torch.rand(5, 3).T):
+            torch.library.opcheck(torch.ops.graphrec.select_topk.default, (scores, k, *masks))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_tensors_without_values_give_lists_without_values(masked):
+    masks = ([0, 2, 2], np.array([0, 3], dtype=np.int32), np.ones(5, dtype=bool)) if masked else ()
+    with FakeTensorMode():
+        lists = [select_topk(torch.rand(2, 5), 3, *masks), topk_scores(torch.rand(2, 4), torch.rand(5, 4), 3, *masks)]
+    lists.append(select_topk(torch.rand(2, 5, device="meta"), 3, *masks))
+    for values, indices in lists:
+        assert values.shape == indices.shape == (2, 3) and (values.dtype, indices.dtype) == (torch.float32, torch.int64)
 
 
 def test_what_does_not_fit_is_named():
@@ -104,7 +123,52 @@ def test_what_does_not_fit_is_named():
     for starts in ([0, 1, 9], [0, 2, 1], [-1, 0, 1]):
         with pytest.raises(ValueError, match=r"seen_indptr must ascend within 0..2, the length of seen_indices"):
             topk_scores(torch.ones(2, 3), torch.ones(3, 3), 1, starts, [0, 1])
-    with pytest.raises(ValueError, match="candidates must hold 3 entries, one for each column, got 2"):
+    with pytest.raises(ValueError, match=r"candidates must hold 3 entries, one for each column, got \(2,\)"):
         select_topk(torch.ones(2, 3), 1, candidates=[True, False])
     with pytest.raises(ValueError, match=r"need \(U, D\) and \(I, D\), got \(2, 3\) and \(2, 4\)"):
         topk_scores(torch.ones(2, 3), torch.ones(2, 4), 1)
+
+
+def test_autocast_does_not_reach_into_the_lists(implementation):
+    generator = torch.Generator().manual_seed(5)
+    users, items = torch.randn(20, 16, generator=generator), torch.randn(70, 16, generator=generator)
+    plain = topk_scores(users, items, 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values, indices = topk_scores(users, items, 10)
+    assert values.dtype == torch.float32
+    assert torch.equal(values, plain[0]) and torch.equal(indices, plain[1])
+    with pytest.raises(ValueError, match=r"scores must be \(B, I\), got \(3,\)"):
+        select_topk(torch.ones(3), 1)
+
+
+@pytest.mark.parametrize("function", ["select_topk", "topk_scores"])
+def test_masks_that_would_be_misread_are_refused(implementation, function):
+    def call(*masks, dtype=torch.float32):
+        if function == "select_topk":
+            return select_topk(torch.ones(2, 300, dtype=dtype), 3, *masks)
+        return topk_scores(torch.ones(2, 4, dtype=dtype), torch.ones(300, 4, dtype=dtype), 3, *masks)
+
+    for masks, message in (
+        ((None, [5, 0, 2]), "seen_indptr and seen_indices go together, got seen_indices alone"),
+        (([0, 2, 3], None), "seen_indptr and seen_indices go together, got seen_indptr alone"),
+        (([0, 0, 3], [5, 0, 2]), "seen_indices must ascend within a row, got 5 before 0 in row 1"),
+        (([0, 3, 3], [0, 5, 2]), "seen_indices must ascend within a row, got 5 before 2 in row 0"),
+        (([1, 1, 4], np.array([9, 2, 5, 0])), "seen_indices must ascend within a row, got 5 before 0 in row 1"),
+        (([0, 1, 2], [0, 300]), r"seen_indices must be columns in 0..299, got 0..300"),
+        (([0, 1, 2], [2**32, 0]), r"seen_indices must be columns in 0..299, got 0..4294967296"),
+        (([0, 1, 2], [0.0, 1.0]), r"seen_indices must be integers \(n,\), got torch.float32"),
+        ((None, None, np.arange(300)), r"candidates must be a bool mask of the columns, got torch.int64; make one of column ids"),
+        ((None, None, torch.ones(300)), r"candidates must be a bool mask of the columns, got torch.float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(*masks)
+    with pytest.raises(ValueError, match="must be float32, got torch.float64, and rounding may change the order"):
+        call(dtype=torch.float64)
+    assert call(dtype=torch.bfloat16)[1].tolist() == [[0, 1, 2]] * 2
+
+
+def test_rows_may_start_lower_than_the_row_before_ends_and_name_a_column_twice(implementation):
+    scores = torch.arange(6.0).repeat(4, 1)
+    starts, seen = [1, 3, 3, 6, 8], [9, 4, 5, 0, 5, 5, 1, 5]
+    assert select_topk(scores, 2, starts, seen)[1].tolist() == [[3, 2], [5, 4], [4, 3], [4, 3]]
+    assert select_topk(scores, 2, [0, 0, 0, 0, 0], [])[1].tolist() == [[5, 4]] * 4
