@@ -72,9 +72,13 @@ RECIPES = {
     # He et al. 2020 with the settings of its public code; only the number of epochs is open.
     "lightgcn-bpr": Recipe("lightgcn", {}, {"epochs": 400, "batch_size": 2048, "learning_rate": 1e-3, "patience": 0}),
 }
+_FILTERED = RECIPES["lightgcn-residual"]
+# lightgcn-residual at a higher temperature, for Yelp2018: without the filter 0.1210 / 0.0740 (Recall@20 / NDCG@20) on held-out training
+# items there with 0.12, 0.1201 / 0.0731 with 0.09 (one seed).
+_SOFTER = {"loss": {"name": "sampled-softmax", "temperature": 0.12}}
+RECIPES["lightgcn-softer"] = replace(_FILTERED, model_settings={**_FILTERED.model_settings, **_SOFTER})
 # lightgcn-residual with EASE in the place of the filter. Recall@20 + NDCG@20 of all users' held-out training items is 0.3668 with weight
 # 0.25 and 0.3667 with 1, 0.3652 with the graph filter. The test items disagree, see README.md.
-_FILTERED = RECIPES["lightgcn-residual"]
 _EASE = {"residual": {"weight": 1.0, "filter": {"name": "ease", "regularisation": 0.04}}}
 RECIPES["lightgcn-ease"] = replace(_FILTERED, model_settings={**_FILTERED.model_settings, **_EASE})
 
