@@ -69,8 +69,11 @@ RECIPES = {
         },
         {"epochs": 3, "learning_rate": 3e-3, "schedule": "cosine", "sampler": "uniform-edge", "weight_decay": 0.0},
     ),
-    # He et al. 2020 with the settings of its public code; only the number of epochs is open.
-    "lightgcn-bpr": Recipe("lightgcn", {}, {"epochs": 400, "batch_size": 2048, "learning_rate": 1e-3, "patience": 0}),
+    # He et al. 2020 with the settings of its public code, but a batch four times as large with a rate five times as high, and in the last fifth
+    # of the epochs a tenth of that: 69,300 steps in the place of 396,000.
+    "lightgcn-bpr": Recipe(
+        "lightgcn", {}, {"epochs": 700, "batch_size": 8192, "learning_rate": 5e-3, "schedule": "step", "decay_epochs": 560}
+    ),
 }
 _FILTERED = RECIPES["lightgcn-residual"]
 # lightgcn-residual at a higher temperature, for Yelp2018: without the filter 0.1210 / 0.0740 (Recall@20 / NDCG@20) on held-out training
