@@ -116,8 +116,10 @@ class ItemGraph:
         positives = step.batch.item_rows[step.batch.positives]
         rows, places = self.neighbours[positives].unique(return_inverse=True)  # (B, K) places
         _, item = step.encoder(step.relation, step.user_x, step.item_x, step.batch.user_rows, rows)
-        user = step.user[step.batch.users].to(item.dtype)
-        scores = (item[places] @ user.unsqueeze(-1)).squeeze(-1)  # (B, K, D) x (B, D, 1) -> (B, K)
+        # By index_select: the gradient of item[places] adds up in an order of its own where there are several threads.
+        user = step.user.index_select(0, step.batch.users).to(item.dtype)
+        near = item.index_select(0, places.reshape(-1)).view(*places.shape, -1)
+        scores = (near @ user.unsqueeze(-1)).squeeze(-1)  # (B, K, D) x (B, D, 1) -> (B, K)
         return (self.weights[positives] * softplus(-scores.to(step.user_x.dtype))).sum(-1).mean()
 
 
