@@ -15,7 +15,7 @@ import json
 import statistics
 from typing import Any
 
-from recipes import some_of
+from recipes import add_grid_options, some_of
 
 from graphrec.errors import GraphrecError
 from graphrec.graph.links import open_link_graph
@@ -41,9 +41,7 @@ def main() -> None:
     """Parse the command line, run every seed, print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="edge list, graph store or ogbl folder")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
-    parser.add_argument("--models", default=",".join(GRID), help=f"some of {', '.join(GRID)}, separated by commas")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    add_grid_options(parser, GRID)
     options = parser.parse_args()
     if options.seeds < 1:
         parser.error(f"--seeds must be at least 1, got {options.seeds}")

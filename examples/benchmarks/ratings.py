@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from recipes import some_of
+from recipes import add_grid_options, some_of
 from sklearn.linear_model import Ridge
 
 import graphrec
@@ -44,10 +44,8 @@ def main() -> None:
     """Parse the command line, run every seed, print a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a log with ratings")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
-    parser.add_argument("--models", default=",".join(GRID), help=f"some of {', '.join(GRID)}, separated by commas")
+    add_grid_options(parser, GRID)
     parser.add_argument("--epochs", type=int, default=1000, help="steps of gc-mc over all ratings (default 1000)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     if options.seeds < 1:
         parser.error(f"--seeds must be at least 1, got {options.seeds}")

@@ -6,6 +6,7 @@ settings of trained models were chosen on a validation part of train: `quality.p
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -113,3 +114,10 @@ def some_of(text: str, known: Collection[str]) -> list[str]:
         if name not in known:
             raise unknown_name("model", name, known)
     return chosen
+
+
+def add_grid_options(parser: argparse.ArgumentParser, grid: Collection[str]) -> None:
+    """Add --seeds, --models, some of `grid`, and --json."""
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0, 1, ... (default 3)")
+    parser.add_argument("--models", default=",".join(grid), help=f"some of {', '.join(grid)}, separated by commas")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")

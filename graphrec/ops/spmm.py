@@ -32,11 +32,12 @@ def spmm(
 ) -> Tensor:
     """Reduce the neighbours' features: Y = α · diag(left) · A · diag(right) · X + β · Z, A holding the edge weights or ones.
 
-    Differentiable in X, Z and the edge weights, any number of times but for "max", which is once. With left = D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`,
-    `scale_src`) this is the symmetric normalisation of LightGCN and GCN, with no edge values stored or read; the backward
-    pass is then the same operator on the transpose and saves no activations. "mean" divides a row by its number of edges,
-    "max" takes the largest weighted message of each column of X, NaN where one is, and its first edge the gradient. A row without edges gives β · Z. Sums are kept in float32
-    at least. Moves about E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
+    Differentiable in X, Z and the edge weights, any number of times but for "max", which is once. With left =
+    D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`, `scale_src`) this is the symmetric normalisation of
+    LightGCN and GCN, with no edge values stored or read; the backward pass is then the same operator on the transpose
+    and saves no activations. "mean" divides a row by its number of edges, "max" takes the largest weighted message of
+    each column of X, NaN where one is, and its first edge the gradient. A row without edges gives β · Z. Sums are kept
+    in float32 at least. Moves about E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
 
     Args:
         relation: A, (U, I).
