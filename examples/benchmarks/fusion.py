@@ -1,6 +1,7 @@
 """Measure a trained model, the mean of several trained alike, the graph filter, and their sum.
 
-    python examples/benchmarks/fusion.py --data DIR [--model lightgcn-residual] [--members 4] [--weight 0.5] [--seeds 3] [--validate] [--json]
+    python examples/benchmarks/fusion.py --data DIR [--model lightgcn-residual] [--members 4] [--filter graph-filter] [--weight 0.5]
+        [--seeds 3] [--validate] [--json]
 
 DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz; the protocol is that of `quality.py`. With --members M each of the
 --seeds trains M models from seeds of their own, and each one's scores count 1 / M in units of their standard deviation; the filter's
@@ -47,6 +48,9 @@ def main() -> None:
     parser.add_argument(
         "--members", type=int, default=1, help="models trained for each seed, which are averaged (default 1)"
     )
+    parser.add_argument(
+        "--filter", default="graph-filter", help="a recipe of the filter, such as graph-filter-block (default graph-filter)"
+    )
     parser.add_argument("--weight", type=float, default=0.5, help="of the filter, in standard deviations (default 0.5)")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, 0, 1, ... (default 1)")
     parser.add_argument(
@@ -69,6 +73,7 @@ def main() -> None:
         "data": options.data.name,
         "model": options.model,
         "members": options.members,
+        "filter": options.filter,
         "seeds": options.seeds,
         "backend": backend(),
     }
@@ -90,7 +95,8 @@ def measure(options: argparse.Namespace, seed: int, weights: tuple[float, ...], 
         seeds = range(seed * options.members, (seed + 1) * options.members)
         members = [trained(store, options.model, one, Path(folder), progress) for one in seeds]
         fitting = time.perf_counter()
-        graph_filter = create("graph-filter").fit(store, seed=seed, progress=progress)
+        recipe = recipes.find(options.filter)
+        graph_filter = create(recipe.model, recipe.model_settings).fit(store, seed=seed, progress=progress)
         fitted = time.perf_counter()
         models = {"trained": members[0], "graph-filter": graph_filter}
         shares = [1 / len(members)] * len(members)

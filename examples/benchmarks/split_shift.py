@@ -2,9 +2,11 @@
 
     python examples/benchmarks/split_shift.py --data DIR [--json]
 
-DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz. A tenth of each user's training items is held out, as with
-`quality.py --validate`. For both parts: how many interactions their items have in the rest of train, as quantiles over the
-held-out pairs and as the mean logarithm. Were the test items drawn at random from all, both would look alike.
+DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz. A tenth of each user's training items is held out, at random as
+with `quality.py --validate`, and as blocks as with the graph filter's `hold_out`. For each part: how many interactions its items
+have in what is left, as quantiles over the held-out pairs and as the mean logarithm; and the dispersion, how much the held-out
+share of items with at least 100 interactions varies, in units of what chance gives. Were the test items drawn at random from all,
+they would look as the random part does.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 from quality import VALID_SHARE
 
 import graphrec
 from graphrec.evaluation.split_data import read_split
 from graphrec.logs.read import read_split_folder
+from graphrec.models.held_out import hide, hide_blocks
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+OFTEN = 100  # interactions of an item whose held-out share says something
 
 
 def main() -> None:
@@ -37,23 +42,39 @@ def main() -> None:
     if options.json:
         print(json.dumps({"data": options.data.name, "parts": rows}))
         return
-    print(f"{'part':8}{'pairs':>10}{'mean log':>10}" + "".join(f"{share:>8g}" for share in QUANTILES))
+    print(f"{'part':8}{'pairs':>10}{'dispersion':>12}{'mean log':>10}" + "".join(f"{share:>8g}" for share in QUANTILES))
     for name, row in rows.items():
         cells = "".join(f"{value:8.0f}" for value in row["quantiles"])
-        print(f"{name:8}{row['pairs']:10,}{row['mean_log']:10.3f}{cells}")
+        print(f"{name:8}{row['pairs']:10,}{row['dispersion']:12.2f}{row['mean_log']:10.3f}{cells}")
 
 
 def measure(data: Path) -> dict[str, dict]:
-    """The training interactions of the items of the validation part and of the test part."""
+    """What `compare` says of held-out training items and of the test items."""
     with tempfile.TemporaryDirectory(prefix="graphrec-shift-") as scratch:
         log = read_split_folder(data, rejected=Path(scratch) / "rejected.parquet")
-        store = graphrec.build(log, Path(scratch) / "store", split={"method": "given", "valid": VALID_SHARE})
-        counts, found = store.catalogue().item_counts, {}
-        for part in ("valid", "test"):
-            of_pairs = counts[read_split(store, part, mask_valid=True).truth.indices]
-            quantiles = np.quantile(of_pairs, QUANTILES).tolist()
-            found[part] = {"pairs": len(of_pairs), "mean_log": float(np.log1p(of_pairs).mean()), "quantiles": quantiles}
-    return found
+        store = graphrec.build(log, Path(scratch) / "store", split={"method": "given", "valid": 0.0})
+        train, test = store.train_matrix(), read_split(store, "test", mask_valid=True).truth.indices
+    found = {}
+    for name, part in (("random", hide), ("block", hide_blocks)):
+        kept, hidden = part(train, VALID_SHARE, np.random.default_rng(0))
+        found[name] = compare(kept, hidden.indices)
+    return {**found, "test": compare(train, test)}
+
+
+def compare(rest: sp.csr_matrix, held: np.ndarray) -> dict:
+    """How often the items of held-out pairs (P,) occur in the rest (U, I), and how their held-out share varies."""
+    left = np.bincount(rest.indices, minlength=rest.shape[1])
+    away = np.bincount(held, minlength=rest.shape[1])
+    often = left + away >= OFTEN
+    total, share = (left + away)[often], away.sum() / (left + away).sum()
+    dispersion = ((away[often] - share * total) ** 2 / (share * (1 - share) * total)).mean()
+    of_pairs = left[held]
+    return {
+        "pairs": len(held),
+        "dispersion": float(dispersion),
+        "mean_log": float(np.log1p(of_pairs).mean()),
+        "quantiles": np.quantile(of_pairs, QUANTILES).tolist(),
+    }
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 
 from graphrec.models.dense import product
-from graphrec.models.held_out import held_out, list_quality
+from graphrec.models.held_out import HoldOut, held_out, list_quality
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
 
@@ -81,12 +81,13 @@ def choose_responses(
     rank: int,
     seed: int,
     progress: Reporter,
+    hold_out: HoldOut = "random",
 ) -> list[Response]:
     """Fill in what `given` leaves open with the best of a small grid, judged by Recall@20 + NDCG@20.
 
-    A fifth of each user's training items is hidden, the filter is fitted on the rest, and up to 2,000 users are ranked by
-    the candidates. One decomposition serves them all. The gain exponent is chosen first, at the middle cutoff, for it hardly
-    hangs on the others; then these together. The best candidates often lie closer together than chance, so all those
+    A fifth of each user's training items is hidden, at random or as a block, the filter is fitted on the rest, and up to 2,000
+    users are ranked by the candidates. One decomposition serves them all. The gain exponent is chosen first, at the middle cutoff,
+    for it hardly hangs on the others; then these together. The best candidates often lie closer together than chance, so all those
     are returned that fall behind the best, over the same users, by no more than one standard error of the difference: the
     filter is their mean, and does not hang on which of them came out first.
 
@@ -96,6 +97,7 @@ def choose_responses(
         user_exponent, item_exponent, rank: of the filter.
         seed: of the held-out part, the users and the decomposition.
         progress: receives the candidates.
+        hold_out: how the hidden part is drawn, see `held_out`.
 
     Source: the rule of one standard error, Breiman et al. (1984), "Classification and regression trees", section 3.4.3,
         which takes the simplest of the candidates; here they are averaged.
@@ -103,7 +105,7 @@ def choose_responses(
     candidates = list(_candidates(given))
     if len(candidates) == 1:
         return candidates
-    kept, hidden, users = held_out(train, seed)
+    kept, hidden, users = held_out(train, seed, hold_out)
     if not len(users):
         fallback = Response(*_DEFAULT)
         return [replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})]

@@ -19,6 +19,7 @@ from graphrec import settings
 from graphrec.models.base import Recommender, training_matrix
 from graphrec.models.dense import product
 from graphrec.models.filter_response import Response, choose_responses, factors, sharpening, smooth_share
+from graphrec.models.held_out import HoldOut
 from graphrec.models.saved import csr_arrays, csr_from
 from graphrec.models.spectral import NormalisedInteractions, truncated_svd
 from graphrec.progress import Reporter
@@ -44,6 +45,8 @@ class GraphFilterSettings(settings.Settings):
         gain_exponent: c, how strongly the flat low-pass raises popular items back up; b in GF-CF.
         sharpening: h, how much of its broadest directions, which the flat low-pass has already, the linear one gives up; 0
             in GF-CF.
+        hold_out: what is held out to choose the shape: "random" items, or a "block" of items that lie together in the graph, which
+            is the better picture where a user's later items are of another place or kind.
     """
 
     search: ClassVar[Mapping[str, Any]] = {
@@ -59,6 +62,7 @@ class GraphFilterSettings(settings.Settings):
     smooth_share: float | None = Field(None, ge=0, le=1)
     gain_exponent: float | None = Field(None, ge=0, le=1)
     sharpening: float | None = Field(None, ge=0, le=1)
+    hold_out: HoldOut = "random"
 
 
 class GraphFilter(Recommender):
@@ -89,7 +93,7 @@ class GraphFilter(Recommender):
         given = Response(own.cutoff, own.smooth_share, own.gain_exponent, own.sharpening)
         exponents = own.user_exponent, own.item_exponent
         rank = min(own.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
-        responses = choose_responses(train, given, *exponents, rank, seed, progress)
+        responses = choose_responses(train, given, *exponents, rank, seed, progress, own.hold_out)
         interactions = NormalisedInteractions(train, *exponents)
         generator = torch.Generator().manual_seed(seed)
         _, values, directions = truncated_svd(interactions, rank, generator, progress)

@@ -57,7 +57,7 @@ class SocialGraphFilter(GraphFilter):
 
     def _choose(self, links: sp.csr_matrix, seed: int, progress: Reporter) -> float:
         """The share whose filter finds most of a fifth of the training items, hidden at random."""
-        kept, hidden, users = held_out(self._train, seed)
+        kept, hidden, users = held_out(self._train, seed, self.settings.hold_out)
         if not len(users):
             return SHARES[1]
         probe = GraphFilter(self.settings.model_dump(exclude={"social", "social_share"}))
