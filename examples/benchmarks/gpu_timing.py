@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from gpu_checks import GAT, GATV2, Attention, attention_reference, integers, random
+from gpu_timing_calls import calls
 from torch import Tensor
 from torch.nn import functional
 
@@ -367,3 +368,4 @@ def all_timings(graph: Relation, square: Relation) -> Iterator[Row]:
     yield from ranking(clock, graph)
     yield from training_parts(clock, graph)
     yield from epochs(graph, square)
+    yield from calls(graph, peer_time)

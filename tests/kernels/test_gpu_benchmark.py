@@ -36,3 +36,26 @@ def test_without_a_gpu_it_says_so():
 def test_a_folder_without_data_is_refused(tmp_path):
     done = run("--data", str(tmp_path))
     assert done.returncode == 2 and "train.txt" in done.stderr
+
+
+def test_what_is_timed_as_called_gives_what_torchs_way_gives(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples" / "benchmarks")
+    import gpu_checks
+    import gpu_timing_calls
+
+    graph = gpu_checks.power_law(60, 170, 900)
+    compared = 0
+    for name, _, run_ours, moved, theirs in gpu_timing_calls._operators(graph):
+        found = run_ours()
+        assert moved > 0
+        if theirs is None:
+            continue
+        found = list(found.values()) if isinstance(found, dict) else found
+        found, wanted = ([part] if isinstance(part, torch.Tensor) else list(part) for part in (found, theirs()))
+        wanted = [part.T for part in wanted] if name == "push" else wanted
+        for ours, expected in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+        compared += 1
+    assert compared == 3
+    rows = list(gpu_timing_calls.calls(graph, lambda several, count: several() or float(count)))
+    assert [row["call_us"] for row in rows] == [gpu_timing_calls.REPEATS] * 4
