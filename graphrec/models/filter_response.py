@@ -17,7 +17,7 @@ from graphrec.progress import Reporter
 
 CUTOFFS = (0.01, 0.03, 0.1)
 SMOOTH_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 1.0)
-GAIN_EXPONENTS = (0.3, 0.5)
+GAIN_EXPONENTS = (0.3, 0.5, 0.6)
 SHARPENINGS = (0.0, 0.7)
 _SHARPENED = 64  # directions; more find no more of Gowalla's or ml-1m's held-out items, and make ranking slower
 _USERS_AT_ONCE = 500
