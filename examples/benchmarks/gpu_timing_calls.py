@@ -94,4 +94,5 @@ def _softmax(graph: Relation, user_x: Tensor, item_x: Tensor) -> tuple[Callable[
 
 def _ones(graph: Relation) -> Tensor:
     ones = torch.ones(graph.num_edges, device=graph.device)
-    return torch.sparse_csr_tensor(graph.indptr.int(), graph.indices, ones, (graph.num_dst, graph.num_src))
+    shape = graph.num_dst, graph.num_src
+    return torch.sparse_csr_tensor(graph.indptr.int(), graph.indices, ones, shape, check_invariants=False)

@@ -38,6 +38,7 @@ def test_a_folder_without_data_is_refused(tmp_path):
     assert done.returncode == 2 and "train.txt" in done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 def test_what_is_timed_as_called_gives_what_torchs_way_gives(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples" / "benchmarks")
     import gpu_checks
