@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 class GraphFilterSettings(settings.Settings):
     """Settings of the graph filter.
 
-    The last four settings shape the filter. What suits a log depends on how dense it is, so they are chosen at fit time on
-    a fifth of the training items that is held out for that, c first and then the others together, and shapes that chance
-    alone could part from the best are averaged; give all four to skip it.
+    Four settings, from cutoff to sharpening, shape the filter. What suits a log depends on how dense it is, so they are chosen
+    at fit time on a fifth of the training items that is held out for that, c first and then the others together, and shapes that
+    chance alone could part from the best are averaged; give all four to skip it.
 
     Attributes:
         user_exponent: a, how strongly long histories are discounted; 0.5 in GF-CF.
