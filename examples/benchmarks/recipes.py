@@ -84,9 +84,6 @@ _FILTERED = RECIPES["lightgcn-residual"]
 # items there with 0.12, 0.1201 / 0.0731 with 0.09 (one seed).
 _SOFTER = {"loss": {"name": "sampled-softmax", "temperature": 0.12}}
 RECIPES["lightgcn-softer"] = replace(_FILTERED, model_settings={**_FILTERED.model_settings, **_SOFTER})
-# lightgcn-residual with graph-filter-block as the filter.
-_BLOCK = {"residual": {"weight": 0.5, "filter": {"name": "graph-filter", "hold_out": "block"}}}
-RECIPES["lightgcn-residual-block"] = replace(_FILTERED, model_settings={**_FILTERED.model_settings, **_BLOCK})
 # lightgcn-residual with EASE in the place of the filter. Recall@20 + NDCG@20 of all users' held-out training items is 0.3668 with weight
 # 0.25 and 0.3667 with 1, 0.3652 with the graph filter. The test items disagree, see README.md.
 _EASE = {"residual": {"weight": 1.0, "filter": {"name": "ease", "regularisation": 0.04}}}
