@@ -34,7 +34,7 @@ from graphrec.models.base import Recommender
 from graphrec.ops import backend
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 
-WEIGHTS = (0.1, 0.25, 0.5, 1.0)
+WEIGHTS = (0.1, 0.25, 0.35, 0.5, 0.7, 1.0, 1.5)
 RESAMPLES = 10_000
 
 

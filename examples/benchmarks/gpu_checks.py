@@ -75,6 +75,12 @@ def integers(like: Relation, bound: int, *shape: int) -> Tensor:
     return torch.randint(bound, shape, generator=torch.Generator(like.device).manual_seed(bound), device=like.device)
 
 
+def torch_csr(graph: Relation, values: Tensor) -> Tensor:
+    """The relation with values (E,) as torch's CSR tensor, which cuSPARSE multiplies."""
+    shape = graph.num_dst, graph.num_src
+    return torch.sparse_csr_tensor(graph.indptr.int(), graph.indices, values, shape, check_invariants=False)
+
+
 def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 

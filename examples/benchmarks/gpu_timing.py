@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from gpu_checks import GAT, GATV2, Attention, attention_reference, integers, random
+from gpu_checks import GAT, GATV2, Attention, attention_reference, integers, random, torch_csr
 from gpu_timing_calls import calls
 from torch import Tensor
 from torch.nn import functional
@@ -87,30 +87,27 @@ class Clock:
         warm, cold = self.times(run, count)
         row = {"operator": name, **more, "warm_us": warm, "cold_us": cold}
         row |= {"gb_s": moved / warm / 1e3, "of_copy": moved / warm * 1e6 / self.bandwidth}
-        for peer, call in peers.items():
-
-            def several(call: Callable[[], Any] = call) -> None:
-                for _ in range(10):
-                    call()
-
-            row[peer] = peer_time(several, 10)
-        return row
+        return row | {peer: peer_time(call) for peer, call in peers.items()}
 
 
-def peer_time(run: Callable[[], Any], count: int) -> float | None:
+def peer_time(call: Callable[[], Any], count: int = 10) -> float | None:
     """Microseconds of one of `count` calls; None where torch does not take the dtype or layout."""
+
+    def several() -> None:
+        for _ in range(count):
+            call()
+
     try:
-        return elapsed(run, 3) / count
+        return elapsed(several, 3) / count
     except (RuntimeError, NotImplementedError) as problem:
         print(f"torch: {str(problem).splitlines()[0]}")
         return None
 
 
 def normalised(graph: Relation, dtype: torch.dtype) -> Tensor:
-    """The symmetric normalisation as torch's CSR tensor, which cuSPARSE multiplies."""
+    """The symmetric normalisation as torch's CSR tensor."""
     scale = graph.scale_dst(-0.5)
-    values = (scale[graph.rows] * scale[graph.indices.long()]).to(dtype)
-    return torch.sparse_csr_tensor(graph.indptr.int(), graph.indices, values, (graph.num_dst, graph.num_src))
+    return torch_csr(graph, (scale[graph.rows] * scale[graph.indices.long()]).to(dtype))
 
 
 def propagation(clock: Clock, square: Relation) -> Iterator[Row]:
@@ -353,8 +350,7 @@ def epochs(graph: Relation, square: Relation) -> Iterator[Row]:
             "seconds": seconds,
         }
         if dtype == torch.float32:
-            step = epoch.torch_step()
-            theirs = peer_time(lambda step=step: [step() for _ in range(10)], 10)
+            theirs = peer_time(epoch.torch_step())
             row["torch_seconds"] = None if theirs is None else theirs * epoch.steps / 1e6
         yield row | {"loss_after_1": first, "loss_after_4": float(epoch.loss.losses.mean())}
 

@@ -10,38 +10,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from gpu_checks import integers, random
+from gpu_checks import integers, random, torch_csr
 from torch import Tensor
 
 from graphrec import ops
 from graphrec.ops import Relation
 
-Timer = Callable[[Callable[[], Any], int], float | None]
-BATCH, DIM, SIGNALS, HISTORY, FANOUT, REPEATS = 2048, 64, 64, 30, 25, 10
+BATCH, DIM, SIGNALS, HISTORY, FANOUT = 2048, 64, 64, 30, 25
 
 
-def calls(graph: Relation, time: Timer) -> Iterator[dict[str, Any]]:
+def calls(graph: Relation, time: Callable[[Callable[[], Any]], float | None]) -> Iterator[dict[str, Any]]:
     """Rows with the microseconds of a call, beside those of torch's operators.
 
     Args:
         graph: users by items.
-        time: gives the microseconds of one of so many calls of a function that makes them all.
+        time: gives the microseconds of a call, or None where it cannot be made.
     """
     for name, dtype, run, moved, peer in _operators(graph):
-        row = {"operator": name, "dtype": dtype, "d": DIM if dtype == "float32" else None, "call_us": _of(run, time)}
+        row = {"operator": name, "dtype": dtype, "d": DIM if dtype == "float32" else None, "call_us": time(run)}
         if row["call_us"]:
             row["gb_s"] = moved / row["call_us"] / 1e3
         if peer is not None:
-            row["torch_us"] = _of(peer, time)
+            row["torch_us"] = time(peer)
         yield row
-
-
-def _of(run: Callable[[], Any], time: Timer) -> float | None:
-    def several() -> None:
-        for _ in range(REPEATS):
-            run()
-
-    return time(several, REPEATS)
 
 
 def _operators(graph: Relation) -> Iterator[tuple[str, str, Callable[[], Any], float, Callable[[], Any] | None]]:
@@ -49,7 +40,7 @@ def _operators(graph: Relation) -> Iterator[tuple[str, str, Callable[[], Any], f
     users, items, edges = graph.num_dst, graph.num_src, graph.num_edges
     x = {"user": random(graph, users, DIM), "item": random(graph, items, DIM)}
     both = [(graph, "item", "user"), (graph.transpose(), "user", "item")]
-    matrices = [_ones(relation) for relation, _, _ in both]
+    matrices = [torch_csr(relation, torch.ones(edges, device=graph.device)) for relation, _, _ in both]
 
     def products() -> list[Tensor]:
         return [matrix @ x[source] for matrix, (_, source, _) in zip(matrices, both, strict=True)]
@@ -90,9 +81,3 @@ def _softmax(graph: Relation, user_x: Tensor, item_x: Tensor) -> tuple[Callable[
 
     moved = 4.0 * DIM * (4 * BATCH + 2 * BATCH + 2 * (graph.num_dst + graph.num_src))
     return ours, moved, theirs
-
-
-def _ones(graph: Relation) -> Tensor:
-    ones = torch.ones(graph.num_edges, device=graph.device)
-    shape = graph.num_dst, graph.num_src
-    return torch.sparse_csr_tensor(graph.indptr.int(), graph.indices, ones, shape, check_invariants=False)

@@ -56,7 +56,7 @@ class SocialGraphFilter(GraphFilter):
         self._histories = with_friends(self._train, links, self.social_share)
 
     def _choose(self, links: sp.csr_matrix, seed: int, progress: Reporter) -> float:
-        """The share whose filter finds most of a fifth of the training items, hidden at random."""
+        """The share whose filter finds most of a fifth of the training items, hidden as `hold_out` says."""
         kept, hidden, users = held_out(self._train, seed, self.settings.hold_out)
         if not len(users):
             return SHARES[1]
