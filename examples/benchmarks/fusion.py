@@ -1,13 +1,14 @@
 """Measure a trained model, the mean of several trained alike, the graph filter, and their sum.
 
     python examples/benchmarks/fusion.py --data DIR [--model lightgcn-residual] [--members 4] [--filter graph-filter] [--weight 0.5]
-        [--seeds 3] [--validate] [--json]
+        [--seeds 3] [--validate [block]] [--json]
 
 DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz; the protocol is that of `quality.py`. With --members M each of the
 --seeds trains M models from seeds of their own, and each one's scores count 1 / M in units of their standard deviation; the filter's
 count --weight. A recipe's own residual is left out. With --validate a tenth of each user's training items takes the place of the test
-items, and several weights are shown: that is how the default was chosen. p is of a paired test over users between the sum and one
-trained model, on metrics averaged over seeds.
+items, drawn at random or, with --validate block, as items that lie together in the graph (the graph filter's `hold_out`), and several
+weights are shown: that is how the default was chosen. p is of a paired test over users between the sum and one trained model, on
+metrics averaged over seeds.
 """
 
 from __future__ import annotations
@@ -19,23 +20,29 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+import polars as pl
 import recipes
 from quality import METRICS, VALID_SHARE, peak_mb, reset_peak
 
 import graphrec
 from graphrec.benchmarking.fusion import ScoreSum
 from graphrec.evaluation.significance import sign_flip_p
+from graphrec.graph.convert import from_scipy
 from graphrec.graph.store import GraphStore
 from graphrec.logs.read import read_split_folder
+from graphrec.logs.table import InteractionLog
 from graphrec.models import create
 from graphrec.models.base import Recommender
+from graphrec.models.held_out import HoldOut, hide_blocks
 from graphrec.ops import backend
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 
 WEIGHTS = (0.1, 0.25, 0.35, 0.5, 0.7, 1.0, 1.5)
 RESAMPLES = 10_000
+STORES = {None: "store", "random": "store-valid", "block": "store-block"}
 
 
 def main() -> None:
@@ -54,7 +61,11 @@ def main() -> None:
     parser.add_argument("--weight", type=float, default=0.5, help="of the filter, in standard deviations (default 0.5)")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, 0, 1, ... (default 1)")
     parser.add_argument(
-        "--validate", action="store_true", help="measure on held-out training items, with several weights"
+        "--validate",
+        nargs="?",
+        const="random",
+        choices=get_args(HoldOut),
+        help="measure on held-out training items, with several weights: random ones (default) or a block",
     )
     parser.add_argument(
         "--keep", type=Path, help="folder for the store and the trained models: what is there already is taken"
@@ -115,15 +126,24 @@ def measure(options: argparse.Namespace, seed: int, weights: tuple[float, ...], 
     return {"rows": rows, "trained": fitting - started, "graph-filter": fitted - fitting, "peak": peak_mb()}
 
 
-def open_store(data: Path, folder: Path, validate: bool, progress: Reporter) -> GraphStore:
+def open_store(data: Path, folder: Path, validate: HoldOut | None, progress: Reporter) -> GraphStore:
     """The store of the data in `folder`, built if it is not there."""
-    place = folder / ("store-valid" if validate else "store")
+    place = folder / STORES[validate]
     if place.exists():
         return GraphStore.open(place)
-    log = read_split_folder(data, rejected=folder / "rejected.parquet")
-    return graphrec.build(
-        log, place, split={"method": "given", "valid": VALID_SHARE if validate else 0.0}, progress=progress
-    )
+    if validate == "block":
+        log = with_blocks(open_store(data, folder, None, progress))
+    else:
+        log = read_split_folder(data, rejected=folder / "rejected.parquet")
+    split = {"method": "given", "valid": VALID_SHARE if validate == "random" else 0.0}
+    return graphrec.build(log, place, split=split, progress=progress)
+
+
+def with_blocks(store: GraphStore) -> InteractionLog:
+    """The store's training interactions by their numbers, with a part of each user's to validate on that lies together."""
+    parts = hide_blocks(store.train_matrix(), VALID_SHARE, np.random.default_rng(0))
+    sides = [from_scipy(part).events.with_columns(split=pl.lit(side)) for side, part in zip(("train", "valid"), parts, strict=True)]
+    return InteractionLog(pl.concat(sides), source=f"{store.folder}, in blocks")
 
 
 def trained(store: GraphStore, name: str, seed: int, folder: Path, progress: Reporter) -> Recommender:
