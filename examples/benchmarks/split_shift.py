@@ -7,6 +7,10 @@ with `quality.py --validate`, and as blocks as with the graph filter's `hold_out
 have in what is left, as quantiles over the held-out pairs and as the mean logarithm; and the dispersion, how much the held-out
 share of items with at least 100 interactions varies, in units of what chance gives. Were the test items drawn at random from all,
 they would look as the random part does.
+
+Where ids number users and items in the order of their first mention, the items that a user is the first to have stand in their
+own order, often that of time. The last line says how like the user's test items they are in each fifth of that order, in units of the
+user's mean: equal numbers say that the test items are from anywhere, rising ones that they come after the training items.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from graphrec.logs.read import read_split_folder
 from graphrec.models.held_out import hide, hide_blocks
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+FIRST, FIFTHS = 20, 5  # items that a user is the first to have, so that their order says something, and the parts of it
 OFTEN = 100  # interactions of an item whose held-out share says something
 
 
@@ -36,29 +41,35 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     try:
-        rows = measure(options.data)
+        rows, fifths = measure(options.data)
     except graphrec.errors.GraphrecError as error:
         parser.exit(1, f"{error}\n")
     if options.json:
-        print(json.dumps({"data": options.data.name, "parts": rows}))
+        print(json.dumps({"data": options.data.name, "parts": rows, "fifths": fifths}))
         return
     print(f"{'part':8}{'pairs':>10}{'dispersion':>12}{'mean log':>10}" + "".join(f"{share:>8g}" for share in QUANTILES))
     for name, row in rows.items():
         cells = "".join(f"{value:8.0f}" for value in row["quantiles"])
         print(f"{name:8}{row['pairs']:10,}{row['dispersion']:12.2f}{row['mean_log']:10.3f}{cells}")
+    if fifths:
+        print("likeness to the test items, by order of first mention: " + ", ".join(f"{value:.3f}" for value in fifths))
 
 
-def measure(data: Path) -> dict[str, dict]:
-    """What `compare` says of held-out training items and of the test items."""
+def measure(data: Path) -> tuple[dict[str, dict], list[float]]:
+    """What `compare` says of held-out training items and of the test items, and what `by_first_mention` does."""
     with tempfile.TemporaryDirectory(prefix="graphrec-shift-") as scratch:
         log = read_split_folder(data, rejected=Path(scratch) / "rejected.parquet")
         store = graphrec.build(log, Path(scratch) / "store", split={"method": "given", "valid": 0.0})
-        train, test = store.train_matrix(), read_split(store, "test", mask_valid=True).truth.indices
+        train, test = store.train_matrix(), read_split(store, "test", mask_valid=True)
+        users, items = (store.ids(side).series.arg_sort().to_numpy() for side in ("user", "item"))
     found = {}
     for name, part in (("random", hide), ("block", hide_blocks)):
         kept, hidden = part(train, VALID_SHARE, np.random.default_rng(0))
         found[name] = compare(kept, hidden.indices)
-    return {**found, "test": compare(train, test)}
+    found["test"] = compare(train, test.truth.indices)
+    pairs = np.repeat(test.users, np.diff(test.truth.indptr)), test.truth.indices
+    held = sp.csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), shape=train.shape)
+    return found, by_first_mention(train[users][:, items], held[users][:, items])
 
 
 def compare(rest: sp.csr_matrix, held: np.ndarray) -> dict:
@@ -75,6 +86,29 @@ def compare(rest: sp.csr_matrix, held: np.ndarray) -> dict:
         "mean_log": float(np.log1p(of_pairs).mean()),
         "quantiles": np.quantile(of_pairs, QUANTILES).tolist(),
     }
+
+
+def by_first_mention(train: sp.csr_matrix, test: sp.csr_matrix) -> list[float]:
+    """How like a user's test items are the training items that no user before had, in five parts of their order.
+
+    Likeness is the number of common users, divided by the square roots of both items' counts, summed over the test items, in
+    units of the user's mean; the result is its average over the users with at least 20 such items, nothing without any.
+
+    Args:
+        train, test: (U, I), users and items in the order of their ids.
+    """
+    by_item = train.tocsc().sorted_indices()
+    count = np.diff(by_item.indptr)
+    known = np.flatnonzero(count)
+    first = by_item.indices[by_item.indptr[known]]  # the first user of each item
+    scaled = by_item @ sp.diags(np.maximum(count, 1) ** -0.5)
+    parts = []
+    for user in np.flatnonzero(np.bincount(first, minlength=train.shape[0]) >= FIRST):
+        likeness = (scaled[:, known[first == user]].T @ scaled[:, test[user].indices]).sum(axis=1)
+        if likeness.any():
+            relative = np.asarray(likeness).ravel() / likeness.mean()
+            parts.append([part.mean() for part in np.array_split(relative, FIFTHS)])
+    return np.mean(parts, axis=0).tolist() if parts else []
 
 
 if __name__ == "__main__":
