@@ -198,18 +198,16 @@ class RatingHead(nn.Module):
         return by_basis.flatten(1).to(user.dtype), item
 
     def logits(self, user: Tensor, item: Tensor) -> Tensor:
-        """e_uᵀ Q_r e_i of prepared rows (B, S · D) and (B, D): (B, R)."""
+        """e_uᵀ Q_r e_i of prepared rows: (B, S · D) with (B, D) gives (B, R), with (B, n, D) gives (B, n, R)."""
         check_rows("RatingHead.logits", user, item, len(self.bases) * self.dim, self.dim, pairs=True)
         by_basis = user.unflatten(1, (len(self.bases), -1))  # (B, S * D) -> (B, S, D)
-        return (by_basis * item.unsqueeze(1)).sum(-1) @ self.mix.T
+        by_basis = by_basis if item.dim() == 2 else by_basis.unsqueeze(1)
+        return (by_basis * item.unsqueeze(-2)).sum(-1) @ self.mix.T
 
     def pairs(self, user: Tensor, item: Tensor) -> Tensor:
         """Expected rating row by row: (B, S · D) with (B, D) gives (B,), with (B, n, D) gives (B, n)."""
         check_rows("RatingHead.pairs", user, item, len(self.bases) * self.dim, self.dim, pairs=True)
-        if item.dim() == user.dim():
-            return self.logits(user, item).softmax(1) @ self._values(user)
-        flat = self.pairs(user.repeat_interleave(item.shape[1], 0), item.flatten(0, 1))
-        return flat.view(item.shape[:2])
+        return self.logits(user, item).softmax(-1) @ self._values(user)
 
     def matrix(self, user: Tensor, item: Tensor) -> Tensor:
         """Expected rating of every user row with every item row: (B, S · D) and (M, D) give (B, M).

@@ -72,7 +72,7 @@ class PinSAGEEncoder(Encoder):
 
     def neighbourhoods(self) -> ImportantNeighbourhoods:
         """What makes the neighbourhoods of sampled batches: the important neighbours, no other ones are ever read."""
-        return self._neighbourhoods
+        return self._walked(self._neighbourhoods)
 
     def forward(
         self,
@@ -91,6 +91,9 @@ class PinSAGEEncoder(Encoder):
 
         Returns:
             (u, D) and (i, D) in the order asked for.
+
+        Raises:
+            ValueError: the tables do not fit, or `observe` has not been called.
         """
         if not isinstance(relation, Importance):
             sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
@@ -102,13 +105,18 @@ class PinSAGEEncoder(Encoder):
 
     def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
         """Convolution `index` for some rows, or all for None, the last one with the dense layers; see `nn.layerwise`."""
-        edges = relation if isinstance(relation, Importance) else self._whole
+        edges = relation if isinstance(relation, Importance) else self._walked(self._whole)
         sent = relu(self.message[index](item_h))
         user = self._update(self.user_update[index], user_h, users, edges.to_users, edges.user_weight, sent)
         item = self._update(self.item_update[index], item_h, items, edges.to_items, edges.item_weight, sent)
         if index < self.hops - 1:
             return user, item
         return tuple(self.output(relu(self.hidden(side))) for side in (user, item))
+
+    def _walked(self, found: Any) -> Any:
+        if found is None:
+            raise ValueError("PinSAGEEncoder: no graph has been walked yet; call observe(relation) with the training graph first")
+        return found
 
     def _update(self, linear: nn.Module, h: Tensor, rows: Tensor | None, edges: Relation, weight: Tensor, sent: Tensor) -> Any:
         sent = sent.float() if sent.dtype == torch.bfloat16 else sent  # message passing stays float32

@@ -242,11 +242,10 @@ def test_head_is_the_bilinear_decoder(draw):
     torch.testing.assert_close(made.matrix(*prepared), expected)
     torch.testing.assert_close(made.logits(prepared[0], item[:5]), logits[range(5), range(5)])
     torch.testing.assert_close(made.pairs(prepared[0], item[:5]), expected.diagonal())
-    several = item[torch.tensor([[0, 1], [2, 3], [4, 5], [0, 5], [1, 2]])]  # (5, 2, D)
-    torch.testing.assert_close(
-        made.pairs(prepared[0], several),
-        expected[torch.arange(5)[:, None], torch.tensor([[0, 1], [2, 3], [4, 5], [0, 5], [1, 2]])],
-    )
+    of_user = torch.arange(5)[:, None], torch.tensor([[0, 1], [2, 3], [4, 5], [0, 5], [1, 2]])
+    several = item[of_user[1]]  # (5, 2, D)
+    torch.testing.assert_close(made.logits(prepared[0], several), logits[of_user])
+    torch.testing.assert_close(made.pairs(prepared[0], several), expected[of_user])
 
 
 def test_large_logits_do_not_overflow():

@@ -71,3 +71,11 @@ def test_blocks_give_the_whole_pass(made):
     blocks = encode_in_blocks(encoder, relation, user, item, 4, lambda *rows: rows)
     for got, expected in zip(blocks, encoder(relation, user, item), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_graph_that_was_not_walked_is_named(made):
+    encoder, relation, user, item = made
+    fresh = PinSAGEEncoder(encoder.settings, DIM).double()
+    for use in (lambda: fresh(relation, user, item), fresh.neighbourhoods):
+        with pytest.raises(ValueError, match=r"no graph has been walked yet; call observe\(relation\)"):
+            use()
