@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.index import check_index
 from graphrec.ops.philox import below, counters, philox, race, unit
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
-from graphrec.ops.spmm import check_index
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.index import check_distinct, check_index
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
@@ -93,7 +94,7 @@ def spmm_compact(
         ValueError: a shape, dtype or device does not fit, or, on the CPU, a column, or columns repeat; the message names it.
     """
     check_index("spmm_compact", "columns", columns, relation.num_src, wait=False)
-    _check_distinct("spmm_compact", "columns", columns, relation.num_src, wait=False)
+    check_distinct("spmm_compact", "columns", columns, relation.num_src, wait=False)
     _check_values("spmm_compact", relation, x, (len(columns), "a row for each column"), left, right)
     parts = {"edge_weight": relation.weight_as(scale_dtype(x)), "columns": columns, "num_columns": relation.num_src}
     return product(relation.indptr, relation.indices, x, left, right, alpha, **parts)[0]
@@ -108,14 +109,18 @@ def spmm_forward(
     z: Tensor | None,
     beta: float,
     rows: Tensor | None,
+    edge_weight: Tensor | None = None,
 ) -> Tensor:
     """`spmm` without autograd, for layers that write their own backward pass.
+
+    Args:
+        edge_weight: (E,), in place of the relation's own weights, as `Relation.scale_edges` gives them; None for these.
 
     Raises:
         ValueError: as of `spmm`, but rows on a GPU are not looked at, which would wait for it.
     """
-    _check_spmm("spmm_forward", relation, x, left, right, z, rows, wait=False)
-    weight = relation.weight_as(scale_dtype(x))
+    _check_spmm("spmm_forward", relation, x, left, right, z, rows, edge_weight, wait=False)
+    weight = relation.weight_as(scale_dtype(x)) if edge_weight is None else edge_weight
     return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows, edge_weight=weight)[0]
 
 
@@ -355,7 +360,7 @@ def _check_spmm(where, relation, x, left, right, z, rows, edge_weight=None, wait
         raise ValueError(f"{where}: z must be {x.dtype} {shape}, got {z.dtype} {tuple(z.shape)}")
     if rows is not None:
         check_index(where, "rows", rows, relation.num_dst, wait)
-        _check_distinct(where, "rows", rows, relation.num_dst, wait)
+        check_distinct(where, "rows", rows, relation.num_dst, wait)
 
 
 def _check_values(where, relation, x, size, left, right, edge_weight=None) -> None:  # type: ignore[no-untyped-def]
@@ -371,30 +376,3 @@ def _check_values(where, relation, x, size, left, right, edge_weight=None) -> No
     ):  # fmt: skip
         if value is not None and (tuple(value.shape) != (length,) or value.dtype != scale_dtype(x)):
             raise ValueError(f"{where}: {name} must be {scale_dtype(x)} ({length},), got {value.dtype} {tuple(value.shape)}")
-
-
-def check_index(where: str, name: str, index: Tensor, size: int, wait: bool = True) -> None:
-    """Make sure that an index is int64 (n,) with values below `size`; without `wait` those on a GPU are not looked at.
-
-    Raises:
-        ValueError: it is not; the message names it.
-    """
-    if index.dtype != torch.int64 or index.ndim != 1:
-        raise ValueError(f"{where}: {name} must be int64 (n,), got {index.dtype} {tuple(index.shape)}")
-    if len(index) and (wait or index.device.type == "cpu"):
-        low, high = (int(bound) for bound in index.aminmax())
-        if low < 0 or high >= size:
-            raise ValueError(f"{where}: {name} must be in 0..{size - 1}, got {low}..{high}")
-
-
-def _check_distinct(where: str, name: str, index: Tensor, size: int, wait: bool) -> None:
-    """Of an index that occurs twice, a gradient would reach one place only."""
-    if len(index) < 2 or not (wait or index.device.type == "cpu"):
-        return
-    if 64 * len(index) < size:  # the shorter way
-        count = len(index.unique())
-    else:
-        count = int(torch.zeros(size, dtype=torch.bool, device=index.device).index_fill_(0, index, True).sum())
-    if count < len(index):
-        value, times = index.unique(return_counts=True)
-        raise ValueError(f"{where}: {name} must be distinct, got {int(value[times.argmax()])} {int(times.max())} times; use unique()")

@@ -161,11 +161,13 @@ __device__ __forceinline__ void send_back(const Attention<T> &op, const Gradient
         const int64_t edge = edge_ids[position];
         const S s = to.edge_gradient[edge * op.heads + tile.head];
         const S kept = op.keep(edge, tile.head) * exponential(score - to.lse[r * op.heads + tile.head]);
+        [[maybe_unused]] S mine[WIDTH];
+        if constexpr (KIND == GRAPHREC_GATV2) widen(packed, mine);
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) {
             total.value[i] += kept * g[i];
             if constexpr (KIND == GRAPHREC_GATV2)
-                total.value[i] += s * scorer.weight[i] * op.leaky_slope(scorer.mine[i] + widen(packed.value[i]));
+                total.value[i] += s * scorer.weight[i] * op.leaky_slope(scorer.mine[i] + mine[i]);
         }
         total.value[WIDTH] += s;
     }

@@ -62,6 +62,17 @@ template <typename T, int WIDTH>
 struct alignas(sizeof(T) * WIDTH) Pack {
     T value[WIDTH];
 };
+// Two bfloat16 are one word: taken one by one, the compiler moves every half of a pack that a condition sets.
+template <int WIDTH>
+struct alignas(2 * WIDTH) PackedWords {
+    unsigned word[WIDTH / 2];
+};
+template <>
+struct Pack<bfloat16, 2> : PackedWords<2> {};
+template <>
+struct Pack<bfloat16, 4> : PackedWords<4> {};
+template <>
+struct Pack<bfloat16, 8> : PackedWords<8> {};
 
 template <int WIDTH, typename T>
 __device__ __forceinline__ Pack<T, WIDTH> load_pack(const T *from) {
@@ -78,10 +89,9 @@ __device__ __forceinline__ Pack<T, WIDTH> zeros() {
 template <typename T, int WIDTH>
 __device__ __forceinline__ void widen(const Pack<T, WIDTH> &pack, typename Sum<T>::type (&to)[WIDTH]) {
     if constexpr (sizeof(T) == 2 && WIDTH % 2 == 0) {  // a bfloat16 is the upper half of a float
-        unsigned words[WIDTH / 2];
-        memcpy(words, &pack, sizeof words);
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) to[i] = __uint_as_float(i % 2 ? words[i / 2] & 0xFFFF0000u : words[i / 2] << 16);
+        for (int i = 0; i < WIDTH; ++i)
+            to[i] = __uint_as_float(i % 2 ? pack.word[i / 2] & 0xFFFF0000u : pack.word[i / 2] << 16);
     } else {
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) to[i] = widen(pack.value[i]);
@@ -91,9 +101,28 @@ __device__ __forceinline__ void widen(const Pack<T, WIDTH> &pack, typename Sum<T
 template <int WIDTH, typename T>
 __device__ __forceinline__ void store(T *to, const typename Sum<T>::type (&from)[WIDTH]) {
     Pack<T, WIDTH> pack;
+    if constexpr (sizeof(T) == 2 && WIDTH % 2 == 0) {
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) narrow(from[i], pack.value[i]);
+        for (int i = 0; i < WIDTH; i += 2) {
+            const __nv_bfloat162 pair = __floats2bfloat162_rn(from[i], from[i + 1]);
+            memcpy(&pack.word[i / 2], &pair, sizeof pair);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < WIDTH; ++i) narrow(from[i], pack.value[i]);
+    }
     *reinterpret_cast<Pack<T, WIDTH> *>(to) = pack;
+}
+
+// a * b in 64 bits: one instruction, of which the compiler makes several where it loses sight of the operands' size.
+__device__ __forceinline__ uint64_t wide_product(unsigned a, unsigned b) {
+#ifdef GRAPHREC_EMULATION
+    return uint64_t(a) * b;
+#else
+    uint64_t product;
+    asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+    return product;
+#endif
 }
 
 // How many T fit one 16-byte access.

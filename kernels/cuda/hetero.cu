@@ -3,6 +3,8 @@
 
 namespace {
 
+template <typename T>
+constexpr int kResidentBlocks = sizeof(T) == 2 ? kBlocksPerProcessor : 3;  // bfloat16 would spill
 constexpr int kUnroll = 4;      // gathers in flight per group of lanes
 constexpr int kPartFields = 8;  // of the parts table
 
@@ -95,7 +97,7 @@ __device__ __forceinline__ void row_of(const int64_t *parts, const Target &targe
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) hetero_rows(const int64_t *parts, int64_t num_parts, int64_t total_rows,
+__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) hetero_rows(const int64_t *parts, int64_t num_parts, int64_t total_rows,
                                                              int64_t dim, typename Sum<T>::type alpha, int lanes) {
     const Place place = place_of(lanes);
     // The number of edges is all that counts here: each part has its own range.

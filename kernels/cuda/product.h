@@ -61,9 +61,10 @@ __device__ __forceinline__ void load_four(const T *from, int d, int dim, bool ve
     if (vector) {
 #pragma unroll
         for (int part = 0; part < 4; part += kWidth) {
-            const Pack<T, kWidth> pack = load_pack<kWidth>(from + d + part);
+            typename Sum<T>::type wide[kWidth];
+            widen(load_pack<kWidth>(from + d + part), wide);
 #pragma unroll
-            for (int i = 0; i < kWidth; ++i) out[part + i] = widen(pack.value[i]);
+            for (int i = 0; i < kWidth; ++i) out[part + i] = wide[i];
         }
         return;
     }

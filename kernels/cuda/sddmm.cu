@@ -4,6 +4,8 @@
 namespace {
 
 constexpr int kUnroll = 4;  // gathers in flight per group of lanes
+template <typename T, bool WINNERS>
+constexpr int kResidentBlocks = WINNERS || sizeof(T) == 8 ? kBlocksPerProcessor : 4;
 
 template <typename T>
 struct Operands {
@@ -86,7 +88,7 @@ __device__ __forceinline__ void row_edges(const Operands<T> &op, int64_t r, cons
 }
 
 template <typename T, int WIDTH, bool WINNERS>
-__global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor) sddmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
+__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T, WINNERS>) sddmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
     const Place place = place_of(lanes);
     const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) {
         begin = op.indptr[op.row(r)], end = op.indptr[op.row(r) + 1];

@@ -1,14 +1,18 @@
 // Sparse-times-dense product over CSR rows with normalisation, edge weights, row restriction and the epilogue fused; its
 // maximum, and the gradient of that, which is a sum over the edges that won.
-#include "rows.h"
+#include <type_traits>
+
+#include "pieces.h"
 
 namespace {
 
-constexpr int kUnroll = 4;  // gathers in flight per group of lanes
-enum Kind { kSum, kMax, kWinners };
+constexpr int kUnroll = 4;      // gathers in flight per group of lanes
+constexpr int kSomeUnroll = 2;  // where most edges have no row of x
 // With 64 registers four blocks share a multiprocessor and hide more of the gathers' latency; some kernels would spill.
-template <typename T, Kind KIND>
-constexpr int kResidentBlocks = sizeof(T) == 8 ? kBlocksPerProcessor : sizeof(T) == 4 || KIND == kSum ? 4 : 3;
+template <typename T, bool SOME>
+constexpr int kSumBlocks = sizeof(T) == 8 ? kBlocksPerProcessor : sizeof(T) == 4 && SOME ? 3 : 4;
+template <typename T>
+constexpr int kMaxBlocks = sizeof(T) == 8 ? kBlocksPerProcessor : sizeof(T) == 4 ? 4 : 3;
 
 template <typename T>
 struct Operands {
@@ -31,6 +35,14 @@ struct Operands {
 
     __device__ __forceinline__ int64_t row(int64_t r) const { return rows ? rows[r] : r; }
     __device__ __forceinline__ int64_t id(int64_t edge) const { return edge_ids ? edge_ids[edge] : edge; }
+    // SOME looks for positions. What does not depend on the column is read first.
+    template <bool SOME>
+    __device__ __forceinline__ Factors<S> factors(int64_t edge) const {
+        const S weight = edge_weight ? edge_weight[id(edge)] : S(1);
+        const int32_t column = indices[edge], source = SOME && positions ? positions[column] : column;
+        if (SOME && source < 0) return {-1, S(0), S(0)};
+        return {source, weight, right ? right[column] : S(1)};
+    }
 };
 
 // The first of the largest values of each column, NaN before all numbers, with its place among the row's edges; -1 before the first.
@@ -54,103 +66,101 @@ struct MaxOf {
     }
 };
 
-
-template <typename T, int WIDTH, Kind KIND>
-struct Total : SumOf<typename Sum<T>::type, WIDTH> {
-    using S = typename Sum<T>::type;
-    __device__ __forceinline__ void take(const Operands<T> &op, int64_t begin, const Message<S> &message, int place,
-                                         const S (&x)[WIDTH], int64_t column) {
-        if constexpr (KIND == kSum) {
-#pragma unroll
-            for (int i = 0; i < WIDTH; ++i) this->value[i] += message.weight * x[i];
-        } else {
-            if (message.source < 0) return;
-            const int64_t start = message.source * op.dim + column, id = op.id(begin + place);
-#pragma unroll
-            for (int i = 0; i < WIDTH; ++i)
-                if (op.winners[start + i] == id) this->value[i] += message.weight * x[i];
-        }
-    }
-};
+// y = scale * total + beta * z.
 template <typename T, int WIDTH>
-struct Total<T, WIDTH, kMax> : MaxOf<typename Sum<T>::type, WIDTH> {
-    using S = typename Sum<T>::type;
-    __device__ __forceinline__ void take(const Operands<T> &, int64_t, const Message<S> &message, int place,
-                                         const S (&x)[WIDTH], int64_t) {
-        if (message.source < 0) return;
-#pragma unroll
-        for (int i = 0; i < WIDTH; ++i) this->update(i, message.weight * x[i], place);
-    }
-};
-
-template <typename T, int WIDTH, Kind KIND>
-__device__ __forceinline__ void gather(const Operands<T> &op, const Share &share, const Place &place, int64_t column,
-                                       Total<T, WIDTH, KIND> &total) {
-    using S = typename Sum<T>::type;
-    int length = int(share.end - share.begin);
-#ifdef GRAPHREC_PLANT_OFF_BY_ONE  // for a test of the tests
-    --length;
-#endif
-    const auto message_of = [&](int place_of_edge) -> Message<S> {
-        const int64_t edge = share.begin + place_of_edge;
-        const int32_t column = op.indices[edge], source = op.positions ? op.positions[column] : column;
-        if (source < 0) return {-1, S(0)};
-        S weight = op.right ? op.right[column] : S(1);
-        if (op.edge_weight) weight *= op.edge_weight[op.id(edge)];
-        return {source, weight};
-    };
-    each_message<kUnroll, WIDTH>(op.x, op.dim, column, length, share, place, message_of,
-                                 [&](const Message<S> &message, int place_of_edge, const S(&x)[WIDTH]) {
-                                     total.take(op, share.begin, message, place_of_edge, x, column);
-                                 });
-}
-
-// y = scale * total + beta * z, and who won.
-template <typename T, int WIDTH, Kind KIND>
-__device__ __forceinline__ void finish(const Operands<T> &op, int64_t r, int64_t begin, int64_t column,
-                                       const Total<T, WIDTH, KIND> &total) {
+__device__ __forceinline__ void finish(const Operands<T> &op, int64_t r, int64_t column,
+                                       const typename Sum<T>::type (&total)[WIDTH]) {
     using S = typename Sum<T>::type;
     const S scale = op.left ? op.alpha * op.left[op.row(r)] : op.alpha;
     const int64_t start = r * op.dim + column;
     S y[WIDTH], z[WIDTH];
     if (op.z) widen(load_pack<WIDTH>(op.z + start), z);
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) y[i] = op.z ? scale * total.value[i] + op.beta * z[i] : scale * total.value[i];
+    for (int i = 0; i < WIDTH; ++i) y[i] = op.z ? scale * total[i] + op.beta * z[i] : scale * total[i];
     store(op.y + start, y);
-    if constexpr (KIND == kMax) {
-#pragma unroll
-        for (int i = 0; i < WIDTH; ++i) {
-            const int64_t edge = begin + total.place[i];
-            op.argmax[start + i] = total.place[i] < 0 ? -1 : op.id(edge);
-        }
-    }
 }
 
-template <typename T, int WIDTH, Kind KIND>
-__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T, KIND>) spmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
+template <typename T>
+__device__ __forceinline__ void bounds_of(const Operands<T> &op, int64_t r, int64_t &begin, int64_t &end) {
+    begin = op.indptr[op.row(r)], end = op.indptr[op.row(r) + 1];
+#ifdef GRAPHREC_PLANT_OFF_BY_ONE  // for a test of the tests
+    if (end > begin) --end;
+#endif
+}
+
+template <typename T, int WIDTH, bool SOME>
+__global__ void __launch_bounds__(kBlockThreads, kSumBlocks<T, SOME>) spmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
     const Place place = place_of(lanes);
     const int64_t column = (int64_t(blockIdx.y) * lanes + place.part) * WIDTH;
-    const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) {
-        begin = op.indptr[op.row(r)], end = op.indptr[op.row(r) + 1];
-    };
-    each_row(int64_t(blockIdx.x) * kBlockRows, num_rows, place, bounds, [&](int64_t r, const Share &share) {
-        Total<T, WIDTH, KIND> total;
+    const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) { bounds_of(op, r, begin, end); };
+    each_piece(num_rows, place, bounds, [&](const Piece &piece) {
+        SumOf<typename Sum<T>::type, WIDTH> total;
         total.clear();
-        gather(op, share, place, column, total);
-        combine(total, place, share.whole_block);
-        if (column < op.dim && share.writes(place)) finish(op, r, share.begin, column, total);
+        const auto factors_of = [&](int at) { return op.template factors<SOME>(piece.begin + at); };
+        add_messages<SOME ? kSomeUnroll : kUnroll, SOME>(op.x, op.dim, column, piece, place, factors_of, total);
+        if (piece.merged(place)) combine(total, place, piece.whole_block());
+        if (column < op.dim && piece.writes(place)) finish(op, piece.row, column, total.value);
     });
 }
 
-template <typename T, Kind KIND>
-int32_t launch(const Operands<T> &op, int64_t num_rows, void *stream) {
-    const bool all_aligned = aligned(op.x) && aligned(op.z) && aligned(op.y);
-    return for_width<T>(op.dim, all_aligned, [&](auto width) -> int32_t {
-        constexpr int kWidth = decltype(width)::value;
-        const dim3 grid(blocks_for(num_rows, kBlockRows), tiles_for(op.dim, kWidth));
-        GRAPHREC_LAUNCH((spmm_rows<T, kWidth, KIND>), grid, kBlockThreads, 0, stream, op, num_rows,
-                        lanes_for(op.dim, kWidth, kLeastLanes));
+// The maximum and who won, or, WINNERS, the sum over those who won.
+template <typename T, int WIDTH, bool WINNERS>
+__global__ void __launch_bounds__(kBlockThreads, kMaxBlocks<T>) spmm_max_rows(const Operands<T> op, int64_t num_rows, int lanes) {
+    using S = typename Sum<T>::type;
+    const Place place = place_of(lanes);
+    const int64_t column = (int64_t(blockIdx.y) * lanes + place.part) * WIDTH;
+    const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) { bounds_of(op, r, begin, end); };
+    each_row(int64_t(blockIdx.x) * kBlockRows, num_rows, place, bounds, [&](int64_t r, const Share &share) {
+        std::conditional_t<WINNERS, SumOf<S, WIDTH>, MaxOf<S, WIDTH>> total;
+        total.clear();
+        const auto take = [&](const Message<S> &message, int at, const S(&x)[WIDTH]) {
+            if (message.source < 0) return;
+            [[maybe_unused]] const int64_t start = message.source * op.dim + column, id = op.id(share.begin + at);
+#pragma unroll
+            for (int i = 0; i < WIDTH; ++i) {
+                if constexpr (!WINNERS) total.update(i, message.weight * x[i], at);
+                else if (op.winners[start + i] == id) total.value[i] += message.weight * x[i];
+            }
+        };
+        const auto message_of = [&](int at) { return op.template factors<true>(share.begin + at).message(); };
+        each_message<kUnroll, WIDTH>(op.x, op.dim, column, int(share.end - share.begin), share, place, message_of, take);
+        combine(total, place, share.whole_block);
+        if (column >= op.dim || !share.writes(place)) return;
+        finish(op, r, column, total.value);
+        if constexpr (!WINNERS) {
+#pragma unroll
+            for (int i = 0; i < WIDTH; ++i)
+                op.argmax[r * op.dim + column + i] = total.place[i] < 0 ? -1 : op.id(share.begin + total.place[i]);
+        }
+    });
+}
+
+// Calls run(width, lanes) for what the operands allow.
+template <typename T, typename Run>
+int32_t for_operands(const Operands<T> &op, Run run) {
+    return for_width<T>(op.dim, aligned(op.x) && aligned(op.z) && aligned(op.y), [&](auto width) -> int32_t {
+        run(width, tiles_for(op.dim, width.value), lanes_for(op.dim, width.value, kLeastLanes));
         return launched();
+    });
+}
+
+template <typename T>
+int32_t sum(const Operands<T> &op, int64_t num_rows, void *stream) {
+    if (num_rows > kMostRows) return GRAPHREC_BAD_SIZE;
+    return for_operands(op, [&](auto width, unsigned tiles, int lanes) {
+        constexpr int kWidth = decltype(width)::value;
+        const dim3 grid(blocks_of_pieces(num_rows), tiles);
+        if (op.positions) GRAPHREC_LAUNCH((spmm_rows<T, kWidth, true>), grid, kBlockThreads, 0, stream, op, num_rows, lanes);
+        else GRAPHREC_LAUNCH((spmm_rows<T, kWidth, false>), grid, kBlockThreads, 0, stream, op, num_rows, lanes);
+    });
+}
+
+template <bool WINNERS, typename T>
+int32_t maximum(const Operands<T> &op, int64_t num_rows, void *stream) {
+    return for_operands(op, [&](auto width, unsigned tiles, int lanes) {
+        constexpr int kWidth = decltype(width)::value;
+        const dim3 grid(blocks_for(num_rows, kBlockRows), tiles);
+        GRAPHREC_LAUNCH((spmm_max_rows<T, kWidth, WINNERS>), grid, kBlockThreads, 0, stream, op, num_rows, lanes);
     });
 }
 
@@ -169,7 +179,7 @@ GRAPHREC_CUDA(spmm)(int64_t dtype, int64_t reduce, int64_t num_rows, int64_t dim
                              static_cast<const T *>(x), static_cast<const S *>(left), static_cast<const S *>(right), S(alpha),
                              static_cast<const T *>(z), S(beta), static_cast<T *>(y), argmax, nullptr, dim};
         if (num_rows == 0) return GRAPHREC_OK;
-        return reduce == GRAPHREC_SUM ? launch<T, kSum>(op, num_rows, stream) : launch<T, kMax>(op, num_rows, stream);
+        return reduce == GRAPHREC_SUM ? sum(op, num_rows, stream) : maximum<false>(op, num_rows, stream);
     });
 }
 
@@ -185,6 +195,6 @@ GRAPHREC_CUDA(spmm_max_backward)(int64_t dtype, int64_t num_rows, int64_t dim, c
         const Operands<T> op{indptr, indices, nullptr, positions, static_cast<const S *>(edge_weight), edge_ids,
                              static_cast<const T *>(gradient), static_cast<const S *>(right), static_cast<const S *>(left),
                              S(alpha), nullptr, S(0), static_cast<T *>(x_gradient), nullptr, argmax, dim};
-        return num_rows == 0 ? int32_t(GRAPHREC_OK) : launch<T, kWinners>(op, num_rows, stream);
+        return num_rows == 0 ? int32_t(GRAPHREC_OK) : maximum<true>(op, num_rows, stream);
     });
 }

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphrec import _kernels
-from graphrec.ops import Relation, push, sddmm, spmm, spmm_compact
+from graphrec.ops import Relation, push, sddmm, spmm, spmm_compact, spmm_forward
 from graphrec.ops.sddmm import sddmm_forward
 
 from .conftest import ROOT, Emulated, poisoned, tolerance, unaligned
@@ -47,6 +47,38 @@ def test_spmm_of_more_columns_than_a_warp_holds(emulated, graph, dim):
     x = random(320, dim)
     (got,) = emulated.run(lambda: [spmm(graph, x)])
     torch.testing.assert_close(got.double(), dense(graph) @ x.double(), rtol=2e-5, atol=1e-4)
+
+
+def test_scales_of_edges_stand_for_those_of_columns(emulated, graph):
+    x, z, left = random(320, 64), random(310, 64, seed=1), graph.scale_dst(-0.5)
+    weighted = graph.with_weight(random(graph.num_edges, seed=2).abs())
+
+    def products() -> list[torch.Tensor]:
+        by_column = spmm_forward(graph, x, left, graph.scale_src(-0.5), 0.7, z, 0.3, None)
+        by_edge = spmm_forward(graph, x, left, None, 0.7, z, 0.3, None, graph.scale_edges(-0.5))
+        both = spmm_forward(weighted, x, left, weighted.scale_src(-0.5), 0.7, z, 0.3, None)
+        return [by_column, by_edge, both, spmm_forward(weighted, x, left, None, 0.7, z, 0.3, None, weighted.scale_edges(-0.5))]
+
+    by_column, by_edge, *of_weights = emulated.run(products)
+    assert torch.equal(by_column, by_edge)
+    torch.testing.assert_close(*of_weights, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_of_every_length(emulated, dtype):
+    """0 to 69 edges, and where a warp and a block take over; few rows, so that blocks are not full, and many."""
+    lengths = torch.cat([torch.arange(70), torch.tensor([255, 256, 257, 300, 511, 512, 513])])
+    lengths = lengths[torch.randperm(len(lengths), generator=torch.Generator().manual_seed(3))]
+    dst = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    src = torch.cat([torch.randperm(600, generator=torch.Generator().manual_seed(int(n)))[:n] for n in lengths])
+    for times in (1, 4):
+        all_dst = torch.cat([dst + len(lengths) * k for k in range(times)])
+        relation = Relation.from_coo(all_dst, src.repeat(times), len(lengths) * times, 600)
+        x = random(600, 24, dtype=dtype)
+        (got,) = emulated.run(lambda relation=relation, x=x: [spmm(relation, x)])
+        expected = dense(relation) @ x.double()
+        error = (got.double() - expected).abs() / (1 + dense(relation) @ x.double().abs())
+        assert got.dtype == dtype and float(error.max()) < tolerance(dtype)["atol"]
 
 
 def test_restricted_rows_and_compact_columns(emulated, graph):
