@@ -267,6 +267,13 @@ def adam(graph: Relation, count: int) -> Iterator[Check]:
         adam_step(*got, step=3, rate=0.01, weight_decay=0.1)
         _adam_reference(*want, 0.01, 0.9, 0.999, 1e-8, 0.1, 3)
         yield error(f"adam {count}", torch.cat([got[0], got[2], got[3]]), torch.cat([want[0], want[2], want[3]]))
+        if dtype == torch.float32:
+            got[1] = got[1].bfloat16()
+            want = [x.double().clone() for x in got]
+            adam_step(*got, step=3, rate=0.01, weight_decay=0.1)
+            _adam_reference(*want, 0.01, 0.9, 0.999, 1e-8, 0.1, 3)
+            name = f"adam {count}, bfloat16 gradient"
+            yield error(name, torch.cat([got[0], got[2], got[3]]), torch.cat([want[0], want[2], want[3]]))
 
 
 def all_checks(graph: Relation, large: bool) -> Iterator[Check]:

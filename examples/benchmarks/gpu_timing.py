@@ -112,7 +112,8 @@ def normalised(graph: Relation, dtype: torch.dtype) -> Tensor:
 
 def propagation(clock: Clock, square: Relation) -> Iterator[Row]:
     """spmm and sddmm over both directions of all edges."""
-    scale, row, column = square.scale_dst(-0.5), square.rows, square.indices.long()
+    scale, edge_scale = square.scale_dst(-0.5), square.scale_edges(-0.5)
+    row, column = square.rows, square.indices.long()
     edges, nodes = square.num_edges, square.num_dst
     for dtype in (torch.float32, torch.bfloat16):
         matrix = normalised(square, dtype)
@@ -123,9 +124,9 @@ def propagation(clock: Clock, square: Relation) -> Iterator[Row]:
             peers: dict[str, Callable[[], Any]] = {"csr_us": lambda x=x, matrix=matrix: matrix @ x}
 
             def product(x: Tensor = x) -> Tensor:
-                return ops.spmm_forward(square, x, scale, scale, 1.0, None, 1.0, None)
+                return ops.spmm_forward(square, x, scale, None, 1.0, None, 1.0, None, edge_scale)
 
-            yield clock.row("spmm", product, edges * (4 + width) + nodes * (8 + width), peers, **more)
+            yield clock.row("spmm", product, edges * (8 + width) + nodes * (8 + width), peers, **more)
 
             def scores(x: Tensor = x) -> Tensor:
                 return sddmm_forward(square.indptr, square.indices, x, x)
@@ -256,58 +257,47 @@ def grouped(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
 class Epoch:
     """LightGCN with BPR: three layers forward and three back in one captured graph per step, then Adam.
 
-    As in training, the last layer forward is computed at the rows of the batch alone, and the first one back reads these alone.
+    As in training, the last layer forward is computed at the rows of the batch alone.
     """
 
     def __init__(self, graph: Relation, square: Relation, dtype: torch.dtype) -> None:
         self.graph, self.square, self.dtype = graph, square, dtype
-        self.scale = square.scale_dst(-0.5)
+        self.scale, self.edge_scale = square.scale_dst(-0.5), square.scale_edges(-0.5)
         self.x = random(square, square.num_dst, DIM) * 0.1
         self.moments = torch.zeros_like(self.x), torch.zeros_like(self.x)
         self.steps, self.step = graph.num_edges // BATCH, 0
-        sizes = [BATCH] * 3 + [graph.num_dst + 1, BATCH, graph.num_src + 1, 2 * BATCH]
+        sizes = [BATCH] * 3 + [3 * BATCH, graph.num_dst + 1, BATCH, graph.num_src + 1, 2 * BATCH]
         self.data = torch.zeros(sum(sizes), dtype=torch.int64, device=self.x.device)  # of a step
         parts = self.data.split(sizes)
-        self.batch, groups = parts[:3], parts[3:]
-        self.positions = torch.empty(len(self.x), dtype=torch.int32, device=self.x.device)
+        self.batch, self.nodes, groups = parts[:3], parts[3], parts[4:]
         self.output, self.gradient = (torch.empty_like(self.x, dtype=dtype) for _ in range(2))
         self.loss = BprStep(self.output[: graph.num_dst], self.output[graph.num_dst :], self.batch, groups)
         self.loss.gradients = self.gradient[: graph.num_dst], self.gradient[graph.num_dst :]
         self.data.copy_(self.draw()[0])
         self.captured = capture(self._passes)
 
-    def _layer(self, y: Tensor, x: Tensor, factor: float = 1.0) -> Tensor:
-        return ops.spmm_forward(self.square, y, self.scale, self.scale, factor, x, factor, None)
-
-    def _layer_of_batch(self, x: Tensor) -> Tensor:
-        """x + A x where only the rows of the batch are not zero."""
-        square, y, options = self.square, torch.empty_like(x), (_kernels.DTYPES[x.dtype], 0, *x.shape)
-        edges = square.indptr, square.indices, None, self.positions, None, None
-        _kernels.call("spmm", x, *options, *edges, x, self.scale, self.scale, 1.0, x, 1.0, y, None)
-        return y
+    def _layer(self, y: Tensor, x: Tensor, factor: float = 1.0, rows: Tensor | None = None) -> Tensor:
+        return ops.spmm_forward(self.square, y, self.scale, None, factor, x, factor, rows, self.edge_scale)
 
     def _passes(self) -> None:
         """(x + A x + A² x + A³ x) / 4 as three products that add x, the loss, and the same for its gradient: A is symmetric."""
-        users, positives, negatives = self.batch
-        nodes = torch.cat([users, positives + self.graph.num_dst, negatives + self.graph.num_dst])
-        x, factor = self.x.to(self.dtype), 1.0 / (LAYERS + 1)
+        x, nodes, g, factor = self.x.to(self.dtype), self.nodes, self.gradient, 1.0 / (LAYERS + 1)
         y = self._layer(self._layer(x, x), x)
-        self.output[nodes] = ops.spmm_forward(self.square, y, self.scale, self.scale, factor, x[nodes], factor, nodes)
+        self.output[nodes] = self._layer(y, x[nodes], factor, nodes)
         self.loss.forward()
         self.loss.backward()
-        self.positions.fill_(-1).scatter_(0, nodes, nodes.int())
-        y = self._layer(self._layer_of_batch(self.gradient), self.gradient)
-        self.table_gradient = self._layer(y, self.gradient, factor).float()
+        self.table_gradient = self._layer(self._layer(self._layer(g, g), g), g, factor)
 
     def draw(self) -> Tensor:
-        """The batches of an epoch and their groups (steps, ...): a random order of the edges, and a negative for each."""
+        """The batches of an epoch, their nodes and groups (steps, ...): a random order of the edges, and a negative for each."""
         graph, shape = self.graph, (self.steps, BATCH)
         order = torch.randperm(graph.num_edges, device=self.x.device)[: self.steps * BATCH]
         users, positives = graph.rows[order], graph.indices[order].long()
         sampling = users, graph.indptr, graph.indices, graph.num_src, None, None, None, 1, self.step * BATCH, 1000
         drawn = [part.view(shape) for part in (users, positives, negatives_forward(*sampling)[0])]
-        groups = grouped(drawn[0], graph.num_dst) + grouped(torch.cat(drawn[1:], 1), graph.num_src)
-        return torch.cat([*drawn, *groups], 1)
+        items = torch.cat(drawn[1:], 1)
+        groups = grouped(drawn[0], graph.num_dst) + grouped(items, graph.num_src)
+        return torch.cat([*drawn, drawn[0], items + graph.num_dst, *groups], 1)
 
     def run(self) -> None:
         for data in self.draw():

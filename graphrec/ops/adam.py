@@ -29,11 +29,12 @@ def adam_step(
     g ← g + weight_decay · p;  m ← m + (1 - β1)(g - m);  v ← β2 v + (1 - β2) g²;
     p ← p - rate / (1 - β1^step) · m / (sqrt(v) / sqrt(1 - β2^step) + epsilon)
 
-    Moves 7 values per element. The gradient is left alone.
+    Moves 7 values per element. The gradient is left alone; in bfloat16 it is what a model computed in lower precision has, with
+    the parameters and sums kept in float32.
 
     Args:
         parameter, first_moment, second_moment: contiguous float32 or float64, of one shape and dtype; overwritten.
-        gradient: the same shape and dtype.
+        gradient: the same shape and dtype, or bfloat16 for float32 parameters.
         step: counts from 1.
         rate, betas, epsilon, weight_decay: of the formula.
 
@@ -44,7 +45,9 @@ def adam_step(
     """
     parts = {"gradient": gradient, "first_moment": first_moment, "second_moment": second_moment}
     for name, value in parts.items():
-        if value.shape != parameter.shape or value.dtype != parameter.dtype or value.device != parameter.device:
+        rounded = name == "gradient" and (parameter.dtype, value.dtype) == (torch.float32, torch.bfloat16)
+        fits = rounded or value.dtype == parameter.dtype
+        if value.shape != parameter.shape or not fits or value.device != parameter.device:
             wanted = f"{parameter.dtype} {tuple(parameter.shape)} on {parameter.device}"
             got = f"{value.dtype} {tuple(value.shape)} on {value.device}"
             raise ValueError(f"adam: {name} must be as the parameter, {wanted}, got {got}")
@@ -132,13 +135,14 @@ def _compute(parameter, gradient, first, second, rate, beta1, beta2, epsilon, we
         _adam_reference(parameter, gradient, first, second, rate, beta1, beta2, epsilon, weight_decay, step)
     elif parameter.numel():
         _kernels.call(
-            *("adam", parameter, _kernels.DTYPES[parameter.dtype], parameter.numel(), parameter, gradient, first, second),
+            *("adam", parameter, _kernels.DTYPES[parameter.dtype], _kernels.DTYPES[gradient.dtype], parameter.numel()),
+            *(parameter, gradient, first, second),
             *(float(rate), float(beta1), float(beta2), float(epsilon), float(weight_decay), step),
         )
 
 
 def _adam_reference(parameter, gradient, first, second, rate, beta1, beta2, epsilon, weight_decay, step):  # type: ignore[no-untyped-def]
-    gradient = gradient + weight_decay * parameter
+    gradient = gradient.to(parameter.dtype) + weight_decay * parameter
     first.lerp_(gradient, 1 - beta1)
     second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     scale = (second.sqrt() / (1 - beta2**step) ** 0.5).add_(epsilon)

@@ -110,6 +110,7 @@ struct UserEntries {
         for (int64_t other = 0; other < n; ++other) weight -= slopes[pair * n + other];
         return pairs.item_x + pairs.positives[pair] * pairs.dim;
     }
+    __device__ __forceinline__ int64_t row(int64_t place) const { return pairs.users[order[place]]; }
     __device__ __forceinline__ int64_t entries() const { return pairs.num_negatives + 1; }
 };
 
@@ -132,21 +133,47 @@ struct ItemEntries {
         }
         return pairs.user_x + pairs.users[pair] * pairs.dim;
     }
+    __device__ __forceinline__ int64_t row(int64_t place) const {
+        const int64_t entry = order[place];
+        return entry < pairs.batch ? pairs.positives[entry] : pairs.negatives[entry - pairs.batch];
+    }
     __device__ __forceinline__ int64_t entries() const { return 1; }
 };
 
-template <typename T, int WIDTH, typename Entries>
-__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) row_gradients(const Entries entries, int64_t num_rows,
-                                                                                   int lanes, const int64_t *indptr,
-                                                                                   const typename Sum<T>::type *gradient,
-                                                                                   typename Sum<T>::type scale, T *out) {
+// One table's gradient. With fewer places in `order` than rows, `some`, only the rows that these name are summed, each at its first
+// place, and all are set to zero before.
+template <typename T, typename Entries>
+struct Side {
+    Entries entries;
+    const int64_t *indptr;
+    T *out;
+    bool some;
+    int64_t num_rows, count;  // of places with `some`, else of rows
+
+    Side(const Entries &entries, int64_t num_places, int64_t num_rows, const int64_t *indptr, void *out)
+        : entries(entries), indptr(indptr), out(static_cast<T *>(out)), some(num_places < num_rows), num_rows(num_rows),
+          count(some ? num_places : num_rows) {}
+
+    bool set_zero(int64_t dim, void *stream) const {
+        const size_t bytes = size_t(num_rows) * size_t(dim) * sizeof(T);
+        return !some || cudaMemsetAsync(out, 0, bytes, static_cast<cudaStream_t>(stream)) == cudaSuccess;
+    }
+    __device__ __forceinline__ int64_t row(int64_t at) const { return some ? entries.row(at) : at; }
+    __device__ __forceinline__ void bounds(int64_t at, int64_t &begin, int64_t &end) const {
+        const int64_t first = indptr[row(at)];
+        begin = first * entries.entries(), end = some && first != at ? begin : indptr[row(at) + 1] * entries.entries();
+    }
+};
+
+template <int WIDTH, typename T, typename Entries>
+__device__ __forceinline__ void sum_rows(const Side<T, Entries> &side, int64_t block, int64_t dim, int lanes,
+                                         typename Sum<T>::type factor) {
     using S = typename Sum<T>::type;
     const Place place = place_of(lanes);
-    const int64_t dim = entries.pairs.dim, column = (int64_t(blockIdx.y) * lanes + place.part) * WIDTH;
-    const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) {
-        begin = indptr[r] * entries.entries(), end = indptr[r + 1] * entries.entries();
-    };
-    const auto body = [&](int64_t r, const Share &share) {
+    const int64_t column = (int64_t(blockIdx.y) * lanes + place.part) * WIDTH;
+    const auto bounds = [&](int64_t at, int64_t &begin, int64_t &end) { side.bounds(at, begin, end); };
+    each_row(block * kBlockRows, side.count, place, bounds, [&](int64_t at, const Share &share) {
+        if (side.some && share.begin == share.end) return;
         SumOf<S, WIDTH> sum;
         sum.clear();
         if (column < dim)
@@ -157,7 +184,7 @@ __global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) row_gradien
                 for (int u = 0; u < kUnroll; ++u) {
                     const int64_t entry = base + u * share.units;
                     weight[u] = 0;
-                    if (entry < share.end) x[u] = load_pack<WIDTH>(entries(entry, weight[u]) + column);
+                    if (entry < share.end) x[u] = load_pack<WIDTH>(side.entries(entry, weight[u]) + column);
                 }
 #pragma unroll
                 for (int u = 0; u < kUnroll; ++u) {
@@ -170,28 +197,20 @@ __global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T>) row_gradien
             }
         combine(sum, place, share.whole_block);
         if (!share.writes(place) || column >= dim) return;
-        const S factor = scale * gradient[0];
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) sum.value[i] *= factor;
-        store<WIDTH>(out + r * dim + column, sum.value);
-    };
-    each_row(int64_t(blockIdx.x) * kBlockRows, num_rows, place, bounds, body);
+        store<WIDTH>(side.out + side.row(at) * dim + column, sum.value);
+    });
 }
 
-template <typename T, typename Entries>
-int32_t gradients(const Entries &entries, int64_t num_rows, const int64_t *indptr, const void *gradient, double scale,
-                  void *out, void *stream) {
-    using S = typename Sum<T>::type;
-    if (num_rows == 0) return GRAPHREC_OK;
-    const int64_t dim = entries.pairs.dim;
-    const bool all_aligned = aligned(entries.pairs.user_x) && aligned(entries.pairs.item_x) && aligned(out);
-    return for_width<T>(dim, all_aligned, [&](auto width) -> int32_t {
-        constexpr int kWidth = decltype(width)::value;
-        const dim3 grid(blocks_for(num_rows, kBlockRows), tiles_for(dim, kWidth));
-        GRAPHREC_LAUNCH((row_gradients<T, kWidth, Entries>), grid, kBlockThreads, 0, stream, entries, num_rows,
-                        lanes_for(dim, kWidth), indptr, static_cast<const S *>(gradient), S(scale), static_cast<T *>(out));
-        return launched();
-    });
+// The first `user_blocks` blocks are the users', the others the items'.
+template <int WIDTH, typename T>
+__global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor)
+    row_gradients(const Side<T, UserEntries<T>> users, const Side<T, ItemEntries<T>> items, unsigned user_blocks, int64_t dim, int lanes,
+                  const typename Sum<T>::type *gradient, typename Sum<T>::type scale) {
+    const typename Sum<T>::type factor = scale * gradient[0];
+    if (blockIdx.x < user_blocks) sum_rows<WIDTH>(users, blockIdx.x, dim, lanes, factor);
+    else sum_rows<WIDTH>(items, blockIdx.x - user_blocks, dim, lanes, factor);
 }
 
 }  // namespace
@@ -227,10 +246,19 @@ GRAPHREC_CUDA(bpr_backward)(int64_t dtype, int64_t num_users, int64_t num_items,
         using S = typename Sum<T>::type;
         const Pairs<T> pairs{static_cast<const T *>(user_x), static_cast<const T *>(item_x), users, positives, negatives,
                              batch, num_negatives, dim};
-        const UserEntries<T> by_user{pairs, static_cast<const S *>(slopes), user_order};
-        const ItemEntries<T> by_item{pairs, static_cast<const S *>(slopes), item_order};
-        const int32_t status = gradients<T>(by_user, num_users, user_indptr, gradient, scale, user_gradient, stream);
-        if (status != GRAPHREC_OK) return status;
-        return gradients<T>(by_item, num_items, item_indptr, gradient, scale, item_gradient, stream);
+        const Side<T, UserEntries<T>> by_user({pairs, static_cast<const S *>(slopes), user_order}, batch, num_users, user_indptr,
+                                              user_gradient);
+        const Side<T, ItemEntries<T>> by_item({pairs, static_cast<const S *>(slopes), item_order}, batch * (1 + num_negatives),
+                                              num_items, item_indptr, item_gradient);
+        if (!by_user.set_zero(dim, stream) || !by_item.set_zero(dim, stream)) return GRAPHREC_DEVICE_ERROR;
+        const bool all_aligned = aligned(user_x) && aligned(item_x) && aligned(user_gradient) && aligned(item_gradient);
+        return for_width<T>(dim, all_aligned, [&](auto width) -> int32_t {
+            constexpr int kWidth = decltype(width)::value;
+            const unsigned user_blocks = blocks_for(by_user.count, kBlockRows);
+            const dim3 grid(user_blocks + blocks_for(by_item.count, kBlockRows), tiles_for(dim, kWidth));
+            GRAPHREC_LAUNCH((row_gradients<kWidth, T>), grid, kBlockThreads, 0, stream, by_user, by_item, user_blocks, dim,
+                            lanes_for(dim, kWidth), static_cast<const S *>(gradient), S(scale));
+            return launched();
+        });
     });
 }

@@ -11,8 +11,8 @@
 
 namespace {
 
-constexpr int kBuffer = 16;         // candidates that a user can have waiting
-constexpr int kMergeAt = 8;         // how many of them start a merge
+constexpr int kBuffer = 16;   // candidates that a user can have waiting
+constexpr int kMergeAt = 12;  // how many of them start a merge
 constexpr int64_t kSharedList = 64;  // the longest list that is kept in shared memory
 constexpr int64_t kManyUsers = 8448;  // blocks of 64 users for each of 132 processors
 
@@ -43,7 +43,7 @@ struct Task {
 template <int ROWS>
 struct Buffers {
     static constexpr int kUsers = kTileRows<ROWS>;
-    float threshold[kUsers];
+    alignas(16) float threshold[kUsers];
     int count[kUsers];
     float value[kBuffer][kUsers];
     int item[kBuffer][kUsers];
@@ -141,22 +141,25 @@ template <int ROWS, bool SHARED>
 __device__ __forceinline__ void offer(const Task &task, Buffers<ROWS> &buffers, const Lists<ROWS, SHARED> &lists,
                                       const Spot<ROWS> &spot, int64_t first_user, int64_t first_item,
                                       const float (&score)[ROWS][kMine]) {
-    unsigned allowed = 0;
+    unsigned allowed = (1u << kMine) - 1;
+    if (task.candidates || first_item + kTileColumns > task.num_items) {
 #pragma unroll
-    for (int i = 0; i < kMine; ++i) {
-        const int64_t item = first_item + spot.column(i);
-        if (item < task.num_items && (!task.candidates || task.candidates[item])) allowed |= 1u << i;
+        for (int i = 0; i < kMine; ++i) {
+            const int64_t item = first_item + spot.column(i);
+            if (item >= task.num_items || (task.candidates && !task.candidates[item])) allowed &= ~(1u << i);
+        }
     }
     static_assert(ROWS * kMine <= 64, "a bit for each score of a thread");
     uint64_t waiting = 0;
+    float threshold[ROWS];
+    load_shared(&buffers.threshold[spot.first_row], threshold);
 #pragma unroll
     for (int u = 0; u < ROWS; ++u) {
-        const int user = spot.first_row + u;
-        const float threshold = buffers.threshold[user];
         unsigned above = 0;
 #pragma unroll
-        for (int i = 0; i < kMine; ++i) above |= unsigned(score[u][i] > threshold) << i;
-        if (first_user + user < task.num_users) waiting |= uint64_t(above & allowed) << (u * kMine);
+        for (int i = 0; i < kMine; ++i)
+            if (score[u][i] > threshold[u]) above |= 1u << i;
+        waiting |= uint64_t(above & allowed) << (u * kMine);
     }
     for (;;) {
         bool full = false;
@@ -197,7 +200,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) best_scores(const Task task) 
     const Lists<ROWS, SHARED> lists(task, first_user, shared_lists);
     lists.clear(num_users);
     for (int user = threadIdx.x; user < kUsers; user += kTileThreads) {
-        buffers.threshold[user] = -INFINITY;
+        buffers.threshold[user] = user < num_users ? -INFINITY : INFINITY;  // nothing comes above that of no user
         buffers.count[user] = 0;
     }
     const Spot<ROWS> spot;

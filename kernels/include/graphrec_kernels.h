@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define GRAPHREC_ABI_VERSION 3
+#define GRAPHREC_ABI_VERSION 4
 
 #ifdef __cplusplus
 extern "C" {

@@ -201,8 +201,9 @@ GRAPHREC_OPERATOR(sample_neighbors, int64_t num_rows, int64_t fanout, int64_t re
  *   g += weight_decay * p;  m += (1 - beta1) * (g - m);  v = beta2 * v + (1 - beta2) * g * g;
  *   p -= rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
  *
- * parameter, gradient, first_moment, second_moment T (count), T float32 or float64   step counts from 1
+ * parameter, first_moment, second_moment T (count), T float32 or float64   step counts from 1
+ * gradient T (count), or bfloat16 beside float32: gradient_dtype says which
  */
-GRAPHREC_OPERATOR(adam, int64_t dtype, int64_t count, void *parameter, const void *gradient, void *first_moment,
+GRAPHREC_OPERATOR(adam, int64_t dtype, int64_t gradient_dtype, int64_t count, void *parameter, const void *gradient, void *first_moment,
                   void *second_moment, double rate, double beta1, double beta2, double epsilon, double weight_decay,
                   int64_t step)

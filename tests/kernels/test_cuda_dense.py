@@ -71,8 +71,10 @@ def bpr_expected(user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tenso
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dim", [*DIMS, 600])
-def test_bpr(emulated, dtype, dim):
-    values = *tables(dim, dtype), *pairs(43, (43, 1 if dim % 2 else 6))
+@pytest.mark.parametrize("batch", [7, 43])
+def test_bpr(emulated, dtype, dim, batch):
+    """With more pairs than rows and with fewer, when most rows are set to zero only."""
+    values = *tables(dim, dtype), *pairs(batch, (batch, 1 if dim % 2 else 6))
     got = emulated.run(lambda: bpr_native(*values))
     compare(got, bpr_expected(*values), dtype)
     assert not got[2][35:].any() and not got[3][69:].any(), "rows without pairs"
@@ -82,6 +84,8 @@ def test_bpr_of_a_hub_and_of_far_scores(emulated):
     user_x, item_x = tables(64, torch.float32)
     users, positives, negatives = pairs(400, (400, 3))
     values = unaligned(user_x * 30), unaligned(item_x), torch.zeros_like(users), torch.full_like(positives, 5), negatives
+    compare(emulated.run(lambda: bpr_native(*values)), bpr_expected(*values), torch.float32)
+    values = *tables(64, torch.float32, users=401, items=1700), *values[2:]
     compare(emulated.run(lambda: bpr_native(*values)), bpr_expected(*values), torch.float32)
 
 
@@ -290,12 +294,15 @@ def test_equal_keys_of_the_race_keep_the_lower_edge(emulated):
 # Adam
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("count", "moved"), [(1, False), (3, False), (256, False), (1027, False), (1027, True)])
 def test_adam(emulated, dtype, count, moved):
+    """bfloat16 is the gradient's type alone."""
     generator = torch.Generator().manual_seed(count)
     start = [torch.randn(count, generator=generator, dtype=torch.float64).to(dtype) for _ in range(4)]
     start[3].square_()
+    dtype = torch.float32 if dtype == torch.bfloat16 else dtype
+    start = [x if place == 1 else x.to(dtype) for place, x in enumerate(start)]
     options = {"rate": 0.05, "betas": (0.8, 0.95), "epsilon": 1e-6, "weight_decay": 0.1}
 
     def steps() -> list[Tensor]:
@@ -314,8 +321,9 @@ def test_wrong_arguments_are_refused(emulated):
     x = torch.ones(2, 2)
     with _kernels.replaced(emulated.path, "cuda"):
         for name, arguments, message in (
-            ("adam", (2, 4, x, x, x, x, 0.1, 0.9, 0.9, 0.1, 0.0, 1), "dtype"),
-            ("adam", (0, 4, x, x, x, x, 0.1, 0.9, 0.9, 0.1, 0.0, 0), "size"),
+            ("adam", (2, 2, 4, x, x, x, x, 0.1, 0.9, 0.9, 0.1, 0.0, 1), "dtype"),
+            ("adam", (1, 2, 4, x, x, x, x, 0.1, 0.9, 0.9, 0.1, 0.0, 1), "dtype"),
+            ("adam", (0, 0, 4, x, x, x, x, 0.1, 0.9, 0.9, 0.1, 0.0, 0), "size"),
             ("sampled_softmax", (0, 1, 1, 2, x, x, x, x, x, x, x, x, 0.0, x, x, x), "option"),
             ("topk_scores", (2, 2, 2, x, x, None, None, None, 0, None, x, x), "size"),
             ("sample_neighbors", (1, 1, 2, x, x, x, None, 0, 0, x, x), "option"),

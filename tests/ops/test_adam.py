@@ -50,6 +50,19 @@ def test_steps_follow_the_formula(implementation, dtype, weight_decay, betas):
     assert_same([value.double(), moments[0].double(), moments[1].double()], [p, m, v], dtype)
 
 
+def test_a_gradient_may_be_rounded(implementation):
+    """float32 parameters beside a bfloat16 gradient take the step of its values."""
+    generator = torch.Generator().manual_seed(1)
+    state = [torch.rand(5000, generator=generator) for _ in range(4)]
+    rounded = state[1].bfloat16()
+    ours, wide = [state[0].clone(), rounded, *(x.clone() for x in state[2:])], [x.clone() for x in state]
+    wide[1] = rounded.float()
+    for values in (ours, wide):
+        adam_step(*values, step=2, rate=0.1, weight_decay=0.1)
+    for one, other in zip(ours, wide, strict=True):
+        assert torch.equal(one.float(), other)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("options", [{}, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.01}])
 def test_it_is_torchs_adam(implementation, dtype, options):
@@ -126,6 +139,7 @@ def test_what_does_not_fit_is_named():
     for change, message in (
         ({"gradient": torch.ones(3, 2)}, r"gradient must be as the parameter, torch.float32 \(4, 2\) on cpu, got"),
         ({"first_moment": value.double()}, r"first_moment must be .* got torch.float64"),
+        ({"second_moment": value.bfloat16()}, r"second_moment must be .* got torch.bfloat16"),
         ({"second_moment": torch.ones(2, 4).T}, r"second_moment must be contiguous, got strides \(1, 4\)"),
         ({"step": 0}, r"step counts from 1, got 0"),
     ):
