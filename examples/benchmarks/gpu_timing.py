@@ -112,7 +112,6 @@ def normalised(graph: Relation, dtype: torch.dtype) -> Tensor:
 
 def propagation(clock: Clock, square: Relation) -> Iterator[Row]:
     """spmm and sddmm over both directions of all edges."""
-    scale, edge_scale = square.scale_dst(-0.5), square.scale_edges(-0.5)
     row, column = square.rows, square.indices.long()
     edges, nodes = square.num_edges, square.num_dst
     for dtype in (torch.float32, torch.bfloat16):
@@ -124,7 +123,7 @@ def propagation(clock: Clock, square: Relation) -> Iterator[Row]:
             peers: dict[str, Callable[[], Any]] = {"csr_us": lambda x=x, matrix=matrix: matrix @ x}
 
             def product(x: Tensor = x) -> Tensor:
-                return ops.spmm_forward(square, x, scale, None, 1.0, None, 1.0, None, edge_scale)
+                return ops.normalised_forward(square, x)
 
             yield clock.row("spmm", product, edges * (8 + width) + nodes * (8 + width), peers, **more)
 
@@ -262,7 +261,6 @@ class Epoch:
 
     def __init__(self, graph: Relation, square: Relation, dtype: torch.dtype) -> None:
         self.graph, self.square, self.dtype = graph, square, dtype
-        self.scale, self.edge_scale = square.scale_dst(-0.5), square.scale_edges(-0.5)
         self.x = random(square, square.num_dst, DIM) * 0.1
         self.moments = torch.zeros_like(self.x), torch.zeros_like(self.x)
         self.steps, self.step = graph.num_edges // BATCH, 0
@@ -277,7 +275,7 @@ class Epoch:
         self.captured = capture(self._passes)
 
     def _layer(self, y: Tensor, x: Tensor, factor: float = 1.0, rows: Tensor | None = None) -> Tensor:
-        return ops.spmm_forward(self.square, y, self.scale, None, factor, x, factor, rows, self.edge_scale)
+        return ops.normalised_forward(self.square, y, factor, x, rows)
 
     def _passes(self) -> None:
         """(x + A x + A² x + A³ x) / 4 as three products that add x, the loss, and the same for its gradient: A is symmetric."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.layer import RelationLayer, sides_of
 from graphrec.nn.relations import RecencySettings
-from graphrec.ops import Relation, SampledRelation, spmm, spmm_compact, spmm_forward
+from graphrec.ops import Relation, SampledRelation, normalised_forward, spmm, spmm_compact
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.spmm import scale_dtype
 
@@ -180,15 +180,7 @@ class _Hop:
         self.user_scale, self.item_scale = relation.scale_dst(-0.5, dtype), relation.scale_src(-0.5, dtype)
 
     def users(self, item_x, z=None, share=1.0, rows=None):  # type: ignore[no-untyped-def]
-        return _normalised(self.relation, item_x, self.user_scale, self.item_scale, share, z, rows)
+        return normalised_forward(self.relation, item_x, share, z, rows)
 
     def items(self, user_x, z=None, share=1.0, rows=None):  # type: ignore[no-untyped-def]
-        return _normalised(self.transpose, user_x, self.item_scale, self.user_scale, share, z, rows)
-
-
-def _normalised(relation, x, left, right, share, z, rows):  # type: ignore[no-untyped-def]
-    """share · (D^-1/2 A D^-1/2 · x + z); what is cheaper to read differs: the columns' scales, or on a GPU one number an edge."""
-    edges = None
-    if x.device.type == "cuda":
-        right, edges = None, relation.scale_edges(-0.5, scale_dtype(x))
-    return spmm_forward(relation, x, left, right, share, z, share, rows, edges)
+        return normalised_forward(self.transpose, user_x, share, z, rows)

@@ -11,12 +11,12 @@ from graphrec.ops.relation import Relation
 from graphrec.ops.row_adam import RowAdam
 from graphrec.ops.sampling import AliasTable, sample_negatives, sample_neighbors
 from graphrec.ops.sddmm import sddmm
-from graphrec.ops.spmm import spmm, spmm_compact, spmm_forward
+from graphrec.ops.spmm import normalised_forward, spmm, spmm_compact, spmm_forward
 from graphrec.ops.topk import select_topk, topk_scores
 
 __all__ = [
     "AliasTable", "FusedAdam", "Neighbourhood", "NeighbourhoodSampler", "Relation", "RowAdam", "SampledRelation", "backend",
-    "bpr", "gat", "gatv2", "hetero_spmm", "push", "sample_negatives", "sample_neighbors", "sampled_softmax", "sddmm",
+    "bpr", "gat", "gatv2", "hetero_spmm", "normalised_forward", "push", "sample_negatives", "sample_neighbors", "sampled_softmax", "sddmm",
     "select_topk", "spmm", "spmm_compact", "spmm_forward", "topk_scores",
 ]
 

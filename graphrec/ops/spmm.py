@@ -124,6 +124,20 @@ def spmm_forward(
     return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows, edge_weight=weight)[0]
 
 
+def normalised_forward(
+    relation: Relation, x: Tensor, factor: float = 1.0, z: Tensor | None = None, rows: Tensor | None = None
+) -> Tensor:
+    """factor · (D_dst^-1/2 · A · D_src^-1/2 · X + Z), without autograd and with the errors of `spmm_forward`.
+
+    On the CPU an edge looks its column's scale up; a GPU reads one number an edge, which takes it less time.
+    """
+    dtype = scale_dtype(x)
+    left = relation.scale_dst(-0.5, dtype)
+    if _kernels.kind(x) == "cuda":
+        return spmm_forward(relation, x, left, None, factor, z, factor, rows, relation.scale_edges(-0.5, dtype))
+    return spmm_forward(relation, x, left, relation.scale_src(-0.5, dtype), factor, z, factor, rows)
+
+
 def scale_dtype(x: Tensor) -> torch.dtype:
     """The dtype that scales and edge weights for `x` have: float64 for float64, else float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphrec import _kernels
-from graphrec.ops import Relation, push, sddmm, spmm, spmm_compact, spmm_forward
+from graphrec.ops import Relation, normalised_forward, push, sddmm, spmm, spmm_compact, spmm_forward
 from graphrec.ops.sddmm import sddmm_forward
 
 from .conftest import ROOT, Emulated, poisoned, tolerance, unaligned
@@ -50,18 +50,19 @@ def test_spmm_of_more_columns_than_a_warp_holds(emulated, graph, dim):
 
 
 def test_scales_of_edges_stand_for_those_of_columns(emulated, graph):
-    x, z, left = random(320, 64), random(310, 64, seed=1), graph.scale_dst(-0.5)
+    x, z = random(320, 64), random(310, 64, seed=1)
     weighted = graph.with_weight(random(graph.num_edges, seed=2).abs())
 
     def products() -> list[torch.Tensor]:
-        by_column = spmm_forward(graph, x, left, graph.scale_src(-0.5), 0.7, z, 0.3, None)
-        by_edge = spmm_forward(graph, x, left, None, 0.7, z, 0.3, None, graph.scale_edges(-0.5))
-        both = spmm_forward(weighted, x, left, weighted.scale_src(-0.5), 0.7, z, 0.3, None)
-        return [by_column, by_edge, both, spmm_forward(weighted, x, left, None, 0.7, z, 0.3, None, weighted.scale_edges(-0.5))]
+        by_column = [
+            spmm_forward(each, x, each.scale_dst(-0.5), each.scale_src(-0.5), 0.7, z, 0.7, None) for each in (graph, weighted)
+        ]
+        return by_column + [normalised_forward(each, x, 0.7, z) for each in (graph, weighted)]
 
-    by_column, by_edge, *of_weights = emulated.run(products)
+    by_column, by_column_weighted, by_edge, by_edge_weighted = emulated.run(products)
     assert torch.equal(by_column, by_edge)
-    torch.testing.assert_close(*of_weights, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(by_edge_weighted, by_column_weighted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(normalised_forward(weighted, x, 0.7, z), by_edge_weighted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
