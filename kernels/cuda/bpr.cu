@@ -206,8 +206,8 @@ __device__ __forceinline__ void sum_rows(const Side<T, Entries> &side, int64_t b
 // The first `user_blocks` blocks are the users', the others the items'.
 template <int WIDTH, typename T>
 __global__ void __launch_bounds__(kBlockThreads, kBlocksPerProcessor)
-    row_gradients(const Side<T, UserEntries<T>> users, const Side<T, ItemEntries<T>> items, unsigned user_blocks, int64_t dim, int lanes,
-                  const typename Sum<T>::type *gradient, typename Sum<T>::type scale) {
+    row_gradients(const Side<T, UserEntries<T>> users, const Side<T, ItemEntries<T>> items, unsigned user_blocks, int64_t dim,
+                  int lanes, const typename Sum<T>::type *gradient, typename Sum<T>::type scale) {
     const typename Sum<T>::type factor = scale * gradient[0];
     if (blockIdx.x < user_blocks) sum_rows<WIDTH>(users, blockIdx.x, dim, lanes, factor);
     else sum_rows<WIDTH>(items, blockIdx.x - user_blocks, dim, lanes, factor);

@@ -1,9 +1,9 @@
 // How a product over CSR rows shares them out by their length, and how it walks a row.
 //
-// A block takes 32 rows, in groups of four that lie far apart: neighbouring rows are often of one length, and a block of long ones
-// would end last. A row of more than kLongRow edges is the whole block's, one of more than kNarrowRow a warp's, whichever is free
-// next. The others are sorted by length and go to a group of `lanes` lanes each, so that a warp has several under way, waits for
-// few of them and merges none. The order of a row's sum depends on its number of edges only.
+// A block takes 32 rows, in groups of four that lie far apart: neighbouring rows are often of one length, and a block of long
+// ones would end last. A row of more than kLongRow edges is the whole block's, one of more than kNarrowRow a warp's, whichever
+// is free next. The others are sorted by length and go to a group of `lanes` lanes each, so that a warp has several under way,
+// waits for few of them and merges none. The order of a row's sum depends on its number of edges only.
 #pragma once
 
 #include "rows.h"
@@ -43,7 +43,8 @@ __device__ __forceinline__ int row_at(int place) {
     return (place / kTogether * int(gridDim.x) + int(blockIdx.x)) * kTogether + place % kTogether;
 }
 
-// Calls body(piece) for the block's rows below num_rows; `bounds(r, begin, end)` gives the CSR row. All lanes of a warp come together.
+// Calls body(piece) for the block's rows below num_rows; `bounds(r, begin, end)` gives the CSR row. All lanes of a warp come
+// together.
 template <typename Bounds, typename Body>
 __device__ __forceinline__ void each_piece(int64_t num_rows, const Place &place, Bounds bounds, Body body) {
     __shared__ int next, by_length[kWarp];
@@ -95,9 +96,9 @@ inline unsigned blocks_of_pieces(int64_t num_rows) {
     return blocks_for(num_rows, rows);
 }
 
-// Adds weight * x over the messages of a lane's columns to `total`. `factors_of(place)` gives the message of an edge that counts from the
-// row's first; a group asks for `lanes` at once and passes them round, and UNROLL rows of x are on their way together. SOME skips the
-// messages without a row of x.
+// Adds weight * x over the messages of a lane's columns to `total`. `factors_of(place)` gives the message of an edge that counts
+// from the row's first; a group asks for `lanes` at once and passes them round, and UNROLL rows of x are on their way together.
+// SOME skips the messages without a row of x.
 template <int UNROLL, bool SOME, typename T, int WIDTH, typename FactorsOf>
 __device__ __forceinline__ void add_messages(const T *x, int64_t dim, int64_t column, const Piece &piece, const Place &place,
                                              FactorsOf factors_of, SumOf<typename Sum<T>::type, WIDTH> &total) {

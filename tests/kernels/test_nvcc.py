@@ -11,7 +11,7 @@ import pytest
 from .conftest import ROOT
 
 SOURCES = sorted((ROOT / "kernels" / "cuda").glob("*.cu"))
-HOT = re.compile(r"(spmm|sddmm|hetero|gat|gat_backward)_(rows|columns)"
+HOT = re.compile(r"(spmm|spmm_max|sddmm|hetero|gat|gat_backward)_(rows|columns)"
                  r"|pair_losses|row_gradients|softmax_(totals|gradients)|best_scores|draw_(negatives|neighbors)|adam_step|push_signals")  # fmt: skip
 NVCC = shutil.which("nvcc")
 
