@@ -26,6 +26,7 @@ _PUBLIC = {
     "Run": "graphrec.training.run",
     "load": "graphrec.training.run",
     "tune": "graphrec.tuning.tune",
+    "fuse": "graphrec.tuning.fuse",
     "evaluate": "graphrec.evaluation.evaluate",
     "evaluate_friends": "graphrec.evaluation.friends",
     "compare": "graphrec.evaluation.compare",

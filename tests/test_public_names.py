@@ -21,6 +21,7 @@ PUBLIC = [
     "evaluate",
     "evaluate_friends",
     "export",
+    "fuse",
     "load",
     "load_config",
     "read_log",

@@ -1,11 +1,11 @@
-"""Measure a trained model, the mean of several trained alike, the graph filter, and their sum.
+"""Measure a trained model, the mean of several trained alike, closed-form filters, and their sum.
 
     python examples/benchmarks/fusion.py --data DIR [--model lightgcn-residual] [--members 4] [--filter graph-filter] [--weight 0.5]
-        [--seeds 3] [--validate [block]] [--json]
+        [--filter ease-fixed --weight 0.2] [--seeds 3] [--validate [block]] [--json]
 
 DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz; the protocol is that of `quality.py`. With --members M each of the
---seeds trains M models from seeds of their own, and each one's scores count 1 / M in units of their standard deviation; the filter's
-count --weight. A recipe's own residual is left out. With --validate a tenth of each user's training items takes the place of the test
+--seeds trains M models from seeds of their own, and each one's scores count 1 / M in units of their standard deviation; those of each
+--filter count its --weight. A recipe's own residual is left out. With --validate a tenth of each user's training items takes the place of the test
 items, drawn at random or, with --validate block, as items that lie together in the graph (the graph filter's `hold_out`), and several
 weights are shown: that is how the default was chosen. p is of a paired test over users between the sum and one trained model, on
 metrics averaged over seeds.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import statistics
 import tempfile
@@ -28,7 +29,6 @@ import recipes
 from quality import METRICS, VALID_SHARE, peak_mb, reset_peak
 
 import graphrec
-from graphrec.benchmarking.fusion import ScoreSum
 from graphrec.evaluation.significance import sign_flip_p
 from graphrec.graph.convert import from_scipy
 from graphrec.graph.store import GraphStore
@@ -37,10 +37,12 @@ from graphrec.logs.table import InteractionLog
 from graphrec.models import create
 from graphrec.models.base import Recommender
 from graphrec.models.held_out import HoldOut, hide_blocks
+from graphrec.models.score_sum import ScoreSum
 from graphrec.ops import backend
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 
 WEIGHTS = (0.1, 0.25, 0.35, 0.5, 0.7, 1.0, 1.5)
+MORE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4)  # of the second filter and further ones
 RESAMPLES = 10_000
 STORES = {None: "store", "random": "store-valid", "block": "store-block"}
 
@@ -56,9 +58,11 @@ def main() -> None:
         "--members", type=int, default=1, help="models trained for each seed, which are averaged (default 1)"
     )
     parser.add_argument(
-        "--filter", default="graph-filter", help="a recipe of the filter, such as graph-filter-block (default graph-filter)"
+        "--filter", action="append", help="a recipe of a filter, such as graph-filter-block (default graph-filter); several are added"
     )
-    parser.add_argument("--weight", type=float, default=0.5, help="of the filter, in standard deviations (default 0.5)")
+    parser.add_argument(
+        "--weight", type=float, action="append", help="of each filter in its order, in standard deviations (default 0.5 each)"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, 0, 1, ... (default 1)")
     parser.add_argument(
         "--validate",
@@ -74,7 +78,12 @@ def main() -> None:
     options = parser.parse_args()
     if min(options.seeds, options.members) < 1:
         parser.error(f"--seeds and --members must be at least 1, got {options.seeds} and {options.members}")
-    weights = WEIGHTS if options.validate else (options.weight,)
+    options.filter = options.filter or ["graph-filter"]
+    options.weight = options.weight or [0.5] * len(options.filter)
+    if len(options.weight) != len(options.filter):
+        parser.error(f"{len(options.filter)} filters need as many --weight, got {len(options.weight)}")
+    tried = itertools.product(WEIGHTS, *[MORE_WEIGHTS] * (len(options.filter) - 1))
+    weights = list(tried) if options.validate else [tuple(options.weight)]
     progress = SILENT if options.json else ConsoleReporter()
     try:
         results = [measure(options, seed, weights, progress) for seed in range(options.seeds)]
@@ -84,7 +93,7 @@ def main() -> None:
         "data": options.data.name,
         "model": options.model,
         "members": options.members,
-        "filter": options.filter,
+        "filter": "+".join(options.filter),
         "seeds": options.seeds,
         "backend": backend(),
     }
@@ -96,8 +105,11 @@ def main() -> None:
         print(f"{name:34} {value:.4f}" if isinstance(value, float) else f"{name:34} {value}")
 
 
-def measure(options: argparse.Namespace, seed: int, weights: tuple[float, ...], progress: Reporter) -> dict:
-    """Train the members and fit the filter; returns per-user metrics by row and metric, seconds, and the peak in MB."""
+def measure(options: argparse.Namespace, seed: int, weights: list[tuple[float, ...]], progress: Reporter) -> dict:
+    """Train the members and fit the filters; returns per-user metrics by row and metric, seconds, and the peak in MB.
+
+    `weights` are what is tried, each with a number for each filter.
+    """
     own = tempfile.TemporaryDirectory(prefix="graphrec-fusion-")
     with own if options.keep is None else contextlib.nullcontext(options.keep) as folder:
         reset_peak()
@@ -106,14 +118,15 @@ def measure(options: argparse.Namespace, seed: int, weights: tuple[float, ...], 
         seeds = range(seed * options.members, (seed + 1) * options.members)
         members = [trained(store, options.model, one, Path(folder), progress) for one in seeds]
         fitting = time.perf_counter()
-        recipe = recipes.find(options.filter)
-        graph_filter = create(recipe.model, recipe.model_settings).fit(store, seed=seed, progress=progress)
-        fitted = time.perf_counter()
-        models = {"trained": members[0], "graph-filter": graph_filter}
+        filters = {name: fitted(store, name, seed, progress) for name in options.filter}
+        done = time.perf_counter()
+        models = {"trained": members[0], **filters}
         shares = [1 / len(members)] * len(members)
         if len(members) > 1:
-            models["members"] = ScoreSum(members, shares, seed)
-        models |= {f"sum {weight:g}": ScoreSum([*members, graph_filter], [*shares, weight], seed) for weight in weights}
+            models["members"] = ScoreSum.of(members, shares, seed)
+        for given in weights:
+            name = "sum " + " ".join(f"{weight:g}" for weight in given)
+            models[name] = ScoreSum.of([*members, *filters.values()], [*shares, *given], seed)
         rows = {}
         for row, model in models.items():
             side = "valid" if options.validate else "test"
@@ -123,7 +136,13 @@ def measure(options: argparse.Namespace, seed: int, weights: tuple[float, ...], 
         progress.note(
             f"seed {seed}, {row}: " + ", ".join(f"{name} {value.mean():.4f}" for name, value in metrics.items())
         )
-    return {"rows": rows, "trained": fitting - started, "graph-filter": fitted - fitting, "peak": peak_mb()}
+    return {"rows": rows, "trained": fitting - started, "filters": done - fitting, "peak": peak_mb()}
+
+
+def fitted(store: GraphStore, name: str, seed: int, progress: Reporter) -> Recommender:
+    """A recipe in closed form."""
+    recipe = recipes.find(name)
+    return create(recipe.model, recipe.model_settings).fit(store, seed=seed, progress=progress)
 
 
 def open_store(data: Path, folder: Path, validate: HoldOut | None, progress: Reporter) -> GraphStore:
@@ -172,7 +191,7 @@ def summarise(results: list[dict]) -> dict[str, float]:
                 trained = np.mean([result["rows"]["trained"][name] for result in results], axis=0)
                 difference = np.mean(users, axis=0) - trained
                 summary[f"{row} {name} p"] = float(sign_flip_p(difference[:, None], RESAMPLES, 0)[0])
-    for part in ("trained", "graph-filter"):
+    for part in ("trained", "filters"):
         summary[f"{part} fit_seconds"] = statistics.fmean(result[part] for result in results)
     return summary | {"peak_rss_mb": max(result["peak"] for result in results)}
 

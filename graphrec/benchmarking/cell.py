@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from graphrec import __version__
-from graphrec.benchmarking.fusion import ScoreSum, best_share, choose_share
+from graphrec.benchmarking.fusion import best_share, choose_share
 from graphrec.benchmarking.plan import REQUEST, RESULT, RUN
 from graphrec.benchmarking.process import end_with_parent, peak_mb, reset_peak
 from graphrec.errors import GraphrecError
@@ -24,6 +24,7 @@ from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.validation import watch
 from graphrec.graph.store import GraphStore
 from graphrec.models.base import Recommender
+from graphrec.models.score_sum import ScoreSum
 from graphrec.ops import backend
 from graphrec.training.run import Run
 from graphrec.training.train import train
@@ -89,7 +90,7 @@ def _sum(request: dict[str, Any]) -> tuple[Recommender, dict[str, Any]]:
     shutil.rmtree(scratch)
     first, second = (Run.load(Path(folder) / RUN).model for folder in request["cells"])
     share = best_share(values)
-    model = ScoreSum((first, second), (1 - share, share), spec["seed"])
+    model = ScoreSum.of((first, second), (1 - share, share), spec["seed"])
     result = {"fit_seconds": time.perf_counter() - started, "fit_peak_mb": peak_mb(), "share": share, "device": devices}
     return model, result | {"shares": {f"{share:g}": value for share, value in values.items()}}
 

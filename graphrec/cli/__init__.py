@@ -25,6 +25,7 @@ VERBS = {
     "tune": "graphrec.cli.tune",
     "evaluate": "graphrec.cli.evaluate",
     "compare": "graphrec.cli.compare",
+    "fuse": "graphrec.cli.fuse",
     "benchmark": "graphrec.cli.benchmark",
     "recommend": "graphrec.cli.recommend",
     "similar": "graphrec.cli.similar",

@@ -49,6 +49,7 @@ MODELS: dict[str, str] = {
 
 MADE_FROM_RUNS: dict[str, str] = {
     "two-stage": "graphrec.models.ranker:TwoStage",
+    "sum": "graphrec.models.score_sum:ScoreSum",
 }
 """Models that are not fitted on a store alone but made from finished runs; they are saved and loaded as the others."""
 

@@ -64,7 +64,8 @@ def train_ranker(
     given = settings.model_dump(exclude_unset=True) if isinstance(settings, Settings) else dict(settings or {})
     settings = parse(RankSettings, given, "rank")
     if run.config.model["name"] not in MODELS:
-        raise ConfigError(f"{run.folder} already has two stages; give the run of its retrieval")
+        what = "already has two stages" if run.config.model["name"] == TwoStage.name else "is a sum of runs"
+        raise ConfigError(f"{run.folder} {what}; give a run of one registered model for the retrieval")
     if path.resolve() == Path(run.folder).resolve():
         raise ConfigError(f"the second stage needs a folder of its own, got that of the retrieval run, {path}")
     store = run.store_path if store is None else store

@@ -237,7 +237,9 @@ def _resumed(
     if asked != name:
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
     if name in MADE_FROM_RUNS:
-        raise ConfigError("the run is a second stage, which is not resumed; train it again with stage rank and overwrite")
+        made = "a sum of runs" if name == "sum" else "a second stage"
+        again = "make it again with graphrec fuse" if name == "sum" else "train it again with stage rank"
+        raise ConfigError(f"the run is {made}, which is not resumed; {again} and overwrite")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet

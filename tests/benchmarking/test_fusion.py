@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import graphrec
-from graphrec.benchmarking.fusion import SHARES, ScoreSum, best_share, choose_share
-from graphrec.errors import RunError, UnsupportedError
+from graphrec.benchmarking.fusion import SHARES, best_share, choose_share
+from graphrec.errors import RunError
 from graphrec.evaluation.validation import validator
 from graphrec.models import create
 from graphrec.models.base import Recommender
+from graphrec.models.score_sum import ScoreSum
 from tests.training.conftest import checkerboard, make_store
 
 
@@ -52,14 +53,14 @@ def test_the_scores_are_added_in_units_of_their_spread(store):
     first, second = Told(store.catalogue(), a), Told(store.catalogue(), b)
     users = np.arange(store.num_users)
     for share in (0.0, 0.3, 1.0):
-        got = ScoreSum((first, second), (1 - share, share)).score(users).numpy()
+        got = ScoreSum.of((first, second), (1 - share, share)).score(users).numpy()
         wanted = (1 - share) * a / a.std() + share * b / b.std()
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_any_number_of_models_is_added(store):
     parts = np.random.default_rng(0).normal(size=(3, store.num_users, store.num_items))
-    got = ScoreSum([Told(store.catalogue(), part) for part in parts], (0.2, 0.3, 0.5)).score(np.arange(store.num_users)).numpy()
+    got = ScoreSum.of([Told(store.catalogue(), part) for part in parts], (0.2, 0.3, 0.5)).score(np.arange(store.num_users)).numpy()
     wanted = sum(weight * part / part.std() for weight, part in zip((0.2, 0.3, 0.5), parts, strict=True))
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
@@ -79,7 +80,7 @@ def test_each_share_is_measured_as_a_model_is(store):
     values = choose_share(*models, store, "ndcg@5")
     check = validator(store, "ndcg@5")
     for share in (0.0, 0.5, 1.0):
-        assert values[share] == pytest.approx(check(ScoreSum(models, (1 - share, share)))["ndcg@5"], abs=1e-12)
+        assert values[share] == pytest.approx(check(ScoreSum.of(models, (1 - share, share)))["ndcg@5"], abs=1e-12)
     assert values[0.0] == pytest.approx(check(models[0])["ndcg@5"], abs=1e-12)
 
 
@@ -94,13 +95,6 @@ def test_models_of_another_store_are_refused(store, tmp_path):
         choose_share(*models, store, "ndcg@5")
 
 
-def test_a_sum_is_neither_saved_nor_fitted(store, tmp_path):
-    models = [create(name).fit(store) for name in ("item-knn", "popularity")]
-    with pytest.raises(UnsupportedError, match="not saved"):
-        ScoreSum(models, (0.5, 0.5)).save(tmp_path / "sum")
-    assert not (tmp_path / "sum").exists()
-
-
 def test_the_row_of_a_sum_is_that_of_the_finished_models_with_the_share_chosen_on_train(board, tmp_path, measured):
     result = graphrec.benchmark(board, "popularity,sum:item-knn+popularity", tmp_path / "out", k=5)
     by_row = {cell.row: cell for cell in result.cells}
@@ -110,7 +104,7 @@ def test_the_row_of_a_sum_is_that_of_the_finished_models_with_the_share_chosen_o
     assert told["share"] == max(SHARES, key=lambda share: (told["shares"][f"{share:g}"], -share))
     store = graphrec.GraphStore.open(tmp_path / "out" / "stores" / "board")
     models = [graphrec.load(by_row[name].folder / "run").model for name in ("item-knn", "popularity")]
-    by_hand = graphrec.evaluate(ScoreSum(models, (1 - told["share"], told["share"])), store, k=5, metrics=("recall", "ndcg"))
+    by_hand = graphrec.evaluate(ScoreSum.of(models, (1 - told["share"], told["share"])), store, k=5, metrics=("recall", "ndcg"))
     assert told["metrics"] == by_hand.metrics
     assert told["fit_seconds"] > by_row["item-knn"].result["fit_seconds"]
     (selection,) = (tmp_path / "out" / "stores").glob("board-selection-*/manifest.json")

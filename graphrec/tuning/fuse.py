@@ -1,0 +1,118 @@
+"""Fusion of finished runs: their scores added up, with weights that are given or chosen on the validation split."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from graphrec.benchmarking.fusion import best_share, choose_share
+from graphrec.errors import ConfigError, RunError
+from graphrec.graph.store import GraphStore
+from graphrec.models import MODELS
+from graphrec.models.base import Recommender
+from graphrec.models.score_sum import ScoreSum
+from graphrec.models.spread import sample_users, spread
+from graphrec.progress import SILENT, Reporter
+from graphrec.training.journal import Journal
+from graphrec.training.run import MODEL, Run, RunRecord
+from graphrec.training.train import check_free, clear, locked
+
+
+def fuse(
+    runs: Sequence[Run | str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    weights: Sequence[float] | Literal["equal", "valid"] = "equal",
+    *,
+    metric: str = "ndcg@20",
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Reporter = SILENT,
+) -> Run:
+    """Add finished runs up and write a run folder with all of them: `graphrec.models.score_sum.ScoreSum`.
+
+    Each model's scores count in units of their own spread. `evaluate`, `recommend` and `export` take the folder as that of any
+    other run; the runs are left as they are.
+
+        graphrec.fuse(["runs/seed-0", "runs/seed-1", "runs/filter"], "runs/sum", weights="valid")
+
+    Args:
+        runs: two or more finished runs of one store, or their folders.
+        folder: the run folder to write.
+        weights: one for each run, at least 0; "equal" for the mean; "valid" takes the runs in their order and gives each the share
+            in the sum so far that ranks the validation items best, in tenths.
+        metric: what "valid" chooses by, a metric per user with its length.
+        seed: of the sample of users that the spreads are taken from.
+        overwrite: replace the run in `folder`.
+        progress: receives the steps and the weights.
+
+    Raises:
+        ConfigError: fewer than two runs, weights that do not fit, or a run that is a sum or has two stages itself.
+        RunError: a run is not finished, is damaged or of another store, or the folder is taken or cannot be written.
+        StoreError: "valid" is asked for, and the store is damaged or has no validation split.
+    """
+    loaded = [run if isinstance(run, Run) else Run.load(run) for run in runs]
+    path = Path(folder)
+    _check(loaded, path, weights)
+    check_free(path, overwrite)
+    with locked(path):
+        started = time.monotonic()
+        models = [run.model for run in loaded]
+        if weights == "valid":
+            found = _chosen(models, GraphStore.open(loaded[0].store_path), metric, seed, progress)
+        else:
+            given = [1.0] * len(models) if weights == "equal" else list(map(float, weights))
+            found = [weight / sum(given) for weight in given]
+        model = ScoreSum.of(models, found, seed, "valid" if weights == "valid" else "given")
+        progress.note("weights: " + ", ".join(f"{run.folder} {weight:.3g}" for run, weight in zip(loaded, found, strict=True)))
+        clear(path)
+        train = {"runs": [str(run.folder) for run in loaded], "weights": found, "metric": metric, "seed": seed}
+        record = RunRecord(
+            model={"name": model.name, "settings": model.settings.model_dump(mode="json")}, train=train, store=loaded[0].config.store
+        )
+        record.write(path)
+        journal = Journal(path)
+        try:
+            journal.record(0, {"train_seconds": round(time.monotonic() - started, 3)})
+        finally:
+            journal.close()
+        model.save(path / MODEL, overwrite=True)
+    return Run(path, model, Path(record.store["path"]), record)
+
+
+def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
+    if len(runs) < 2:
+        raise ConfigError(f"fuse: give two runs or more, got {len(runs)}")
+    for run in runs:
+        if run.config.model["name"] not in MODELS:
+            raise ConfigError(f'fuse: {run.folder} is a "{run.config.model["name"]}" itself; give the runs that it is made of')
+        if path.resolve() == Path(run.folder).resolve():
+            raise ConfigError(f"fuse: the sum needs a folder of its own, got that of a run, {path}")
+        if run.config.store["fingerprint"] != runs[0].config.store["fingerprint"]:
+            raise RunError(
+                f"fuse: {run.folder} was trained on {run.config.store['path']}, whose training data differ from "
+                f"{runs[0].config.store['path']} of {runs[0].folder}; train both on one store"
+            )
+    if isinstance(weights, str):
+        if weights not in ("equal", "valid"):
+            raise ConfigError(f'fuse: weights must be "equal", "valid" or a number for each run, got "{weights}"')
+        return
+    fits = len(weights) == len(runs) and all(math.isfinite(weight) and weight >= 0 for weight in weights)
+    if not fits or not any(weights):
+        raise ConfigError(f"fuse: weights must be {len(runs)} numbers of at least 0, one a run and not all 0, got {list(weights)}")
+
+
+def _chosen(models: list[Recommender], store: GraphStore, metric: str, seed: int, progress: Reporter) -> list[float]:
+    """Weights in the order of the models: each gets the best share of the sum with those before it; together 1."""
+    weights = [1.0]
+    with progress.task("Choosing weights", len(models) - 1, "runs") as task:
+        for count, model in enumerate(models[1:], 1):
+            so_far = ScoreSum.of(models[:count], weights, seed)
+            share = best_share(choose_share(so_far, model, store, metric, seed))
+            unit = spread(so_far.score, sample_users(so_far.catalogue, seed))
+            weights = [(1 - share) * weight / unit for weight in weights] + [share]
+            task.advance(1)
+    return [weight / sum(weights) for weight in weights]

@@ -1,0 +1,110 @@
+"""Runs added up: the weights, the run folder, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import graphrec
+from graphrec.cli import app
+from graphrec.errors import ConfigError, RunError, StoreError
+from graphrec.evaluation.validation import validator
+from graphrec.training.run import Run
+from tests.training.conftest import checkerboard, make_store
+
+NAMES = ("popularity", "item-knn", "graph-filter")
+
+
+@pytest.fixture(scope="module")
+def runs(board, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return [graphrec.train(board, name, folder / name) for name in NAMES]
+
+
+def test_the_mean_is_a_run_as_every_other(board, runs, tmp_path):
+    made = graphrec.fuse([run.folder for run in runs], tmp_path / "sum")
+    assert made.model.settings.weights == pytest.approx([1 / 3] * 3)
+    again = graphrec.load(tmp_path / "sum")
+    users = np.arange(board.num_users)
+    assert np.array_equal(again.model.score(users), made.model.score(users))
+    assert again.config.train["runs"] == [str(run.folder) for run in runs] and "train_seconds" in again.summary()
+    measured = graphrec.evaluate(again, k=5, metrics=("ndcg",), bootstrap=0)
+    assert measured.metrics == graphrec.evaluate(made.model, board, k=5, metrics=("ndcg",), bootstrap=0).metrics
+    assert graphrec.recommend(again, [0], k=2).height == 2
+
+
+def test_given_weights_count_in_proportion(runs, tmp_path):
+    made = graphrec.fuse(runs, tmp_path / "sum", [2, 0, 6])
+    assert made.model.settings.weights == [0.25, 0.0, 0.75]
+
+
+def test_validation_chooses_weights_that_are_no_worse_than_the_best_member(board, runs, tmp_path):
+    made = graphrec.fuse(runs, tmp_path / "sum", "valid", metric="ndcg@5")
+    check = validator(board, "ndcg@5")
+    members = [check(run.model)["ndcg@5"] for run in runs]
+    assert check(made.model)["ndcg@5"] >= max(members) - 1e-9
+    assert sum(made.model.settings.weights) == pytest.approx(1) and made.model.learned_splits == ("valid",)
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, runs, tmp_path):
+    other = graphrec.train(no_valid, "popularity", tmp_path / "other")
+    same = [graphrec.train(no_valid, name, tmp_path / f"no-valid-{name}") for name in NAMES[:2]]
+    mean = graphrec.fuse(runs, tmp_path / "mean")
+    out = tmp_path / "out"
+    for given, more, kind, message in (
+        (runs[:1], {}, ConfigError, "two runs or more, got 1"),
+        (runs, {"weights": [1, 2]}, ConfigError, r"weights must be 3 numbers .* got \[1, 2\]"),
+        (runs, {"weights": [1, -1, 1]}, ConfigError, "of at least 0"),
+        (runs, {"weights": [0, 0, 0]}, ConfigError, "not all 0"),
+        (runs, {"weights": [1, float("nan"), 1]}, ConfigError, "of at least 0"),
+        (runs, {"weights": "best"}, ConfigError, '"equal", "valid" or a number for each run, got "best"'),
+        ([*runs, other], {}, RunError, "whose training data differ"),
+        ([runs[0], mean], {}, ConfigError, 'is a "sum" itself; give the runs that it is made of'),
+        (same, {"weights": "valid"}, StoreError, "valid"),
+        ([runs[0], tmp_path / "nowhere"], {}, RunError, "holds no run"),
+    ):
+        with pytest.raises(kind, match=message):
+            graphrec.fuse(given, out, **more)
+        assert not out.exists()
+    with pytest.raises(ConfigError, match="a folder of its own"):
+        graphrec.fuse(runs, runs[0].folder, overwrite=True)
+    with pytest.raises(RunError, match="already holds a run"):
+        graphrec.fuse(runs, mean.folder)
+    assert graphrec.fuse(runs, mean.folder, [1, 1, 2], overwrite=True).model.settings.weights[2] == 0.5
+    with pytest.raises(ConfigError, match="is a sum of runs"):
+        graphrec.train_ranker(mean.folder, tmp_path / "ranked")
+
+
+def test_members_may_go_away(runs, tmp_path):
+    copies = []
+    for run in runs[:2]:
+        shutil.copytree(run.folder, tmp_path / run.folder.name)
+        copies.append(tmp_path / run.folder.name)
+    made = graphrec.fuse(copies, tmp_path / "sum")
+    for copy in copies:
+        shutil.rmtree(copy)
+    assert np.array_equal(Run.load(tmp_path / "sum").model.score(np.arange(3)), made.model.score(np.arange(3)))
+
+
+def test_from_the_command_line(runs, tmp_path):
+    folders = [str(run.folder) for run in runs]
+    done = CliRunner().invoke(app, ["fuse", *folders, "--out", str(tmp_path / "sum"), "--weights", "1,1,2", "--json", "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["weights"] == [0.25, 0.25, 0.5]
+    refused = CliRunner().invoke(app, ["fuse", *folders, "--out", str(tmp_path / "other"), "--weights", "some"])
+    assert refused.exit_code == 1 and "equal, valid or numbers" in refused.stderr and "Traceback" not in refused.stderr
+    resumed = CliRunner().invoke(app, ["train", "--resume", "--out", str(tmp_path / "sum")])
+    assert resumed.exit_code == 1 and "graphrec fuse" in resumed.stderr
+
+
+def test_models_of_a_store_that_has_gone_are_told(tmp_path):
+    store = make_store(tmp_path / "store", checkerboard())
+    runs = [graphrec.train(store, name, tmp_path / name) for name in NAMES[:2]]
+    shutil.rmtree(tmp_path / "store")
+    assert graphrec.fuse(runs, tmp_path / "mean").model.name == "sum"  # needs no store
+    with pytest.raises(StoreError):
+        graphrec.fuse(runs, tmp_path / "valid", "valid")
