@@ -74,10 +74,10 @@ RECIPES = {
         {"epochs": 3, "learning_rate": 3e-3, "schedule": "cosine", "sampler": "uniform-edge", "weight_decay": 0.0},
     ),
     # He et al. 2020 with the settings of its public code, but a batch four times as large with a rate twice as high (the square root rule
-    # for Adam: Malladi et al. 2022, arXiv:2205.10287), more epochs, and in the last 60 a tenth of the rate: 138,600 steps in the place
+    # for Adam: Malladi et al. 2022, arXiv:2205.10287), more epochs, and in the last 80 a tenth of the rate: 198,000 steps in the place
     # of 396,000.
     "lightgcn-bpr": Recipe(
-        "lightgcn", {}, {"epochs": 1400, "batch_size": 8192, "learning_rate": 2e-3, "schedule": "step", "decay_epochs": 1340}
+        "lightgcn", {}, {"epochs": 2000, "batch_size": 8192, "learning_rate": 2e-3, "schedule": "step", "decay_epochs": 1920}
     ),
 }
 _FILTERED = RECIPES["lightgcn-residual"]
