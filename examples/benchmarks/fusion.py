@@ -42,7 +42,7 @@ from graphrec.ops import backend
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 
 WEIGHTS = (0.1, 0.25, 0.35, 0.5, 0.7, 1.0, 1.5)
-MORE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4)  # of the second filter and further ones
+MORE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)  # of the second filter and further ones
 RESAMPLES = 10_000
 STORES = {None: "store", "random": "store-valid", "block": "store-block"}
 

@@ -201,7 +201,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="write the tables to this file as markdown")
     parser.add_argument("--emulated", type=Path, metavar="LIBRARY", help="only small checks, on the host through this library")
     parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for everything (default: %(default)g)")
-    parser.add_argument("--small", type=int, metavar="COUNT", help="only small checks, on the GPU and this many graphs (1 to 3)")
+    parser.add_argument("--small", type=int, choices=(1, 2, 3), help="only small checks, on the GPU and this many graphs")
     options = parser.parse_args()
     if options.data is not None and not any((options.data / name).is_file() for name in ("train.txt", "train.txt.gz")):
         parser.error(f"{options.data} holds neither train.txt nor train.txt.gz")

@@ -22,7 +22,12 @@ SHARES = tuple(step / 10 for step in range(11))
 
 
 def choose_share(
-    first: Recommender, second: Recommender, store: GraphStore, metric: str, seed: int = 0
+    first: Recommender,
+    second: Recommender,
+    store: GraphStore,
+    metric: str,
+    seed: int = 0,
+    spreads: tuple[float, float] | None = None,
 ) -> dict[float, float]:
     """Measure each share of `SHARES` on the validation split of `store`, which both models were trained without.
 
@@ -31,6 +36,7 @@ def choose_share(
         store: has a validation split.
         metric: a metric per user of the lists, with its length, such as "ndcg@20".
         seed: of the sample of users that the spreads are taken from.
+        spreads: of both models, where they have been measured already.
 
     Returns:
         Share to value; the one to take is `best_share` of it.
@@ -43,7 +49,7 @@ def choose_share(
         check_fits(model.catalogue, data, store)
     name, k = split_name(metric)
     check_list_length(k, store.num_items)
-    fused = ScoreSum.of((first, second), (1.0, 0.0), seed)
+    fused = ScoreSum.of((first, second), (1.0, 0.0), seed, spreads=spreads)
     topk = np.empty((len(SHARES), len(data.users), k), dtype=np.int64)
     start = 0
     for users in blocks(data.users, 4 * store.num_items):  # four score matrices are held at once

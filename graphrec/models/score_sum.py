@@ -55,7 +55,12 @@ class ScoreSum(Recommender):
 
     @classmethod
     def of(
-        cls, models: Sequence[Recommender], weights: Sequence[float], seed: int = 0, chosen_on: Literal["given", "valid"] = "given"
+        cls,
+        models: Sequence[Recommender],
+        weights: Sequence[float],
+        seed: int = 0,
+        chosen_on: Literal["given", "valid"] = "given",
+        spreads: Sequence[float] | None = None,
     ) -> Self:
         """Add fitted models up.
 
@@ -64,13 +69,13 @@ class ScoreSum(Recommender):
             weights: w, one for each model.
             seed: of the sample of users.
             chosen_on: "valid" where the weights were chosen on the validation split.
+            spreads: sigma, where `spreads_of` has measured them already.
         """
         members = [{"name": model.name, "settings": model.settings.model_dump(mode="json")} for model in models]
         made = cls(members=members, weights=list(map(float, weights)), chosen_on=chosen_on)
         made.catalogue = models[0].catalogue
         made.members = tuple(models)
-        users = sample_users(made.catalogue, seed)
-        made._spreads = tuple(spread(model.score, users) for model in models)
+        made._spreads = tuple(spreads_of(models, seed) if spreads is None else spreads)
         return made
 
     @property
@@ -138,3 +143,9 @@ class ScoreSum(Recommender):
             prefix = f"{number}."
             member.catalogue = self.catalogue
             member._restore({name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)})
+
+
+def spreads_of(models: Sequence[Recommender], seed: int = 0) -> list[float]:
+    """Measure sigma of each model, on one sample of users that is drawn from the seed."""
+    users = sample_users(models[0].catalogue, seed)
+    return [spread(model.score, users) for model in models]

@@ -105,7 +105,7 @@ class SampledRelation(Relation):
         """(degree + loops) ** exponent * degree / drawn: the scale of a drawn sum that stands for the sum over all edges."""
         key = "corrected", exponent, dtype, loops
         if key not in self._kept:
-            scale = self._scale("dst", self.full_degree_dst + loops, exponent, torch.float64, loops)
+            scale = self._scale("dst", exponent, torch.float64, loops)
             self._kept[key] = (scale * self.draw.correction).to(dtype)
         return self._kept[key]
 

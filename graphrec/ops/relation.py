@@ -302,11 +302,11 @@ class Relation:
 
         `loops` counts edges of a node to itself that stand beside the relation.
         """
-        return self._scale("dst", self.strength_dst + loops, exponent, dtype, loops)
+        return self._scale("dst", exponent, dtype, loops)
 
     def scale_src(self, exponent: float, dtype: torch.dtype = torch.float32, loops: int = 0) -> torch.Tensor:
         """(strength_src + loops) ** exponent (I,), with 0 for isolated columns; kept after the first call."""
-        return self._scale("src", self.strength_src + loops, exponent, dtype, loops)
+        return self._scale("src", exponent, dtype, loops)
 
     def scale_edges(self, exponent: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """scale_src(exponent) of each edge's column times the edge's weight (E,), in the order of `indices`; kept after the first call.
@@ -322,11 +322,10 @@ class Relation:
     def _strength(self, weight: torch.Tensor, ends: torch.Tensor, size: int) -> torch.Tensor:
         return torch.zeros(size, dtype=torch.float64, device=self.device).index_add_(0, ends.long(), weight.double())
 
-    def _scale(
-        self, side: str, degree: torch.Tensor, exponent: float, dtype: torch.dtype, loops: int = 0
-    ) -> torch.Tensor:
+    def _scale(self, side: str, exponent: float, dtype: torch.dtype, loops: int = 0) -> torch.Tensor:
         key = (side, exponent, dtype, loops)
         if key not in self._kept:
+            degree = (self.strength_dst if side == "dst" else self.strength_src) + loops
             power = degree.to(torch.float64).pow(exponent)
             self._kept[key] = torch.where(degree > 0, power, torch.zeros_like(power)).to(dtype)
         return self._kept[key]

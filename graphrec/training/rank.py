@@ -22,11 +22,10 @@ from graphrec.models.ranker import TwoStage
 from graphrec.progress import SILENT, Reporter, Task
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
-from graphrec.training.journal import Journal
 from graphrec.training.rank_lists import Lists, features_of, held_out, make_lists, resolve_candidates, resolve_labels
 from graphrec.training.rank_settings import RankSettings
-from graphrec.training.run import MODEL, Run, RunRecord, fingerprint
-from graphrec.training.train import check_free, clear, locked
+from graphrec.training.run import Run, fingerprint
+from graphrec.training.train import check_free, locked, write_made
 
 
 def train_ranker(
@@ -78,16 +77,9 @@ def train_ranker(
         started = time.monotonic()
         model, records = _learn(run, store, labels, settings, progress)
         records[-1]["train_seconds"] = round(time.monotonic() - started, 3)
-        clear(path)
-        record = RunRecord(
-            model={"name": model.name, "settings": model.settings.model_dump(mode="json")},
-            train=settings.model_dump(mode="json"),
-            store={"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)},
-        )
-        record.write(path)
-        _write_journal(path, records)
-        model.save(path / MODEL, overwrite=True)
-    return Run(path, model, Path(record.store["path"]), record)
+        origin = {"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)}
+        told = [(record["step"], {"train_seconds": 0.0, "valid_seconds": 0.0, **record}) for record in records]
+        return write_made(path, model, settings.model_dump(mode="json"), origin, told)
 
 
 def _learn(
@@ -181,15 +173,6 @@ class _Fit:
         lists = self.lists
         scores = self.model.network_scores(lists.users[rows], lists.items[rows], lists.pairs[rows])
         return scores, torch.from_numpy(lists.labels[rows]), torch.from_numpy(lists.known[rows])
-
-
-def _write_journal(path: Path, records: list[dict[str, Any]]) -> None:
-    log = Journal(path)
-    try:
-        for record in records:
-            log.record(record["step"], {"train_seconds": 0.0, "valid_seconds": 0.0, **record})
-    finally:
-        log.close()
 
 
 def _check_same_store(run: Run, store: GraphStore) -> None:

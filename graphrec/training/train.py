@@ -35,6 +35,11 @@ from graphrec.training.settings import TrainSettings
 Validation = Callable[[GraphStore, str], Validate | None]
 
 DEFAULT_MODEL = "lightgcn"
+_MADE = {
+    "two-stage": ("a second stage", "train it again with stage rank"),
+    "sum": ("a sum of runs", "make it again with graphrec fuse"),
+}
+"""What the models of `MADE_FROM_RUNS` are, and how they are made anew."""
 _FREE_ON_RESUME = {"epochs", "patience", "checkpoint_every", "device", "inference_block"}
 
 
@@ -237,9 +242,8 @@ def _resumed(
     if asked != name:
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
     if name in MADE_FROM_RUNS:
-        made = "a sum of runs" if name == "sum" else "a second stage"
-        again = "make it again with graphrec fuse" if name == "sum" else "train it again with stage rank"
-        raise ConfigError(f"the run is {made}, which is not resumed; {again} and overwrite")
+        what, again = _MADE[name]
+        raise ConfigError(f"the run is {what}, which is not resumed; {again} and overwrite")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet
@@ -285,6 +289,31 @@ def clear(path: Path) -> None:
         shutil.rmtree(path / name, ignore_errors=True)
     for entry in (path / journal.FILE, *path.glob("events.out.tfevents.*"), path / CONFIG):
         entry.unlink(missing_ok=True)
+
+
+def write_made(
+    path: Path, model: Recommender, train: dict[str, Any], store: dict[str, str], told: list[tuple[int, dict[str, Any]]]
+) -> Run:
+    """Write the run folder of a model that was made from finished runs, in the place of what is there.
+
+    Args:
+        path: the folder, `locked`.
+        train, store: of the `RunRecord`.
+        told: steps and records of the journal.
+    """
+    clear(path)
+    record = RunRecord(
+        model={"name": model.name, "settings": model.settings.model_dump(mode="json")}, train=train, store=store
+    )
+    record.write(path)
+    log = Journal(path)
+    try:
+        for step, values in told:
+            log.record(step, values)
+    finally:
+        log.close()
+    model.save(path / MODEL, overwrite=True)
+    return Run(path, model, Path(store["path"]), record)
 
 
 @contextmanager

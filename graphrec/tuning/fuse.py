@@ -14,12 +14,10 @@ from graphrec.errors import ConfigError, RunError
 from graphrec.graph.store import GraphStore
 from graphrec.models import MODELS
 from graphrec.models.base import Recommender
-from graphrec.models.score_sum import ScoreSum
-from graphrec.models.spread import sample_users, spread
+from graphrec.models.score_sum import ScoreSum, spreads_of
 from graphrec.progress import SILENT, Reporter
-from graphrec.training.journal import Journal
-from graphrec.training.run import MODEL, Run, RunRecord
-from graphrec.training.train import check_free, clear, locked
+from graphrec.training.run import Run
+from graphrec.training.train import check_free, locked, write_made
 
 
 def fuse(
@@ -61,26 +59,17 @@ def fuse(
     with locked(path):
         started = time.monotonic()
         models = [run.model for run in loaded]
+        units = spreads_of(models, seed)
         if weights == "valid":
-            found = _chosen(models, GraphStore.open(loaded[0].store_path), metric, seed, progress)
+            found = _chosen(models, units, GraphStore.open(loaded[0].store_path), metric, seed, progress)
         else:
-            given = [1.0] * len(models) if weights == "equal" else list(map(float, weights))
-            found = [weight / sum(given) for weight in given]
-        model = ScoreSum.of(models, found, seed, "valid" if weights == "valid" else "given")
+            found = [1.0] * len(models) if weights == "equal" else list(map(float, weights))
+        found = [weight / sum(found) for weight in found]
+        model = ScoreSum.of(models, found, chosen_on="valid" if weights == "valid" else "given", spreads=units)
         progress.note("weights: " + ", ".join(f"{run.folder} {weight:.3g}" for run, weight in zip(loaded, found, strict=True)))
-        clear(path)
         train = {"runs": [str(run.folder) for run in loaded], "weights": found, "metric": metric, "seed": seed}
-        record = RunRecord(
-            model={"name": model.name, "settings": model.settings.model_dump(mode="json")}, train=train, store=loaded[0].config.store
-        )
-        record.write(path)
-        journal = Journal(path)
-        try:
-            journal.record(0, {"train_seconds": round(time.monotonic() - started, 3)})
-        finally:
-            journal.close()
-        model.save(path / MODEL, overwrite=True)
-    return Run(path, model, Path(record.store["path"]), record)
+        told = [(0, {"train_seconds": round(time.monotonic() - started, 3)})]
+        return write_made(path, model, train, loaded[0].config.store, told)
 
 
 def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
@@ -105,14 +94,16 @@ def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
         raise ConfigError(f"fuse: weights must be {len(runs)} numbers of at least 0, one a run and not all 0, got {list(weights)}")
 
 
-def _chosen(models: list[Recommender], store: GraphStore, metric: str, seed: int, progress: Reporter) -> list[float]:
-    """Weights in the order of the models: each gets the best share of the sum with those before it; together 1."""
+def _chosen(
+    models: list[Recommender], units: list[float], store: GraphStore, metric: str, seed: int, progress: Reporter
+) -> list[float]:
+    """Weights in the order of the models: each gets the best share of the sum with those before it."""
     weights = [1.0]
     with progress.task("Choosing weights", len(models) - 1, "runs") as task:
         for count, model in enumerate(models[1:], 1):
-            so_far = ScoreSum.of(models[:count], weights, seed)
-            share = best_share(choose_share(so_far, model, store, metric, seed))
-            unit = spread(so_far.score, sample_users(so_far.catalogue, seed))
+            so_far = ScoreSum.of(models[:count], weights, spreads=units[:count])
+            (unit,) = spreads_of([so_far], seed)
+            share = best_share(choose_share(so_far, model, store, metric, spreads=(unit, units[count])))
             weights = [(1 - share) * weight / unit for weight in weights] + [share]
             task.advance(1)
-    return [weight / sum(weights) for weight in weights]
+    return weights
