@@ -311,7 +311,7 @@ class Relation:
     def scale_edges(self, exponent: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """scale_src(exponent) of each edge's column times the edge's weight (E,), in the order of `indices`; kept after the first call.
 
-        On a GPU reading it in order costs less than looking the columns' scales up.
+        Reading it in order costs less than looking the columns' scales up.
         """
         key = ("edges", exponent, dtype)
         if key not in self._kept:

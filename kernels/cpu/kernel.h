@@ -77,21 +77,32 @@ inline typename Vector<T>::type load(const T *from) {
     return value;
 }
 
-inline Vector<float>::type load(const bfloat16 *from) {
-    typedef uint32_t Full __attribute__((vector_size(kVectorBytes)));
+// As many bfloat16s as a vector holds floats.
+typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
+typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
+
+inline Vector<float>::type widen(Half half) {
 #if defined(__AVX512F__)
     // GCC 12 warns of the unmasked form's own undefined operand.
-    const Full bits = (Full)_mm512_maskz_cvtepu16_epi32(0xFFFF, _mm256_loadu_si256((const __m256i *)from)) << 16;
+    return (Vector<float>::type)((Bits)_mm512_maskz_cvtepu16_epi32(0xFFFF, (__m256i)half) << 16);
 #elif defined(__AVX2__)
     // GCC 12 widens the halves one by one and joins them.
-    const Full bits = (Full)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)) << 16;
+    return (Vector<float>::type)((Bits)_mm256_cvtepu16_epi32((__m128i)half) << 16);
 #else
-    typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
+    return (Vector<float>::type)(__builtin_convertvector(half, Bits) << 16);
+#endif
+}
+
+inline Half narrow(Vector<float>::type value) {
+    const Bits bits = (Bits)value;
+    const Bits rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    return __builtin_convertvector((Bits)(value == value ? rounded : Bits{} + 0x7FC0), Half);
+}
+
+inline Vector<float>::type load(const bfloat16 *from) {
     Half half;
     std::memcpy(&half, from, sizeof half);
-    const Full bits = __builtin_convertvector(half, Full) << 16;
-#endif
-    return (Vector<float>::type)bits;
+    return widen(half);
 }
 
 template <typename T>
@@ -100,11 +111,7 @@ inline void store(T *to, typename Vector<T>::type value) {
 }
 
 inline void store(bfloat16 *to, Vector<float>::type value) {
-    typedef uint32_t Full __attribute__((vector_size(kVectorBytes)));
-    typedef uint16_t Half __attribute__((vector_size(kVectorBytes / 2)));
-    const Full bits = (Full)value;
-    const Full rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-    const Half half = __builtin_convertvector((Full)(value == value ? rounded : Full{} + 0x7FC0), Half);
+    const Half half = narrow(value);
     std::memcpy(to, &half, sizeof half);
 }
 
@@ -116,10 +123,40 @@ inline typename Vector<typename Sum<T>::type>::type load_part(const T *from, int
     return value;
 }
 
+template <typename T>
+inline void store_part(T *to, typename Vector<typename Sum<T>::type>::type value, int64_t count) {
+    for (int64_t lane = 0; lane < count; ++lane) narrow(value[lane], to[lane]);
+}
+
 #if defined(__AVX512F__)
 template <>
 inline Vector<float>::type load_part<float>(const float *from, int64_t count) {
     return (Vector<float>::type)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+}
+
+template <>
+inline Vector<double>::type load_part<double>(const double *from, int64_t count) {
+    return (Vector<double>::type)_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), from);
+}
+
+template <>
+inline Vector<float>::type load_part<bfloat16>(const bfloat16 *from, int64_t count) {
+    return widen((Half)_mm256_maskz_loadu_epi16(__mmask16((1u << count) - 1), from));
+}
+
+template <>
+inline void store_part<float>(float *to, Vector<float>::type value, int64_t count) {
+    _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), (__m512)value);
+}
+
+template <>
+inline void store_part<double>(double *to, Vector<double>::type value, int64_t count) {
+    _mm512_mask_storeu_pd(to, __mmask8((1u << count) - 1), (__m512d)value);
+}
+
+template <>
+inline void store_part<bfloat16>(bfloat16 *to, Vector<float>::type value, int64_t count) {
+    _mm256_mask_storeu_epi16(to, __mmask16((1u << count) - 1), (__m256i)narrow(value));
 }
 #elif defined(__AVX2__)
 template <>
@@ -136,16 +173,9 @@ inline Vector<float>::type load_part<bfloat16>(const bfloat16 *from, int64_t cou
     if (count & 4) std::memcpy(&four, from, 8);
     if (count & 2) std::memcpy(&rest, next, 4);
     if (count & 1) rest |= uint64_t(next[count & 2].bits) << (16 * (count & 2));
-    const __m128i bits = count & 4 ? _mm_set_epi64x(int64_t(rest), int64_t(four)) : _mm_cvtsi64_si128(int64_t(rest));
-    typedef uint32_t Full __attribute__((vector_size(kVectorBytes)));
-    return (Vector<float>::type)((Full)_mm256_cvtepu16_epi32(bits) << 16);
+    return widen((Half)(count & 4 ? _mm_set_epi64x(int64_t(rest), int64_t(four)) : _mm_cvtsi64_si128(int64_t(rest))));
 }
 #endif
-
-template <typename T>
-inline void store_part(T *to, typename Vector<typename Sum<T>::type>::type value, int64_t count) {
-    for (int64_t lane = 0; lane < count; ++lane) narrow(value[lane], to[lane]);
-}
 
 // Calls `run` with a value of the type that `dtype` names.
 template <typename Run>

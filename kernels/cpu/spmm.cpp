@@ -1,14 +1,14 @@
 // Sparse-times-dense product over CSR rows with normalisation, edge weights, row restriction and the epilogue fused.
 //
-// One row at a time: the partial sums stay in registers (256 floats with AVX-512), the neighbours' rows are prefetched a few
+// One row at a time: the partial sums stay in registers (256 floats with AVX-512), the neighbours' rows are prefetched some
 // edges ahead, and the row is written once.
 #include "kernel.h"
 
 namespace {
 
 constexpr int kVectors = 8;
-constexpr int kPrefetchEdges = 16;
 constexpr int64_t kCacheLine = 64;
+constexpr int64_t kAheadBytes = 16384;  // of neighbours' rows that are on their way at once, at most
 constexpr int64_t kParts = 32;  // ranges of rows per thread
 
 template <typename T>
@@ -28,6 +28,7 @@ struct Operands {
     T *y;
     int64_t dim, num_edges;
 
+    int64_t row(int64_t r) const { return rows ? rows[r] : r; }
     int64_t position(int64_t column) const { return positions ? positions[column] : column; }
     int64_t id(int64_t edge) const { return edge_ids ? edge_ids[edge] : edge; }
     S weight(int64_t edge) const {
@@ -37,48 +38,58 @@ struct Operands {
     S scale(int64_t row) const { return left ? alpha * left[row] : alpha; }
 };
 
-// What an edge looks up besides its neighbour's row: nothing, the column's scale, or whatever the operands have.
-enum Lookup { kNothing, kScale, kAnything };
+// What an edge looks up besides its neighbour's row: nothing, the column's scale, a weight in the order of the edges, or
+// whatever the operands have.
+enum Lookup { kNothing, kScale, kWeight, kAnything };
 
-// Sums VECTORS vectors of the row's neighbours from column `offset` on; the last vector holds `last` columns if PARTIAL.
+// Sums VECTORS vectors of the neighbours of rows `begin` to `stop` from column `offset` on; the last vector holds `last` columns
+// if PARTIAL. The loop over rows is in here because a call costs as much as several edges of a narrow row.
 template <typename T, int VECTORS, bool PARTIAL, Lookup LOOKUP>
-void row_block(const Operands<T> &op, int64_t r, int64_t row, int64_t offset, int64_t last) {
+void row_block(const Operands<T> &op, int64_t begin, int64_t stop, int64_t offset, int64_t last) {
     using S = typename Sum<T>::type;
     using V = typename Vector<S>::type;
     constexpr int kLanes = Vector<S>::lanes;
     constexpr int kFull = PARTIAL ? VECTORS - 1 : VECTORS;
+    constexpr int64_t kBytes = VECTORS * kLanes * int64_t(sizeof(T));
+    constexpr int64_t kAhead = kBytes <= kAheadBytes / 32 ? 32 : 16;  // edges
     const int32_t *indices = op.indices;
+    const S *right = op.right, *edge_weight = op.edge_weight;
     const T *base = op.x + offset;
     const int64_t dim = op.dim;
-    V sum[VECTORS] = {};
-    const int64_t end = op.indptr[row + 1], limit = op.rows ? end : op.num_edges;
-    for (int64_t edge = op.indptr[row]; edge < end; ++edge) {
-        // Past the row's end the next row's edges follow, unless rows are picked.
-        const int64_t ahead = indices[edge + kPrefetchEdges < limit ? edge + kPrefetchEdges : limit - 1];
-        const int64_t next = LOOKUP == kAnything ? op.position(ahead) : ahead;
-        const char *start = reinterpret_cast<const char *>(base + (LOOKUP == kAnything && next < 0 ? 0 : next) * dim);
-        for (int64_t byte = 0; byte < int64_t(VECTORS * kLanes * sizeof(T)); byte += kCacheLine)
-            __builtin_prefetch(start + byte, 0, 3);
-        const int64_t column = indices[edge];
-        const int64_t source = LOOKUP == kAnything ? op.position(column) : column;
-        if (LOOKUP == kAnything && source < 0) continue;
-        const S weight = LOOKUP == kNothing ? S(1) : LOOKUP == kScale ? op.right[column] : op.weight(edge);
-        const T *x = base + source * dim;
-        for (int v = 0; v < kFull; ++v) sum[v] += weight * load(x + v * kLanes);
-        if (PARTIAL) sum[kFull] += weight * load_part(x + kFull * kLanes, last);
-    }
-    const S scale = op.scale(row);
-    const T *z = op.z ? op.z + r * dim + offset : nullptr;
-    T *y = op.y + r * dim + offset;
-    for (int v = 0; v < kFull; ++v) {
-        V result = scale * sum[v];
-        if (z) result += op.beta * load(z + v * kLanes);
-        store(y + v * kLanes, result);
-    }
-    if (PARTIAL) {
-        V result = scale * sum[kFull];
-        if (z) result += op.beta * load_part(z + kFull * kLanes, last);
-        store_part(y + kFull * kLanes, result, last);
+    for (int64_t r = begin; r < stop; ++r) {
+        const int64_t row = op.row(r);
+        V sum[VECTORS] = {};
+        const int64_t end = op.indptr[row + 1], limit = op.rows ? end : op.num_edges;
+        for (int64_t edge = op.indptr[row]; edge < end; ++edge) {
+            // Past the row's end the next row's edges follow, unless rows are picked.
+            const int64_t ahead = indices[edge + kAhead < limit ? edge + kAhead : limit - 1];
+            const int64_t next = LOOKUP == kAnything ? op.position(ahead) : ahead;
+            const char *start = reinterpret_cast<const char *>(base + (LOOKUP == kAnything && next < 0 ? 0 : next) * dim);
+            for (int64_t byte = 0; byte < kBytes; byte += kCacheLine) __builtin_prefetch(start + byte, 0, 3);
+            const int64_t column = indices[edge];
+            const int64_t source = LOOKUP == kAnything ? op.position(column) : column;
+            if (LOOKUP == kAnything && source < 0) continue;
+            const S weight = LOOKUP == kNothing  ? S(1)
+                             : LOOKUP == kScale  ? right[column]
+                             : LOOKUP == kWeight ? edge_weight[edge]
+                                                 : op.weight(edge);
+            const T *x = base + source * dim;
+            for (int v = 0; v < kFull; ++v) sum[v] += weight * load(x + v * kLanes);
+            if (PARTIAL) sum[kFull] += weight * load_part(x + kFull * kLanes, last);
+        }
+        const S scale = op.scale(row);
+        const T *z = op.z ? op.z + r * dim + offset : nullptr;
+        T *y = op.y + r * dim + offset;
+        for (int v = 0; v < kFull; ++v) {
+            V result = scale * sum[v];
+            if (z) result += op.beta * load(z + v * kLanes);
+            store(y + v * kLanes, result);
+        }
+        if (PARTIAL) {
+            V result = scale * sum[kFull];
+            if (z) result += op.beta * load_part(z + kFull * kLanes, last);
+            store_part(y + kFull * kLanes, result, last);
+        }
     }
 }
 
@@ -87,7 +98,8 @@ using Block = void (*)(const Operands<T> &, int64_t, int64_t, int64_t, int64_t);
 
 template <typename T, int VECTORS, bool PARTIAL>
 Block<T> block_with(const Operands<T> &op) {
-    if (op.positions || op.edge_weight) return row_block<T, VECTORS, PARTIAL, kAnything>;
+    if (op.positions || (op.edge_weight && (op.edge_ids || op.right))) return row_block<T, VECTORS, PARTIAL, kAnything>;
+    if (op.edge_weight) return row_block<T, VECTORS, PARTIAL, kWeight>;
     return op.right ? row_block<T, VECTORS, PARTIAL, kScale> : row_block<T, VECTORS, PARTIAL, kNothing>;
 }
 
@@ -114,11 +126,15 @@ struct SumRows {
         full = block_with<T, kVectors, false>(op);
         tail = last ? block_of<T, true>(op, int(rest / kLanes) + 1) : block_of<T, false>(op, int(rest / kLanes));
     }
-    void operator()(int64_t r, int64_t row) const {
-        int64_t offset = 0;
-        for (; offset + kMaxVectors * kLanes <= op.dim; offset += kMaxVectors * kLanes) wide(op, r, row, offset, 0);
-        for (; offset + kVectors * kLanes <= op.dim; offset += kVectors * kLanes) full(op, r, row, offset, 0);
-        if (offset < op.dim) tail(op, r, row, offset, last);
+    // One block takes all rows of a range; several take a row after the other, so that the row's neighbours are read once.
+    void operator()(int64_t begin, int64_t stop) const {
+        const int64_t step = op.dim <= kVectors * kLanes || op.dim == kMaxVectors * kLanes ? stop - begin : 1;
+        for (int64_t r = begin; r < stop; r += step) {
+            int64_t offset = 0;
+            for (; offset + kMaxVectors * kLanes <= op.dim; offset += kMaxVectors * kLanes) wide(op, r, r + step, offset, 0);
+            for (; offset + kVectors * kLanes <= op.dim; offset += kVectors * kLanes) full(op, r, r + step, offset, 0);
+            if (offset < op.dim) tail(op, r, r + step, offset, last);
+        }
     }
 };
 
@@ -128,9 +144,10 @@ struct MaxRows {
     const Operands<T> &op;
     int64_t *argmax;
 
-    void operator()(int64_t r, int64_t row) const {
-        for (int64_t offset = 0; offset < op.dim; offset += kColumns)
-            columns(r, row, offset, op.dim - offset < kColumns ? op.dim - offset : kColumns);
+    void operator()(int64_t begin, int64_t stop) const {
+        for (int64_t r = begin; r < stop; ++r)
+            for (int64_t offset = 0; offset < op.dim; offset += kColumns)
+                columns(r, op.row(r), offset, op.dim - offset < kColumns ? op.dim - offset : kColumns);
     }
     void columns(int64_t r, int64_t row, int64_t offset, int64_t width) const {
         using S = typename Sum<T>::type;
@@ -163,16 +180,16 @@ struct MaxRows {
 template <typename T, typename Rows>
 void all_rows(const Operands<T> &op, int64_t num_rows, const Rows &each, [[maybe_unused]] int64_t num_threads) {
     if (op.rows) {
-#pragma omp parallel for schedule(dynamic, 64) num_threads(int(num_threads))
-        for (int64_t r = 0; r < num_rows; ++r) each(r, op.rows[r]);
+        constexpr int64_t kChunk = 64;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(int(num_threads))
+        for (int64_t begin = 0; begin < num_rows; begin += kChunk)
+            each(begin, begin + kChunk < num_rows ? begin + kChunk : num_rows);
         return;
     }
     const int64_t parts = num_threads == 1 ? 1 : kParts * num_threads;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(int(num_threads))
-    for (int64_t part = 0; part < parts; ++part) {
-        const int64_t stop = balanced_row(op.indptr, num_rows, part + 1, parts);
-        for (int64_t r = balanced_row(op.indptr, num_rows, part, parts); r < stop; ++r) each(r, r);
-    }
+    for (int64_t part = 0; part < parts; ++part)
+        each(balanced_row(op.indptr, num_rows, part, parts), balanced_row(op.indptr, num_rows, part + 1, parts));
 }
 
 }  // namespace

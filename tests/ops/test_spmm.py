@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graphrec import _kernels
-from graphrec.ops import Relation, sddmm, spmm, spmm_compact, spmm_forward
+from graphrec.ops import Relation, normalised_forward, sddmm, spmm, spmm_compact, spmm_forward
 
 NUM_DST, NUM_SRC = 33, 22
 DIMS = [1, 3, 16, 31, 32, 33, 64, 65, 100, 128, 200, 300]
@@ -60,6 +60,24 @@ def test_equals_the_dense_product_in_float64(implementation, relation, dim, rest
         reduced = reduced / relation.degree_dst.clamp_min(1)[:, None]
     expected = 0.7 * (left.double()[:, None] * reduced)[rows] - 0.2 * z.double()
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_normalised_product_equals_the_dense_one(implementation, relation, dim, restricted, weighted, dtype):
+    if weighted:
+        relation = relation.with_weight(normal(relation.num_edges, seed=2).abs())
+    x = normal(NUM_SRC, dim, seed=dim, dtype=dtype)
+    rows = torch.tensor([31, 0, 7, 5]) if restricted else torch.arange(NUM_DST)
+    z = normal(len(rows), dim, seed=1, dtype=dtype)
+    got = normalised_forward(relation, x, 0.7, z, rows if restricted else None)
+    scaled = dense(relation, relation.weight) * relation.scale_src(-0.5, torch.float64)
+    expected = 0.7 * ((relation.scale_dst(-0.5, torch.float64)[:, None] * scaled)[rows] @ x.double() + z.double())
+    assert got.dtype == dtype
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 2**-8}[dtype]
+    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=1e-5 if dtype != torch.float64 else 1e-12)
 
 
 @pytest.mark.parametrize("dim", [1, 33, 64, 100, 256])
