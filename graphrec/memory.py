@@ -12,8 +12,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of mallopt's parameters in glibc's malloc.h
-_DEFAULT_TRIM, _DEFAULT_MMAPS = 128 * 1024, 65536
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # names of mallopt's parameters in glibc's malloc.h
+_DEFAULT_MMAPS = 65536
+# Left alone, the library raises its thresholds as large blocks come and go, up to these; once told anything, it no longer does,
+# and every block above 128 KB would be unmapped when freed for the rest of the process.
+_LARGEST_MMAP, _LARGEST_TRIM = 32 << 20, 64 << 20
 _lock = threading.Lock()
 _inside = 0  # how many callers are inside
 
@@ -41,5 +44,6 @@ def _count(change: int, library: ctypes.CDLL) -> None:
             library.mallopt(_TRIM_THRESHOLD, -1)
         elif _inside == 0:
             library.mallopt(_MMAP_MAX, _DEFAULT_MMAPS)
-            library.mallopt(_TRIM_THRESHOLD, _DEFAULT_TRIM)
+            library.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP)
+            library.mallopt(_TRIM_THRESHOLD, _LARGEST_TRIM)
             library.malloc_trim(ctypes.c_size_t(0))

@@ -8,8 +8,7 @@ namespace {
 
 constexpr int kVectors = 8;
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kAheadBytes = 16384;  // of neighbours' rows that are on their way at once, at most
-constexpr int64_t kParts = 32;  // ranges of rows per thread
+constexpr int64_t kParts = 16;  // ranges of rows per thread
 
 template <typename T>
 struct Operands {
@@ -51,7 +50,7 @@ void row_block(const Operands<T> &op, int64_t begin, int64_t stop, int64_t offse
     constexpr int kLanes = Vector<S>::lanes;
     constexpr int kFull = PARTIAL ? VECTORS - 1 : VECTORS;
     constexpr int64_t kBytes = VECTORS * kLanes * int64_t(sizeof(T));
-    constexpr int64_t kAhead = kBytes <= kAheadBytes / 32 ? 32 : 16;  // edges
+    constexpr int64_t kAhead = kBytes <= 256 ? 48 : kBytes <= 512 ? 32 : 16;  // edges whose neighbours are on their way
     const int32_t *indices = op.indices;
     const S *right = op.right, *edge_weight = op.edge_weight;
     const T *base = op.x + offset;
