@@ -1,11 +1,9 @@
 // Several sparse-times-dense products in one launch. Products into the same output are summed in the registers that hold
 // its row, so the output is written once and no addition follows.
-#include "kernel.h"
+#include "gather.h"
 
 namespace {
 
-constexpr int kPrefetchEdges = 12;
-constexpr int64_t kCacheLine = 64;
 constexpr int64_t kRowsAndEdges = 16384;  // of one range of rows: small to balance, large to be worth handing out
 
 // One row of the table of parts.
@@ -56,40 +54,38 @@ struct Group {
     }
 };
 
-// VECTORS vectors of a row from column `offset` on; the last vector holds `last` columns.
+// VECTORS vectors of rows `begin` to `stop` from column `offset` on; the last vector holds `last` columns.
 template <typename T, int VECTORS, bool PARTIAL>
-inline void row_block(const Group<T> &group, int64_t row, int64_t dim, int64_t offset, int64_t last, double alpha) {
+void row_block(const Group<T> &group, int64_t begin, int64_t stop, int64_t dim, int64_t offset, int64_t last, double alpha) {
     using S = typename Sum<T>::type;
     using V = typename Vector<S>::type;
     constexpr int kLanes = Vector<S>::lanes;
     constexpr int kFull = PARTIAL ? VECTORS - 1 : VECTORS;
-    V sum[VECTORS] = {};
-    for (int64_t p = 0; p < group.num_parts; ++p) {
-        const Part<T> part(group.table + p * kEntries);
-        const int64_t end = part.indptr[row + 1];
-        const S scale = part.left ? S(alpha) * part.left[row] : S(alpha);
-        for (int64_t edge = part.indptr[row]; edge < end; ++edge) {
-            if (edge + kPrefetchEdges < end) {
-                const T *ahead = part.x + part.indices[edge + kPrefetchEdges] * dim + offset;
-                for (int64_t byte = 0; byte < int64_t(VECTORS * kLanes * sizeof(T)); byte += kCacheLine)
-                    __builtin_prefetch(reinterpret_cast<const char *>(ahead) + byte, 0, 3);
-            }
-            const int64_t source = part.indices[edge];
-            const S weight = part.right ? scale * part.right[source] : scale;
-            const T *x = part.x + source * dim + offset;
-            for (int v = 0; v < kFull; ++v) sum[v] += weight * load(x + v * kLanes);
-            if (PARTIAL) sum[kFull] += weight * load_part(x + kFull * kLanes, last);
+    const auto place = [](int64_t column) { return column; };
+    for (int64_t row = begin; row < stop; ++row) {
+        V sum[VECTORS] = {};
+        for (int64_t p = 0; p < group.num_parts; ++p) {
+            const Part<T> part(group.table + p * kEntries);
+            const S scale = part.left ? S(alpha) * part.left[row] : S(alpha), *right = part.right;
+            const auto add = [&](auto weigh) {
+                add_messages<T, VECTORS, PARTIAL, false>(sum, part.indices, part.indptr[row], part.indptr[row + 1],
+                                                         part.indptr[part.num_rows], part.x + offset, dim, last, place, weigh);
+            };
+            if (right)
+                add([&](int64_t, int64_t column) { return scale * right[column]; });
+            else
+                add([&](int64_t, int64_t) { return scale; });
         }
+        const Part<T> first(group.table);
+        T *y = first.y + row * first.stride + offset;
+        for (int v = 0; v < kFull; ++v) store(y + v * kLanes, sum[v]);
+        // last < kLanes always; a compiler that is not told warns of reading beyond the vector.
+        if (PARTIAL) store_part(y + kFull * kLanes, sum[kFull], last < kLanes ? last : kLanes - 1);
     }
-    const Part<T> first(group.table);
-    T *y = first.y + row * first.stride + offset;
-    for (int v = 0; v < kFull; ++v) store(y + v * kLanes, sum[v]);
-    // last < kLanes always; a compiler that is not told warns of reading beyond the vector.
-    if (PARTIAL) store_part(y + kFull * kLanes, sum[kFull], last < kLanes ? last : kLanes - 1);
 }
 
 template <typename T>
-using Block = void (*)(const Group<T> &, int64_t, int64_t, int64_t, int64_t, double);
+using Block = void (*)(const Group<T> &, int64_t, int64_t, int64_t, int64_t, int64_t, double);
 
 // The block function for 1 .. kMaxVectors vectors.
 template <typename T, bool PARTIAL, int VECTORS = 1>
@@ -113,10 +109,13 @@ void products(int64_t num_parts, int64_t dim, const int64_t *parts, double alpha
 #pragma omp for schedule(dynamic, 1) nowait
         for (int64_t range = 0; range < ranges; ++range) {
             const int64_t end = group.bound(range + 1, ranges);
-            for (int64_t row = group.bound(range, ranges); row < end; ++row) {
+            const int64_t begin = group.bound(range, ranges);
+            // One block takes all rows of a range; several take a row after the other, so that its neighbours are read once.
+            const int64_t step = dim <= kWidth ? end - begin : 1;
+            for (int64_t row = begin; row < end; row += step) {
                 int64_t offset = 0;
-                for (; offset + kWidth <= dim; offset += kWidth) full(group, row, dim, offset, 0, alpha);
-                if (offset < dim) tail(group, row, dim, offset, last, alpha);
+                for (; offset + kWidth <= dim; offset += kWidth) full(group, row, row + step, dim, offset, 0, alpha);
+                if (offset < dim) tail(group, row, row + step, dim, offset, last, alpha);
             }
         }
         p += group.num_parts;

@@ -2,12 +2,11 @@
 //
 // One row at a time: the partial sums stay in registers (256 floats with AVX-512), the neighbours' rows are prefetched some
 // edges ahead, and the row is written once.
-#include "kernel.h"
+#include "gather.h"
 
 namespace {
 
 constexpr int kVectors = 8;
-constexpr int64_t kCacheLine = 64;
 constexpr int64_t kParts = 16;  // ranges of rows per thread
 
 template <typename T>
@@ -49,33 +48,21 @@ void row_block(const Operands<T> &op, int64_t begin, int64_t stop, int64_t offse
     using V = typename Vector<S>::type;
     constexpr int kLanes = Vector<S>::lanes;
     constexpr int kFull = PARTIAL ? VECTORS - 1 : VECTORS;
-    constexpr int64_t kBytes = VECTORS * kLanes * int64_t(sizeof(T));
-    constexpr int64_t kAhead = kBytes <= 256 ? 48 : kBytes <= 512 ? 32 : 16;  // edges whose neighbours are on their way
-    const int32_t *indices = op.indices;
     const S *right = op.right, *edge_weight = op.edge_weight;
     const T *base = op.x + offset;
     const int64_t dim = op.dim;
+    const auto place = [&](int64_t column) { return LOOKUP == kAnything ? op.position(column) : column; };
+    const auto weigh = [&](int64_t edge, int64_t column) {
+        if (LOOKUP == kScale) return right[column];
+        if (LOOKUP == kWeight) return edge_weight[edge];
+        return LOOKUP == kNothing ? S(1) : op.weight(edge);
+    };
     for (int64_t r = begin; r < stop; ++r) {
         const int64_t row = op.row(r);
         V sum[VECTORS] = {};
         const int64_t end = op.indptr[row + 1], limit = op.rows ? end : op.num_edges;
-        for (int64_t edge = op.indptr[row]; edge < end; ++edge) {
-            // Past the row's end the next row's edges follow, unless rows are picked.
-            const int64_t ahead = indices[edge + kAhead < limit ? edge + kAhead : limit - 1];
-            const int64_t next = LOOKUP == kAnything ? op.position(ahead) : ahead;
-            const char *start = reinterpret_cast<const char *>(base + (LOOKUP == kAnything && next < 0 ? 0 : next) * dim);
-            for (int64_t byte = 0; byte < kBytes; byte += kCacheLine) __builtin_prefetch(start + byte, 0, 3);
-            const int64_t column = indices[edge];
-            const int64_t source = LOOKUP == kAnything ? op.position(column) : column;
-            if (LOOKUP == kAnything && source < 0) continue;
-            const S weight = LOOKUP == kNothing  ? S(1)
-                             : LOOKUP == kScale  ? right[column]
-                             : LOOKUP == kWeight ? edge_weight[edge]
-                                                 : op.weight(edge);
-            const T *x = base + source * dim;
-            for (int v = 0; v < kFull; ++v) sum[v] += weight * load(x + v * kLanes);
-            if (PARTIAL) sum[kFull] += weight * load_part(x + kFull * kLanes, last);
-        }
+        add_messages<T, VECTORS, PARTIAL, LOOKUP == kAnything>(sum, op.indices, op.indptr[row], end, limit, base, dim, last,
+                                                               place, weigh);
         const S scale = op.scale(row);
         const T *z = op.z ? op.z + r * dim + offset : nullptr;
         T *y = op.y + r * dim + offset;
