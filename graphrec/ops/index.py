@@ -15,9 +15,15 @@ def check_index(where: str, name: str, index: Tensor, size: int, wait: bool = Tr
     if index.dtype != torch.int64 or index.ndim != 1:
         raise ValueError(f"{where}: {name} must be int64 (n,), got {index.dtype} {tuple(index.shape)}")
     if len(index) and (wait or index.device.type == "cpu"):
-        low, high = (int(bound) for bound in index.aminmax())
+        [(low, high)] = bounds_of(index)
         if low < 0 or high >= size:
             raise ValueError(f"{where}: {name} must be in 0..{size - 1}, got {low}..{high}")
+
+
+def bounds_of(*indices: Tensor) -> list[tuple[int, int]]:
+    """The smallest and the largest value of each index, of any shape and not empty, with one wait for the device."""
+    bounds = torch.stack([bound for index in indices for bound in index.aminmax()]).tolist()
+    return list(zip(bounds[::2], bounds[1::2], strict=True))
 
 
 def check_distinct(where: str, name: str, index: Tensor, size: int, wait: bool) -> None:

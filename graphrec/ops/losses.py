@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from graphrec import _kernels
+from graphrec.ops.index import bounds_of
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.spmm import product, scale_dtype
@@ -299,8 +300,8 @@ def _hit_rows(hits: Tensor, batch: int, num_negatives: int) -> tuple[Tensor, Ten
     rows, columns = hits
     if hits.shape[1]:
         keys = rows * num_negatives + columns
-        fits = int(hits.min()) >= 0 and int(rows[-1]) < batch and int(columns.max()) < num_negatives
-        if not fits or not bool((keys[1:] > keys[:-1]).all()):
+        fits = (hits >= 0).all() & (rows[-1] < batch) & (columns < num_negatives).all() & (keys[1:] > keys[:-1]).all()
+        if not bool(fits):  # the one wait for the device
             raise ValueError(
                 f"sampled_softmax: hits must be distinct pairs below (B = {batch}, M = {num_negatives}) in ascending order"
             )
@@ -321,13 +322,16 @@ def _check_rows(function, user_x, item_x, users, positives, negatives) -> None: 
             f"{function}: users and positives must be (B,), got {tuple(users.shape)} and {tuple(positives.shape)}"
         )
     tables = {"users": (users, user_x), "positives": (positives, item_x), "negatives": (negatives, item_x)}
-    for name, (index, table) in tables.items():
+    for name, (index, _) in tables.items():
         if index.dtype != torch.int64:
             raise ValueError(f"{function}: {name} must be int64, got {index.dtype}")
-        if index.numel():
-            low, high = (int(bound) for bound in index.aminmax())
-            if low < 0 or high >= len(table):
-                raise ValueError(f"{function}: {name} must be in 0..{len(table) - 1}, got {low}..{high}")
+    filled = {name: (index, len(table)) for name, (index, table) in tables.items() if index.numel()}
+    if not filled:
+        return
+    bounds = bounds_of(*(index for index, _ in filled.values()))
+    for (name, (_, size)), (low, high) in zip(filled.items(), bounds, strict=True):
+        if low < 0 or high >= size:
+            raise ValueError(f"{function}: {name} must be in 0..{size - 1}, got {low}..{high}")
 
 
 _BPR = register(

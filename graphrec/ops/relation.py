@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from graphrec.ops.index import bounds_of
+
 
 @dataclass(frozen=True, eq=False)
 class Relation:
@@ -353,7 +355,7 @@ def _check_csr(prefix: str, indptr: torch.Tensor, indices: torch.Tensor, num_col
             + ("; it descends in between" if ends == (0, len(indices)) else "")
         )
     if len(indices):
-        low, high = (int(bound) for bound in indices.aminmax())
+        [(low, high)] = bounds_of(indices)
         if low < 0 or high >= num_columns:
             raise ValueError(f"Relation: {prefix}indices must be in 0..{num_columns - 1}, got {low}..{high}")
 

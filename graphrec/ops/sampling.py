@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import check_index
+from graphrec.ops.index import bounds_of, check_index
 from graphrec.ops.philox import below, counters, philox, race, unit
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
@@ -51,7 +51,7 @@ class AliasTable:
                 f"{len(self.probability)} on {self.probability.device} and {len(self.alias)} on {self.alias.device}"
             )
         if len(self.alias) and self.alias.device.type == "cpu" and type(self.alias) is Tensor:  # a fake one has no values
-            low, high = (int(bound) for bound in self.alias.aminmax())
+            [(low, high)] = bounds_of(self.alias)
             if low < 0 or high >= len(self.alias):
                 raise ValueError(f"AliasTable: alias must be in 0..{len(self.alias) - 1}, got {low}..{high}")
 

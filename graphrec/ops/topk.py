@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.index import bounds_of
 from graphrec.ops.registration import register
 
 _USER_BLOCK = 128  # users whose scores the reference holds at once
@@ -177,7 +178,7 @@ def _check_seen(indptr: Tensor, indices: Tensor, num_columns: int) -> None:
     used = indices[first:last]
     if not len(used):
         return
-    low, high = (int(bound) for bound in used.aminmax())
+    [(low, high)] = bounds_of(used)
     if low < 0 or high >= num_columns:
         raise ValueError(f"top-k: seen_indices must be columns in 0..{num_columns - 1}, got {low}..{high}")
     falls = (used[1:] < used[:-1]).nonzero()[:, 0] + (first + 1)  # where a row may start, but not go on
