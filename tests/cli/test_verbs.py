@@ -43,6 +43,11 @@ def test_version():
     assert CliRunner().invoke(app, ["--version"]).stdout == f"graphrec {__version__}\n"
 
 
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "graphrec", "--help"], capture_output=True, text=True, check=True)
+    assert "Usage: python -m graphrec " in done.stdout
+
+
 def test_help_imports_nothing_heavy_and_is_quick():
     code = f"import atexit; atexit.register(lambda: print([m for m in {HEAVY} if m in sys.modules])); {MAIN}"
     started = time.perf_counter()
