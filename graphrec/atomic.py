@@ -50,7 +50,7 @@ def atomic_folder(
     error: type[GraphrecError] = GraphrecError,
     *,
     overwrite: bool = False,
-    marker: str | None = None,
+    marker: str | tuple[str, ...] = (),
 ) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success rename it to `path`, on failure remove it.
 
@@ -61,7 +61,7 @@ def atomic_folder(
         path: the folder to create.
         error: the exception class for what a user can cause.
         overwrite: replace a folder that is already there.
-        marker: a file that the old folder must hold for `overwrite` to replace it (`"manifest.json"`), so that a
+        marker: what the old folder must hold for `overwrite` to replace it (`("manifest.json", "splits")`), so that a
             mistyped path never deletes somebody's other files.
 
     Raises:
@@ -115,7 +115,7 @@ def locked(path: str | os.PathLike[str], error: type[GraphrecError] = GraphrecEr
 
 
 def check_free(
-    target: Path, error: type[GraphrecError] = GraphrecError, overwrite: bool = False, marker: str | None = None
+    target: Path, error: type[GraphrecError] = GraphrecError, overwrite: bool = False, marker: str | tuple[str, ...] = ()
 ) -> None:
     """Raise what `atomic_folder` would raise for a folder that is already there; to ask before work that takes long.
 
@@ -126,8 +126,9 @@ def check_free(
         return
     if not overwrite:
         raise error(f"{target} already exists; choose another folder or ask to overwrite it")
-    if marker is not None and not (target / marker).is_file():
-        raise error(f"{target} exists and holds no {marker}, so it is not overwritten; choose another folder")
+    for name in (marker,) if isinstance(marker, str) else marker:
+        if not (target / name).exists():
+            raise error(f"{target} exists and holds no {name}, so it is not overwritten; choose another folder")
 
 
 def _swap(temporary: Path, target: Path) -> None:
@@ -194,7 +195,7 @@ def _readable_os_errors(target: Path, error: type[GraphrecError]) -> Iterator[No
             raise
         if problem.errno in _FULL:
             raise error(_full_message(target)) from problem
-        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise error(f"cannot write {target}: {problem.strerror}; choose a folder you can write") from problem
         raise
 

@@ -24,7 +24,7 @@ from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Proto
 from graphrec.errors import GraphrecError, RunError
 from graphrec.progress import Reporter
 
-CELL = "cell.json"
+CELLS, CELL = "cells", "cell.json"
 SCHEMA = 1
 
 
@@ -62,9 +62,10 @@ def run_grid(
         progress: receives notes.
 
     Raises:
-        RunError: another process is at work in the folder, or the disk is full.
+        RunError: the folder holds something else, another process is at work in it, or the disk is full.
     """
     ordered = [row for row in rows if isinstance(row, Contender)] + [row for row in rows if isinstance(row, Fusion)]
+    _check_folder(folder)
     with locked(folder / ".lock", RunError, wait=False) as held:
         if not held:
             raise RunError(f"another process is at work in {folder}; wait for it or choose another folder")
@@ -78,6 +79,13 @@ def run_grid(
                         yield Cell(label, row.label, seed, _place(folder, label, row.label, seed), None, str(problem))
                 continue
             yield from _Grid(ready, protocol, folder, device, progress).cells(ordered)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir() or (folder / CELLS).is_dir():
+        return
+    if any(entry.name not in (".lock", "stores") for entry in folder.iterdir()):
+        raise RunError(f"{folder} exists and holds no benchmark ({CELLS} is missing); choose another folder")
 
 
 class _Grid:
@@ -215,7 +223,7 @@ def _run(folder: Path) -> None:
 
 
 def _place(folder: Path, data: str, row: str, seed: int) -> Path:
-    return folder / "cells" / folder_name(data) / folder_name(row) / f"seed-{seed}"
+    return folder / CELLS / folder_name(data) / folder_name(row) / f"seed-{seed}"
 
 
 def _read(place: Path) -> dict[str, Any] | None:

@@ -28,10 +28,10 @@ def build(
     log: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer evaluates it on Python 3.10
         typer.Argument(
-            metavar="LOG...", help="Files, globs, a folder or a database URL; default: [log] of the run file."
+            metavar="LOG...", help="Files, globs, a folder or a database URL; default: \\[log] of the run file."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The store to write; default: [paths] store.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The store to write; default: \\[paths] store.")] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Run file; default: graphrec.toml here, if it is there.")
     ] = None,
@@ -83,7 +83,7 @@ def build(
         from graphrec.errors import StoreError
         from graphrec.features.write import add_features, as_rows
         from graphrec.graph.build import build as build_store
-        from graphrec.graph.manifest import FILE_NAME
+        from graphrec.graph.manifest import MARKER
         from graphrec.logs.read import read_log
 
         run_file = load_config(config)
@@ -98,7 +98,7 @@ def build(
         settings = _override(run_file.build, chosen, "[build]")
         folder = Path(run_file.paths.store) if out is None else out
         rejected = folder.parent / f"{folder.name}.rejected.parquet"
-        check_free(folder, StoreError, overwrite, FILE_NAME)  # before a long reading
+        check_free(folder, StoreError, overwrite, MARKER)  # before a long reading
         source = read_log(log_settings, rejected=rejected, progress=io.reporter)
         store = build_store(source, folder, settings, overwrite=overwrite, progress=io.reporter)
         features = as_rows(add_features(store, run_file.features, io.reporter))

@@ -57,14 +57,16 @@ def evaluate(
         if friends:
             _evaluate_friends(io, run, store, lengths or settings.k)
             return
+        if report is not None:
+            from graphrec.evaluation.report import check_report, write_report
+
+            check_report(report)  # before the work
         split = split or "test"
         result = evaluate_run(run, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
         title = f"{result.model}, split {split}, {result.counts['users']:,} users, {result.counts['catalogue_items']:,} items"
         io.table(title, ("metric", "value", "low", "high"), result.rows())
         io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; written to {run}")
         if report is not None:
-            from graphrec.evaluation.report import write_report
-
             io.line(f"report: {write_report(report, result, run)}")
         io.result({**result.to_dict(), "run": run, "report": report})
 

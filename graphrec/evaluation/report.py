@@ -18,6 +18,8 @@ from graphrec.evaluation.result import Evaluation
 from graphrec.registry import resolve
 from graphrec.training import journal
 
+_GENERATOR, _HEAD = '<meta name="generator" content="graphrec">', 1024  # by which a page is known as ours, and where it stands: bytes
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1d2329; max-width: 60rem; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
@@ -36,7 +38,7 @@ def write_report(
     """Write the report of one evaluation.
 
     Args:
-        path: the HTML file to write; it is replaced if it is there.
+        path: the HTML file to write; an earlier report is replaced.
         evaluation: what to show.
         run: the run folder, for its name and its training curves; None leaves both out.
 
@@ -44,12 +46,28 @@ def write_report(
         The path.
 
     Raises:
-        RunError: the disk is full or the file cannot be written.
+        RunError: something else is there, the disk is full or the file cannot be written.
     """
+    check_report(path)
     text = report_html(evaluation, run)
     with atomic_file(path, RunError) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def check_report(path: str | os.PathLike[str]) -> None:
+    """Make sure that nothing but an earlier report stands at `path`; to ask before work that takes long.
+
+    Raises:
+        RunError: something does.
+    """
+    if not Path(path).exists():
+        return
+    if Path(path).is_file():
+        with open(path, "rb") as file:
+            if _GENERATOR.encode() in file.read(_HEAD):
+                return
+    raise RunError(f"{path} exists and is no report of graphrec, so it is not overwritten; choose another file")
 
 
 def report_html(evaluation: Evaluation, run: str | os.PathLike[str] | None = None) -> str:
@@ -84,6 +102,7 @@ def html_page(title: str, lead: str, sections: Iterable[str]) -> str:
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            _GENERATOR,
             f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{escape(title)}</h1>",
             f'<p class="lead">{escape(lead)}</p>',

@@ -16,7 +16,7 @@ from graphrec.graph.attribute_triples import with_attribute_triples
 from graphrec.graph.events import Events, choose_target, encode
 from graphrec.graph.ids import IdMap, distinct
 from graphrec.graph.kcore import k_core
-from graphrec.graph.manifest import FILE_NAME
+from graphrec.graph.manifest import MARKER
 from graphrec.graph.recency import half_lives
 from graphrec.graph.sides import check_names, join_sides
 from graphrec.graph.split import SIDES, TEST, TRAIN, SplitSettings, split
@@ -93,7 +93,7 @@ def build(
     if settings.attribute_triples:
         log = with_attribute_triples(log, settings.attribute_triples, settings.attribute_separators)
     with (
-        atomic_folder(folder, StoreError, overwrite=overwrite, marker=FILE_NAME) as temporary,
+        atomic_folder(folder, StoreError, overwrite=overwrite, marker=MARKER) as temporary,
         progress.task("Building the graph", total=len(STEPS), unit="steps") as task,
     ):
         _build_into(temporary, log, settings, task)

@@ -14,6 +14,7 @@ from graphrec.errors import StoreError
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
+MARKER = (FILE_NAME, "splits")  # what no folder has but a store's: exports have a manifest, too
 
 
 class FileRecord(BaseModel):

@@ -71,6 +71,7 @@ class Comparison:
     """
 
     def __init__(self, matrix: sp.csr_matrix, measure: str, *, shrinkage: float = 0.0, asymmetry: float = 0.5) -> None:
+        matrix = _without_zeros(matrix)
         self._matrix, self._measure, self._shrinkage, self._asymmetry = matrix, measure, shrinkage, asymmetry
         rows = self._weighted(matrix)
         self._columns = rows.T.tocsr()
@@ -79,6 +80,7 @@ class Comparison:
 
     def __call__(self, rows: sp.csr_matrix) -> sp.csr_matrix:
         """Return the similarities (B, N) of rows (B, F) that are not zero; the row's own norm is the first of the cosine's."""
+        rows = _without_zeros(rows)
         weighted = self._weighted(rows)
         products = weighted @ self._columns
         own, row = _squared_norms(weighted), np.repeat(np.arange(rows.shape[0]), np.diff(products.indptr))
@@ -158,6 +160,15 @@ def keep_largest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:
     places = np.concatenate(kept) if kept else np.empty(0, np.int64)
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in kept], dtype=np.int64)])
     return sp.csr_matrix((matrix.data[places], matrix.indices[places], indptr), shape=matrix.shape)
+
+
+def _without_zeros(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """The matrix without entries that are 0, as weights may be: products of it have no other pattern than its binary one's."""
+    if matrix.data.all():
+        return matrix
+    matrix = matrix.copy()
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def _binary(matrix: sp.csr_matrix) -> sp.csr_matrix:

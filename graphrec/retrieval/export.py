@@ -28,7 +28,7 @@ from graphrec.retrieval.source import Source, open_model
 from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable
 from graphrec.settings import parse
 
-MANIFEST = "manifest.json"
+MANIFEST, README = "manifest.json", "README.txt"
 SCHEMA_VERSION = 1
 _PART_NOTE = (
     "the vectors of {model} {what}: {share:.1%} of their top 10 items per user are in the model's own top 10; for the "
@@ -89,7 +89,7 @@ def export(
     settings = _settled(settings, formats, index, overrides)
     model = open_model(source)
     tables = vector_tables(model)
-    with atomic_folder(folder, RunError, overwrite=overwrite, marker=MANIFEST) as temporary:
+    with atomic_folder(folder, RunError, overwrite=overwrite, marker=(MANIFEST, README)) as temporary:
         parameters, notes = {}, []
         for name in settings.formats:
             exporter: Exporter = resolve("export format", EXPORTERS, name)
@@ -101,7 +101,7 @@ def export(
         if agreement < 1.0 or not model.scores_are_dot_products:
             notes.insert(0, _PART_NOTE.format(model=model.name, what=model.vectors_note, share=agreement))
         manifest = _manifest(model, tables, parameters, notes) | {"top10_agreement_with_model": agreement}
-        (temporary / "README.txt").write_text(_readme(manifest, settings.formats), encoding="utf-8")
+        (temporary / README).write_text(_readme(manifest, settings.formats), encoding="utf-8")
         manifest["files"] = _checksums(temporary)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for note in notes:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 CONFIG = "config.json"
 MODEL = "model"
+RESULTS = ("evaluation.*", "evaluation-*", "friends.json")  # what `graphrec evaluate` writes into the folder
 
 
 class RunRecord(BaseModel):

@@ -28,7 +28,7 @@ from graphrec.training.journal import Journal
 from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
 from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of
-from graphrec.training.run import CONFIG, MODEL, Run, RunRecord, fingerprint
+from graphrec.training.run import CONFIG, MODEL, RESULTS, Run, RunRecord, fingerprint
 from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
 
@@ -122,7 +122,10 @@ def train(
         if loop is None:
             _record_fit(path, seconds)
         else:
+            before = journal.read(path)
             _run(loop)
+            if journal.read(path) != before:
+                forget_results(path)
         chosen.save(path / MODEL, overwrite=True)
     return Run(path, chosen, Path(record.store["path"]), record)
 
@@ -287,8 +290,16 @@ def clear(path: Path) -> None:
     """Remove a run's own files, config.json last, and leave everything else in the folder."""
     for name in (MODEL, "checkpoints"):
         shutil.rmtree(path / name, ignore_errors=True)
+    forget_results(path)
     for entry in (path / journal.FILE, *path.glob("events.out.tfevents.*"), path / CONFIG):
         entry.unlink(missing_ok=True)
+
+
+def forget_results(path: Path) -> None:
+    """Remove what was measured of a run: it does not hold for other weights."""
+    for pattern in RESULTS:
+        for entry in path.glob(pattern):
+            entry.unlink(missing_ok=True)
 
 
 def write_made(

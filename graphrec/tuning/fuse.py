@@ -75,9 +75,12 @@ def fuse(
 def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
     if len(runs) < 2:
         raise ConfigError(f"fuse: give two runs or more, got {len(runs)}")
+    folders = [Path(run.folder).resolve() for run in runs]
     for run in runs:
         if run.config.model["name"] not in MODELS:
-            raise ConfigError(f'fuse: {run.folder} is a "{run.config.model["name"]}" itself; give the runs that it is made of')
+            raise ConfigError(f'fuse: {run.folder} is a "{run.config.model["name"]}", made from runs itself; give these runs')
+        if folders.count(Path(run.folder).resolve()) > 1:
+            raise ConfigError(f"fuse: {run.folder} is given more than once; a weight says how much it counts")
         if path.resolve() == Path(run.folder).resolve():
             raise ConfigError(f"fuse: the sum needs a folder of its own, got that of a run, {path}")
         if run.config.store["fingerprint"] != runs[0].config.store["fingerprint"]:

@@ -134,9 +134,6 @@ class Study:
 
     def _open(self) -> Any:
         path = self.folder / DATABASE
-        others = [entry.name for entry in self.folder.iterdir() if entry.name not in (".lock", "workers")]
-        if others and not path.is_file():
-            raise RunError(f"{self.folder} exists and holds no study ({DATABASE} is missing); choose another folder")
         optuna = self._optuna
         pruner = optuna.pruners.NopPruner()
         if self.settings.pruner == "median":
@@ -228,6 +225,9 @@ def opened(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; the study needs a folder")
     fresh = not folder.exists()
+    others = [] if fresh else [entry.name for entry in folder.iterdir() if entry.name not in (".lock", "workers")]
+    if others and not (folder / DATABASE).is_file():
+        raise RunError(f"{folder} exists and holds no study ({DATABASE} is missing); choose another folder")
     worker = folder / "workers" / f"{uuid.uuid4().hex}.lock"
     with locked(worker, RunError):
         try:

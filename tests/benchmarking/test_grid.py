@@ -201,6 +201,13 @@ def test_a_missing_folder_and_a_wrong_metric_show_before_anything_runs(board, tm
         bench([board, board], "popularity", tmp_path / "out")
 
 
+def test_a_folder_with_other_things_is_left_alone(board, tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(RunError, match="holds no benchmark"):
+        bench(board, "popularity", tmp_path)
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
 def test_two_benchmarks_do_not_write_one_folder(board, tmp_path):
     from graphrec.atomic import locked
 

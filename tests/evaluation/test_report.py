@@ -51,3 +51,14 @@ def test_path_that_cannot_be_written(store, model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write|exists"):
         write_report(tmp_path / "file" / "report.html", evaluate(model, store, metrics="recall"))
+
+
+def test_what_is_no_report_stays(store, model, tmp_path):
+    result = evaluate(model, store, metrics="recall", bootstrap=0)
+    (tmp_path / "notes.txt").write_text("mine")
+    for path in (tmp_path / "notes.txt", tmp_path):
+        with pytest.raises(RunError, match="is no report of graphrec, so it is not overwritten"):
+            write_report(path, result)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    write_report(tmp_path / "report.html", result)
+    write_report(tmp_path / "report.html", result)

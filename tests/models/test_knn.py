@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from graphrec.errors import ConfigError, UnsupportedError
 from graphrec.models import create, load_model
@@ -56,6 +57,16 @@ def test_weights_count(tmp_path):
     # x . y = 1*9 + 1*9, |x|^2 = 1 + 1 + 81, |y|^2 = 81 + 81 + 1; x . z = 9, |z| = 1
     assert listed["similar_item_id"].to_list() == ["z", "y"]
     np.testing.assert_allclose(listed["score"], [9 / 83**0.5, 18 / (83 * 163) ** 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["item-knn", "user-knn"])
+@pytest.mark.parametrize("measure", ["cosine", "jaccard", "bm25"])
+def test_interactions_of_weight_zero_count_nothing(name, measure, tmp_path):
+    train, test = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("c", "y"), ("c", "z"), ("d", "z")], [("d", "x")]
+    store = make_store(tmp_path / "store", train, test, weights=[1, 2, 1, 2, 0, 0, 0])
+    model = create(name, measure=measure, shrinkage=2.0).fit(store)
+    scores = model.score(np.arange(4))
+    assert torch.isfinite(scores).all() and not scores[2:].any() and scores[0].any()
 
 
 def test_similar_lists_only_real_neighbours(tmp_path):

@@ -12,11 +12,14 @@ import polars as pl
 import pytest
 import torch
 
-from graphrec.errors import ConfigError, RunError, UnsupportedError
+from graphrec.atomic import check_free
+from graphrec.errors import ConfigError, RunError, StoreError, UnsupportedError
+from graphrec.graph.manifest import MARKER
 from graphrec.progress import Reporter
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS
 from graphrec.retrieval.export import export
+from tests.models.conftest import make_store
 
 
 def best_items(model, user: int, k: int = 10) -> list:
@@ -198,6 +201,18 @@ def test_an_export_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path, f
     with pytest.raises(RunError, match="holds no manifest.json"):
         export(model, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_an_export_and_a_store_do_not_replace_one_another(tmp_path, factors):
+    store = make_store(tmp_path / "store", [("a", "x"), ("b", "x"), ("b", "y")], [("a", "y")]).folder
+    kept = sorted(path.name for path in store.iterdir())
+    with pytest.raises(RunError, match="holds no README.txt, so it is not overwritten"):
+        export(factors(), store, overwrite=True)
+    assert sorted(path.name for path in store.iterdir()) == kept
+    made = export(factors(), tmp_path / "out", "npy")
+    with pytest.raises(StoreError, match="holds no splits, so it is not overwritten"):
+        check_free(made.folder, StoreError, True, MARKER)
+    assert (made.folder / "npy").is_dir()
 
 
 def test_a_failing_format_leaves_nothing(tmp_path, monkeypatch, factors):

@@ -45,6 +45,21 @@ def test_the_folder_holds_what_the_page_says(finished, board):
     assert set(finished.summary()) == {"epochs", "steps", "loss", "train_seconds", "valid_seconds"}
 
 
+def test_what_was_measured_goes_with_the_weights(copy, board):
+    def measured() -> list[str]:
+        return sorted(path.name for path in copy.folder.iterdir() if path.name.startswith(("evaluation", "friends")))
+
+    for name in ("evaluation.json", "evaluation.parquet", "evaluation-valid.json", "friends.json"):
+        (copy.folder / name).write_text("{}")
+    train(board, None, copy.folder, resume=True)
+    assert len(measured()) == 4, "the finished training went on with nothing, so the results still hold"
+    train(board, None, copy.folder, {"epochs": 3}, resume=True)
+    assert measured() == []
+    (copy.folder / "evaluation.json").write_text("{}")
+    train(board, "popularity", copy.folder, overwrite=True)
+    assert measured() == []
+
+
 def test_events_hold_the_losses(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -57,13 +57,14 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, ru
     out = tmp_path / "out"
     for given, more, kind, message in (
         (runs[:1], {}, ConfigError, "two runs or more, got 1"),
+        ([*runs, runs[0].folder], {}, ConfigError, "is given more than once"),
         (runs, {"weights": [1, 2]}, ConfigError, r"weights must be 3 numbers .* got \[1, 2\]"),
         (runs, {"weights": [1, -1, 1]}, ConfigError, "of at least 0"),
         (runs, {"weights": [0, 0, 0]}, ConfigError, "not all 0"),
         (runs, {"weights": [1, float("nan"), 1]}, ConfigError, "of at least 0"),
         (runs, {"weights": "best"}, ConfigError, '"equal", "valid" or a number for each run, got "best"'),
         ([*runs, other], {}, RunError, "whose training data differ"),
-        ([runs[0], mean], {}, ConfigError, 'is a "sum" itself; give the runs that it is made of'),
+        ([runs[0], mean], {}, ConfigError, 'is a "sum", made from runs itself; give these runs'),
         (same, {"weights": "valid"}, StoreError, "valid"),
         ([runs[0], tmp_path / "nowhere"], {}, RunError, "holds no run"),
     ):
