@@ -131,6 +131,18 @@ def check_free(
             raise error(f"{target} exists and holds no {name}, so it is not overwritten; choose another folder")
 
 
+def check_file(path: str | os.PathLike[str], error: type[GraphrecError] = GraphrecError, overwrite: bool = False) -> None:
+    """Ask before work that takes long whether a file may be written to `path`.
+
+    Raises:
+        error: it is a folder, or a file that is there while `overwrite` is false.
+    """
+    if os.path.isdir(path):
+        raise error(f"{path} is a folder; give the name of a file")
+    if os.path.exists(path) and not overwrite:
+        raise error(f"{path} already exists; choose another file or ask to overwrite it")
+
+
 def _swap(temporary: Path, target: Path) -> None:
     if target.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))

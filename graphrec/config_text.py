@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from graphrec.atomic import atomic_file
+from graphrec.atomic import atomic_file, check_file
 from graphrec.config import DEFAULT_MODEL, SECTIONS, model_settings_class
 from graphrec.errors import ConfigError
 from graphrec.registry import resolve
@@ -82,8 +82,7 @@ def write_run_file(
     Raises:
         ConfigError: the file is already there, or there is no such model.
     """
-    if Path(path).exists() and not overwrite:
-        raise ConfigError(f"{path} already exists; choose another file or ask to overwrite it")
+    check_file(path, ConfigError, overwrite)
     log = log or DEMO_LOG
     beside = {table: Path(log).parent / f"{table}.parquet" for table in SIDE_TABLES}
     values = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from graphrec.atomic import atomic_file, atomic_folder, locked
-from graphrec.errors import StoreError
+from graphrec.atomic import atomic_file, atomic_folder, check_file, locked
+from graphrec.errors import GraphrecError, StoreError
 
 FULL_DISKS = {
     "with its number": OSError(errno.ENOSPC, "No space left on device"),
@@ -108,3 +108,13 @@ def test_a_lock_is_seen_by_others_and_freed_at_the_end(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot write"), locked(tmp_path / "file" / ".lock", StoreError):
         pass
+
+
+def test_check_file_tells_a_folder_from_a_file_that_is_there(tmp_path):
+    check_file(tmp_path / "new.parquet")
+    (tmp_path / "old.parquet").write_text("")
+    check_file(tmp_path / "old.parquet", overwrite=True)
+    with pytest.raises(GraphrecError, match="already exists"):
+        check_file(tmp_path / "old.parquet")
+    with pytest.raises(GraphrecError, match="is a folder; give the name of a file"):
+        check_file(tmp_path, overwrite=True)

@@ -32,7 +32,7 @@ LAYERS = [
     ("retrieval",),
     ("tuning", "benchmarking"),
     ("api", "config", "config_text", "doctor"),
-    ("cli",),
+    ("cli", "__main__"),
 ]
 """From left to right; a module imports from its own layer and from those before it."""
 

@@ -60,12 +60,13 @@ def link(
     if (out or vectors or nodes) and len(names) > 1:
         raise typer.BadParameter("--for, --out and --vectors go with a single --model", param_hint="--model")
     with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.atomic import check_file
         from graphrec.config import assign
+        from graphrec.errors import RunError
         from graphrec.graph.links import open_link_graph
         from graphrec.link.base import check_predictor_folder, is_predictor
         from graphrec.link.evaluate import DEFAULT_METRICS, create_all, predict_links
         from graphrec.link.metrics import check_metric
-        from graphrec.link.suggest import check_vectors_file
 
         if is_predictor(source):
             if model or assignments or metrics or out:
@@ -77,7 +78,7 @@ def link(
         if out is not None:
             check_predictor_folder(out, overwrite)
         if vectors is not None:
-            check_vectors_file(vectors, overwrite)
+            check_file(vectors, RunError, overwrite)
         shares = {"directed": directed, "valid_share": valid_share, "test_share": test_share, "seed": seed or 0}
         graph = open_link_graph(source, **shares, progress=io.reporter)
         results = {
@@ -98,11 +99,12 @@ def link(
 
 def _answer(io: Output, folder: str, nodes: list[str] | None, k: int, vectors: str | None, overwrite: bool) -> dict[str, Any]:
     """What a saved predictor says."""
+    from graphrec.atomic import check_file
+    from graphrec.errors import RunError
     from graphrec.link.base import LinkModel
-    from graphrec.link.suggest import check_vectors_file
 
     if vectors is not None:
-        check_vectors_file(vectors, overwrite)
+        check_file(vectors, RunError, overwrite)
     fitted = LinkModel.load(folder)
     sizes = {"num_nodes": fitted.known.num_nodes, "num_edges": len(fitted.known.train)}
     io.line(f"{fitted.name} of {fitted.known.source}: {sizes['num_nodes']:,} nodes, {sizes['num_edges']:,} training edges")

@@ -99,6 +99,8 @@ def build(
         _build_into(temporary, log, settings, task)
     store = GraphStore.open(folder, verify=False)
     valid = store.manifest.splits["valid"]
+    if weightless := int((store.interactions("train").weight == 0).sum()):
+        progress.note(f"warning: {weightless:,} training events have weight 0 and count nothing where weights count; min_weight drops them")
     if valid.events and not valid.known_target:
         progress.note(f"warning: no model can be validated on this store: {valid.describe('valid', store.target_behavior)}")
     return store

@@ -54,18 +54,6 @@ def suggest(model: LinkModel, nodes: Sequence[str], k: int = 10) -> pl.DataFrame
     return pl.concat(frames)
 
 
-def check_vectors_file(path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Ask before the training whether vectors may be written to `path`.
-
-    Raises:
-        RunError: it is a folder, or a file that is there while `overwrite` is false.
-    """
-    if os.path.isdir(path):
-        raise RunError(f"{path} is a folder; give the name of a Parquet file")
-    if os.path.exists(path) and not overwrite:
-        raise RunError(f"{path} already exists; choose another file or ask to overwrite it")
-
-
 def write_vectors(model: LinkModel, path: str | os.PathLike[str]) -> int:
     """Write `node_id` and `vector` (list of float32) of every node to a Parquet file; return the number of rows.
 

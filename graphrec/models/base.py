@@ -213,6 +213,11 @@ class Recommender(ABC):
         return True
 
     @property
+    def personal(self) -> bool:
+        """Whether the scores depend on the user."""
+        return True
+
+    @property
     def learned_splits(self) -> tuple[str, ...]:
         """Held-out splits that the model has learned from, where it is not to be measured."""
         return ()

@@ -31,6 +31,11 @@ class Popularity(Recommender):
     name = "popularity"
     Settings = PopularitySettings
 
+    @property
+    def personal(self) -> bool:
+        """Whether the scores depend on the user: they do not."""
+        return False
+
     def _fit(self, store: GraphStore, seed: int, progress: Reporter) -> None:
         catalogue, days = store.catalogue(), half_life_of(store)
         counts = catalogue.item_counts

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from graphrec.atomic import atomic_file
+from graphrec.atomic import atomic_file, check_file
 from graphrec.errors import ConfigError, RunError
 from graphrec.models.base import blocks
 from graphrec.progress import SILENT, Reporter
 from graphrec.retrieval.source import Source, open_model
+
+_OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 
 def recommend(source: Source, users: Any, k: int = 10, exclude_seen: bool = True) -> pl.DataFrame:
@@ -86,8 +88,9 @@ def recommend_all(
     import pyarrow.parquet as pq
 
     target = Path(path)
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise RunError(f"{target} already exists; choose another file or ask to overwrite it")
+    check_file(target, RunError, overwrite)
+    if target.suffix.lower() in _OTHER_FORMATS:
+        raise ConfigError(f"lists are written as Parquet, and {target.name} names another format; call it {target.stem}.parquet")
     model = open_model(source)
     catalogue = model.catalogue
     rows = 0

@@ -148,7 +148,7 @@ def recommend_new_user(
             raise ConfigError(f"{name} must be a list of ids, got the text {ids!r}; give [{ids!r}]")
     seen = np.empty(0, np.int64)
     if history:
-        by, scores = "history", model.fold_in([history])
+        by, scores = "history" if model.personal else "popular", model.fold_in([history])
         seen = np.unique(catalogue.items.index_of(list(history)))
     elif friends:
         by, scores = "friends", model.score(catalogue.users.index_of(list(friends))).mean(dim=0, keepdim=True)

@@ -86,6 +86,18 @@ def test_integer_ids_keep_their_type_and_their_gaps(tmp_path):
     assert store.events("test")["item_id"].to_list() == [items[(user + 2) % 4] for user in range(4)]
 
 
+def test_weights_of_zero_are_told(tmp_path):
+    notes = []
+
+    class Notes(Reporter):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    rows = [(user, item, day, "rate", 0.0 if user == ring()[0][0] else 1.0) for user, item, day, *_ in ring()]
+    build(make_log(rows), tmp_path / "store", progress=Notes())
+    assert any("training events have weight 0" in note and "min_weight" in note for note in notes)
+
+
 def test_weights_times_and_half_life(tmp_path):
     rows = [
         ("a", "x", 0, "rate", 4.0),

@@ -251,6 +251,8 @@ def test_new_users_by_history_friends_words_and_popularity(store, trained):
     assert not {"i00", "i02"} & set(recommend_new_user(run, 8, history=["i00", "i02"])["item_id"])
     popular = recommend_new_user(model, 24, fallback="popular")
     assert popular["by"][0] == "popular" and popular["score"].is_sorted(descending=True)
+    anyone = recommend_new_user(Popularity().fit(store), 3, history=[store.ids("item").series[0]])
+    assert anyone["by"][0] == "popular", "what does not look at the history does not say that it does"
     with pytest.raises(ConfigError, match="nothing is known of this user"):
         recommend_new_user(run, 4)
     with pytest.raises(ConfigError, match="a model alone does not know its graph store"):

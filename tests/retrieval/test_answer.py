@@ -81,6 +81,13 @@ def test_recommend_all_keeps_what_is_there(model, tmp_path):
     assert pl.read_parquet(target).height == 30
 
 
+def test_recommend_all_refuses_a_folder_and_the_name_of_another_format(model, tmp_path):
+    with pytest.raises(RunError, match="is a folder; give the name of a file"):
+        recommend_all(model, tmp_path, k=5, overwrite=True)
+    with pytest.raises(ConfigError, match=r"names another format; call it lists\.parquet"):
+        recommend_all(model, tmp_path / "lists.csv", k=5)
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(RunError, match="no run folder .*nowhere"):
         recommend(tmp_path / "nowhere", ["u1"])
