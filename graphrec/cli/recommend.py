@@ -13,7 +13,7 @@ EXAMPLES = (
     "graphrec recommend runs/demo u00017 --json",
     "graphrec recommend runs/demo --all --out recommendations.parquet",
     "graphrec recommend runs/demo --history i00003,i00017",
-    "graphrec recommend runs/demo u00017 --new-items new.csv",
+    "graphrec recommend runs/texts u00017 --new-items new.csv",
     "graphrec recommend runs/social u00017 --friends --k 5",
 )
 

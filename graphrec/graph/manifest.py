@@ -112,9 +112,10 @@ class Manifest(BaseModel):
         try:
             values = json.loads(path.read_text())
             digest, version = values.pop("digest"), int(values["schema_version"])
-        except FileNotFoundError:
-            raise StoreError(f"{folder} holds no {FILE_NAME}, so it is not a graph store; build one there") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+            if missing := [name for name in MARKER if not (folder / name).exists()]:
+                rule = f"{folder} holds no {missing[0]}, so it is not a graph store; graphrec build LOG --out FOLDER writes one"
+                raise StoreError(rule) from None
             raise StoreError(f"{path} is damaged ({problem!r}); build the store again") from problem
         if version > SCHEMA_VERSION:
             raise StoreError(

@@ -25,6 +25,8 @@ def open_model(source: Source) -> Recommender:
     if not isinstance(source, (str, os.PathLike)):
         return getattr(source, "model", source)
     folder = Path(source)
+    if folder.is_file():
+        raise RunError(f"{folder} is a file; give the folder of a run")
     if not folder.is_dir():
         raise RunError(f"there is no run folder {folder}; train one with: graphrec train --out {folder}")
     if (folder / "model.json").is_file():

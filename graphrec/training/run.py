@@ -73,8 +73,9 @@ class RunRecord(BaseModel):
         """
         path = folder / CONFIG
         if not path.is_file():
+            taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
             raise RunError(
-                f"{folder} holds no run ({CONFIG} is missing); train one with: graphrec train --out {folder}"
+                f"{folder} holds no run ({CONFIG} is missing); train one with: graphrec train --out {'FOLDER' if taken else folder}"
             )
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
