@@ -131,6 +131,25 @@ def check_free(
             raise error(f"{target} exists and holds no {name}, so it is not overwritten; choose another folder")
 
 
+def check_kind(folder: Path, error: type[GraphrecError], kind: str, marker: str, besides: tuple[str, ...] = (".lock",)) -> None:
+    """Make sure that a folder which is written into bit by bit, if it is there, is empty or one of ours.
+
+    Args:
+        folder: what is to be written into.
+        error: the exception class for what a user can cause.
+        kind: what ours is called.
+        marker: a file or folder that ours has.
+        besides: names that do not count.
+
+    Raises:
+        error: it holds something else, or is a file.
+    """
+    if not folder.exists() or (folder / marker).exists():
+        return
+    if not folder.is_dir() or any(entry.name not in besides for entry in folder.iterdir()):
+        raise error(f"{folder} exists and holds no {kind} ({marker} is missing), so nothing is written there; choose another folder")
+
+
 def check_file(path: str | os.PathLike[str], error: type[GraphrecError] = GraphrecError, overwrite: bool = False) -> None:
     """Ask before work that takes long whether a file may be written to `path`.
 

@@ -57,9 +57,7 @@ class ConsoleReporter(Reporter):
             MofNCompleteColumn(),
             TextColumn(unit + " {task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("so far,"),
             TimeRemainingColumn(),
-            TextColumn("left"),
             TextColumn("{task.fields[values]}"),
         )
         with Progress(*columns, console=self._console, transient=False) as progress:

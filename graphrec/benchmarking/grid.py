@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from graphrec import __version__
-from graphrec.atomic import atomic_folder, locked
+from graphrec.atomic import atomic_folder, check_kind, locked
 from graphrec.benchmarking.data import Data, prepare, prepare_selection
 from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Protocol, Row, changes, folder_name
 from graphrec.errors import GraphrecError, RunError
@@ -65,7 +65,7 @@ def run_grid(
         RunError: the folder holds something else, another process is at work in it, or the disk is full.
     """
     ordered = [row for row in rows if isinstance(row, Contender)] + [row for row in rows if isinstance(row, Fusion)]
-    _check_folder(folder)
+    check_kind(folder, RunError, "benchmark", CELLS, (".lock", "stores"))
     with locked(folder / ".lock", RunError, wait=False) as held:
         if not held:
             raise RunError(f"another process is at work in {folder}; wait for it or choose another folder")
@@ -79,13 +79,6 @@ def run_grid(
                         yield Cell(label, row.label, seed, _place(folder, label, row.label, seed), None, str(problem))
                 continue
             yield from _Grid(ready, protocol, folder, device, progress).cells(ordered)
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir() or (folder / CELLS).is_dir():
-        return
-    if any(entry.name not in (".lock", "stores") for entry in folder.iterdir()):
-        raise RunError(f"{folder} exists and holds no benchmark ({CELLS} is missing); choose another folder")
 
 
 class _Grid:

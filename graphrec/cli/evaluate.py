@@ -72,12 +72,13 @@ def evaluate(
 
 
 def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence[int]) -> None:
-    from graphrec.evaluation.friends import FILE_NAME, evaluate_friends
+    from graphrec.evaluation.friends import evaluate_friends
+    from graphrec.training.run import FRIENDS
 
     found = evaluate_friends(run, store, k=lengths)
     title = f"friends of {found['users']:,} users, {found['links']:,} held-out links out of them"
     io.table(title, ("metric", "value"), [(name, value) for name, value in found.items() if "@" in name])
-    io.line(f"written to {run}/{FILE_NAME}")
+    io.line(f"written to {run}/{FRIENDS}")
     io.result({"run": run, **found})
 
 

@@ -17,13 +17,10 @@ from graphrec.evaluation import metrics
 from graphrec.graph.store import GraphStore
 from graphrec.models.base import Recommender
 from graphrec.models.friends import known_links, rank_friends
+from graphrec.training.run import FRIENDS
 
 if TYPE_CHECKING:
     from graphrec.training.run import Run
-
-FILE_NAME = "friends.json"
-"""Where a run folder keeps the result."""
-
 
 def evaluate_friends(
     run_or_model: Run | Recommender | str | os.PathLike[str],
@@ -82,7 +79,7 @@ def evaluate_friends(
     }
     result = {**values, "users": len(users), "links": len(keys), "unknown_links": int((~good).sum())}
     if folder is not None and given is None:
-        with atomic_file(folder / FILE_NAME, RunError) as temporary:
+        with atomic_file(folder / FRIENDS, RunError) as temporary:
             temporary.write_text(json.dumps({"store": str(store.folder), **result}, indent=1) + "\n", encoding="utf-8")
     return result
 

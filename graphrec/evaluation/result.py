@@ -15,6 +15,7 @@ import polars as pl
 from graphrec.atomic import atomic_file
 from graphrec.checksum import sha256_of
 from graphrec.errors import RunError
+from graphrec.training.run import EVALUATION
 
 SCHEMA = 1
 
@@ -126,7 +127,7 @@ class Evaluation:
 
 def file_names(folder: str | os.PathLike[str], split: str) -> tuple[Path, Path]:
     """Return the paths of the JSON file and the per-user table of `split` in a run folder."""
-    stem = "evaluation" if split == "test" else f"evaluation-{split}"
+    stem = EVALUATION if split == "test" else f"{EVALUATION}-{split}"
     return Path(folder) / f"{stem}.json", Path(folder) / f"{stem}.parquet"
 
 

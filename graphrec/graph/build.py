@@ -96,17 +96,18 @@ def build(
         atomic_folder(folder, StoreError, overwrite=overwrite, marker=MARKER) as temporary,
         progress.task("Building the graph", total=len(STEPS), unit="steps") as task,
     ):
-        _build_into(temporary, log, settings, task)
+        weightless = _build_into(temporary, log, settings, task)
     store = GraphStore.open(folder, verify=False)
     valid = store.manifest.splits["valid"]
-    if weightless := int((store.interactions("train").weight == 0).sum()):
+    if weightless:
         progress.note(f"warning: {weightless:,} training events have weight 0 and count nothing where weights count; min_weight drops them")
     if valid.events and not valid.known_target:
         progress.note(f"warning: no model can be validated on this store: {valid.describe('valid', store.target_behavior)}")
     return store
 
 
-def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task: Task) -> None:
+def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task: Task) -> int:
+    """Write the store; return how many of its training events have weight 0."""
     task.show(step=STEPS[0])
     events, light = encode(log, settings.min_weight)
     target = choose_target(events, settings.target_behavior)
@@ -130,6 +131,7 @@ def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task
     contents = Contents(train, held_out, target, users, items, sides, left_out, kept_whole)
     write_store(folder, contents, log, settings)
     task.advance()
+    return int((train.weight == 0).sum())
 
 
 def _check_sides(side: np.ndarray, settings: SplitSettings) -> None:

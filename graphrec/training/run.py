@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 CONFIG = "config.json"
 MODEL = "model"
-RESULTS = ("evaluation.*", "evaluation-*", "friends.json")  # what `graphrec evaluate` writes into the folder
+EVALUATION, FRIENDS = "evaluation", "friends.json"  # what `graphrec evaluate` writes into the folder
+RESULTS = (f"{EVALUATION}.*", f"{EVALUATION}-*", FRIENDS)
 
 
 class RunRecord(BaseModel):

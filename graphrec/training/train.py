@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphrec.atomic import check_kind
 from graphrec.errors import ConfigError, RunError
 from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
@@ -274,13 +275,8 @@ def _check_same_store(saved: RunRecord, store: GraphStore, path: Path) -> None:
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    if not path.exists() or (path.is_dir() and not any(entry.name != ".lock" for entry in path.iterdir())):
-        return
-    if not (path / CONFIG).is_file():
-        raise RunError(
-            f"{path} exists and holds no run ({CONFIG} is missing), so nothing is written there; choose another folder"
-        )
-    if not overwrite:
+    check_kind(path, RunError, "run", CONFIG)
+    if (path / CONFIG).exists() and not overwrite:
         raise RunError(
             f"{path} already holds a run; choose another folder, go on with it (resume) or replace it (overwrite)"
         )

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphrec.atomic import locked
+from graphrec.atomic import check_kind, locked
 from graphrec.errors import ConfigError, MissingExtraError, RunError
 from graphrec.tuning.settings import TuneSettings
 from graphrec.tuning.space import Space
@@ -225,9 +225,7 @@ def opened(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; the study needs a folder")
     fresh = not folder.exists()
-    others = [] if fresh else [entry.name for entry in folder.iterdir() if entry.name not in (".lock", "workers")]
-    if others and not (folder / DATABASE).is_file():
-        raise RunError(f"{folder} exists and holds no study ({DATABASE} is missing); choose another folder")
+    check_kind(folder, RunError, "study", DATABASE, (".lock", "workers"))
     worker = folder / "workers" / f"{uuid.uuid4().hex}.lock"
     with locked(worker, RunError):
         try:
