@@ -22,6 +22,7 @@ from graphrec.training.run import FRIENDS
 if TYPE_CHECKING:
     from graphrec.training.run import Run
 
+
 def evaluate_friends(
     run_or_model: Run | Recommender | str | os.PathLike[str],
     store: GraphStore | str | os.PathLike[str] | None = None,
