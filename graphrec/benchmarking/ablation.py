@@ -10,6 +10,7 @@ from typing import Any
 from graphrec.benchmarking.plan import Contender, Row
 from graphrec.benchmarking.summary import Comparison
 from graphrec.errors import ConfigError, unknown_name
+from graphrec.evaluation.significance import shown_p
 from graphrec.graph.manifest import FILE_NAME
 from graphrec.graph.store import GraphStore
 from graphrec.models import create
@@ -93,7 +94,7 @@ def losses(comparisons: Sequence[Comparison], origins: dict[str, Ablated]) -> tu
         d = one.difference
         needed = "–" if one.p_holm >= 0.05 or d.better == "neither" else "yes" if d.better == "A" else "does harm"
         lines.append(
-            [one.data, one.a, origins[one.b].left_out, d.metric, d.a, d.b, -d.difference, -d.high, -d.low, d.p_permutation,
-             one.p_holm, needed]
+            [one.data, one.a, origins[one.b].left_out, d.metric, d.a, d.b, -d.difference, -d.high, -d.low, shown_p(d.p_permutation),
+             shown_p(one.p_holm), needed]
         )  # fmt: skip
     return head, lines

@@ -18,6 +18,7 @@ from graphrec.benchmarking.summary import Comparison, Summary, mean_sd
 from graphrec.errors import RunError
 from graphrec.evaluation.plots import BLUE, new_figure, png
 from graphrec.evaluation.report import html_image, html_note, html_page, html_table
+from graphrec.evaluation.significance import shown_p
 
 FILES = {"cells": "cells.csv", "comparisons": "comparisons.csv", "markdown": "table.md", "html": "report.html"}
 
@@ -130,8 +131,9 @@ def tests(comparisons: Sequence[Comparison]) -> Table:
     for one in comparisons:
         d = one.difference
         winner = {"A": one.a, "B": one.b}.get(d.better, "–") if one.p_holm < 0.05 else "–"
+        p_values = map(shown_p, (d.p_permutation, one.p_holm, d.p_t))
         lines.append(
-            [one.data, one.a, one.b, d.metric, d.difference, d.low, d.high, d.p_permutation, one.p_holm, d.p_t, winner]
+            [one.data, one.a, one.b, d.metric, d.difference, d.low, d.high, *p_values, winner]
         )
     return head, lines
 

@@ -28,6 +28,7 @@ def compare(
     """Compare two runs user by user with paired tests; runs that were not evaluated yet are evaluated first."""
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.evaluation.compare import compare as compare_runs
+        from graphrec.evaluation.significance import shown_p
 
         names = None if metrics is None else [name.strip() for name in metrics.split(",")]
         result = compare_runs(run_a, run_b, split, names, resamples=resamples, seed=seed or 0, progress=io.reporter)
@@ -36,7 +37,7 @@ def compare(
             "Per user, paired",
             ("metric", "A", "B", "B - A", "low", "high", "p permutation", "p t-test", "better"),
             [
-                (row.metric, row.a, row.b, row.difference, row.low, row.high, row.p_permutation, row.p_t, row.better)
+                (row.metric, row.a, row.b, row.difference, row.low, row.high, *map(shown_p, (row.p_permutation, row.p_t)), row.better)
                 for row in result.differences
             ],
         )

@@ -106,6 +106,11 @@ def paired_t_p(difference: np.ndarray) -> np.ndarray:
     return p_values
 
 
+def shown_p(p_value: float) -> float | str:
+    """A p-value as tables of four digits show it, which would call the smallest ones zero."""
+    return p_value if p_value >= 0.0001 else "< 0.0001"
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Adjust the p-values of a family of tests, so that the chance of any false finding among them stays below the level.
 

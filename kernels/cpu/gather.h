@@ -20,11 +20,15 @@ inline void prefetch_row(const T *row) {
         __builtin_prefetch(reinterpret_cast<const char *>(row) + byte, 0, 3);
 }
 
-// The edge whose neighbour to fetch at `edge`, before `limit`: past a row's end the next row's edges follow.
-template <typename T, int VECTORS>
-inline int64_t edge_ahead(int64_t edge, int64_t limit) {
+// Calls each(edge, ahead) for the edges from `begin` to before `end`; `ahead` is the edge whose neighbour to fetch meanwhile. Past a
+// row's end the next row's edges follow, up to `limit`; that is asked once, not at every edge.
+template <typename T, int VECTORS, typename Each>
+inline void each_edge(int64_t begin, int64_t end, int64_t limit, Each each) {
     constexpr int64_t kAhead = edges_ahead<T, VECTORS>();
-    return edge + kAhead < limit ? edge + kAhead : limit - 1;
+    const int64_t far = end + kAhead <= limit ? end : limit - kAhead;
+    int64_t edge = begin;
+    for (; edge < far; ++edge) each(edge, edge + kAhead);
+    for (; edge < end; ++edge) each(edge, limit - 1);
 }
 
 // Adds weigh(edge, column) · row[column] of a table, of the edges from `begin` to before `end`, to sums in registers: VECTORS
@@ -35,16 +39,16 @@ inline void add_messages(typename Vector<typename Sum<T>::type>::type (&sum)[VEC
                          int64_t end, int64_t limit, const T *base, int64_t dim, int64_t last, Place place, Weigh weigh) {
     constexpr int kLanes = Vector<typename Sum<T>::type>::lanes;
     constexpr int kFull = PARTIAL ? VECTORS - 1 : VECTORS;
-    for (int64_t edge = begin; edge < end; ++edge) {
-        const int64_t next = place(indices[edge_ahead<T, VECTORS>(edge, limit)]);
+    each_edge<T, VECTORS>(begin, end, limit, [&](int64_t edge, int64_t ahead) {
+        const int64_t next = place(indices[ahead]);
         prefetch_row<T, VECTORS>(base + (SOME && next < 0 ? 0 : next) * dim);
         const int64_t column = indices[edge], source = place(column);
-        if (SOME && source < 0) continue;
+        if (SOME && source < 0) return;
         const auto weight = weigh(edge, column);
         const T *x = base + source * dim;
         for (int v = 0; v < kFull; ++v) sum[v] += weight * load(x + v * kLanes);
         if (PARTIAL) sum[kFull] += weight * load_part(x + kFull * kLanes, last);
-    }
+    });
 }
 
 }  // namespace

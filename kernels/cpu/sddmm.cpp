@@ -38,15 +38,15 @@ void dots_of_rows(const Operands<T> &op, int64_t begin, int64_t stop, int64_t la
         V own[VECTORS];
         for (int v = 0; v < kFull; ++v) own[v] = load(x + v * kLanes);
         if (PARTIAL) own[kFull] = load_part(x + kFull * kLanes, last);
-        for (int64_t edge = op.indptr[row]; edge < end; ++edge) {
-            prefetch_row<T, VECTORS>(op.b + op.indices[edge_ahead<T, VECTORS>(edge, limit)] * op.dim);
+        each_edge<T, VECTORS>(op.indptr[row], end, limit, [&](int64_t edge, int64_t ahead) {
+            prefetch_row<T, VECTORS>(op.b + op.indices[ahead] * op.dim);
             const int64_t column = op.indices[edge];
             const T *other = op.b + column * op.dim;
             V sum[2] = {};
             for (int v = 0; v < kFull; ++v) sum[v % 2] += own[v] * load(other + v * kLanes);
             if (PARTIAL) sum[0] += own[kFull] * load_part(other + kFull * kLanes, last);
             op.out[edge] = op.scaled(outer, column, add_lanes(sum[0] + sum[1]));
-        }
+        });
     }
 }
 
@@ -56,11 +56,11 @@ void dots_of_wide_rows(const Operands<T> &op, int64_t begin, int64_t stop, int64
     for (int64_t r = begin; r < stop; ++r) {
         const int64_t row = op.row(r), limit = op.limit(row);
         const auto outer = op.scale(row);
-        for (int64_t edge = op.indptr[row]; edge < op.indptr[row + 1]; ++edge) {
-            prefetch_row<T, kMaxVectors>(op.b + op.indices[edge_ahead<T, kMaxVectors>(edge, limit)] * op.dim);
+        each_edge<T, kMaxVectors>(op.indptr[row], op.indptr[row + 1], limit, [&](int64_t edge, int64_t ahead) {
+            prefetch_row<T, kMaxVectors>(op.b + op.indices[ahead] * op.dim);
             const int64_t column = op.indices[edge];
             op.out[edge] = op.scaled(outer, column, dot(op.a + r * op.dim, op.b + column * op.dim, op.dim));
-        }
+        });
     }
 }
 

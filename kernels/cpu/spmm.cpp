@@ -41,8 +41,9 @@ struct Operands {
 enum Lookup { kNothing, kScale, kWeight, kAnything };
 
 // Sums VECTORS vectors of the neighbours of rows `begin` to `stop` from column `offset` on; the last vector holds `last` columns
-// if PARTIAL. The loop over rows is in here because a call costs as much as several edges of a narrow row.
-template <typename T, int VECTORS, bool PARTIAL, Lookup LOOKUP>
+// if PARTIAL. If WHOLE, they are all of a row, so that the row's length is known when this is compiled. The loop over rows is in here
+// because a call costs as much as several edges of a narrow row.
+template <typename T, int VECTORS, bool PARTIAL, bool WHOLE, Lookup LOOKUP>
 void row_block(const Operands<T> &op, int64_t begin, int64_t stop, int64_t offset, int64_t last) {
     using S = typename Sum<T>::type;
     using V = typename Vector<S>::type;
@@ -50,7 +51,7 @@ void row_block(const Operands<T> &op, int64_t begin, int64_t stop, int64_t offse
     constexpr int kFull = PARTIAL ? VECTORS - 1 : VECTORS;
     const S *right = op.right, *edge_weight = op.edge_weight;
     const T *base = op.x + offset;
-    const int64_t dim = op.dim;
+    const int64_t dim = WHOLE ? VECTORS * kLanes : op.dim;
     const auto place = [&](int64_t column) { return LOOKUP == kAnything ? op.position(column) : column; };
     const auto weigh = [&](int64_t edge, int64_t column) {
         if (LOOKUP == kScale) return right[column];
@@ -82,11 +83,19 @@ void row_block(const Operands<T> &op, int64_t begin, int64_t stop, int64_t offse
 template <typename T>
 using Block = void (*)(const Operands<T> &, int64_t, int64_t, int64_t, int64_t);
 
+template <typename T, int VECTORS, bool PARTIAL, bool WHOLE>
+Block<T> block_looking_up(const Operands<T> &op) {
+    if (op.edge_weight) return row_block<T, VECTORS, PARTIAL, WHOLE, kWeight>;
+    return op.right ? row_block<T, VECTORS, PARTIAL, WHOLE, kScale> : row_block<T, VECTORS, PARTIAL, WHOLE, kNothing>;
+}
+
 template <typename T, int VECTORS, bool PARTIAL>
 Block<T> block_with(const Operands<T> &op) {
-    if (op.positions || (op.edge_weight && (op.edge_ids || op.right))) return row_block<T, VECTORS, PARTIAL, kAnything>;
-    if (op.edge_weight) return row_block<T, VECTORS, PARTIAL, kWeight>;
-    return op.right ? row_block<T, VECTORS, PARTIAL, kScale> : row_block<T, VECTORS, PARTIAL, kNothing>;
+    if (op.positions || (op.edge_weight && (op.edge_ids || op.right)))
+        return row_block<T, VECTORS, PARTIAL, false, kAnything>;
+    if (!PARTIAL && op.dim == VECTORS * Vector<typename Sum<T>::type>::lanes)
+        return block_looking_up<T, VECTORS, PARTIAL, !PARTIAL>(op);
+    return block_looking_up<T, VECTORS, PARTIAL, false>(op);
 }
 
 // The block function for 1 .. kVectors vectors.
