@@ -21,6 +21,7 @@ from graphrec.logs.table import EVENT_TYPES, SPLITS, TIME, RejectReport
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "validation": "valid", "dev": "valid"}
 _PARSED = "parsed."
 _NO_WEIGHT = tuple(word for word in ids.MISSING if word.lower() != "nan")  # a NaN weight is bad, an absent one is 1
+_MOST_WEIGHT = 1e15  # sums of squares of larger ones leave float32
 
 
 def clean(
@@ -140,7 +141,9 @@ def _weight(dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
     present = ids.text("weight", _NO_WEIGHT) if dtype == pl.String else pl.col("weight")
     value = present.cast(pl.Float64, strict=False).cast(pl.Float32)
     bad = present.is_not_null() & ~value.is_finite().fill_null(False)
-    return value.fill_null(1.0), pl.when(bad).then(pl.lit("weight is no finite number"))
+    problem = pl.when(bad).then(pl.lit("weight is no finite number"))
+    problem = problem.when(value.abs() > _MOST_WEIGHT).then(pl.lit(f"weight is beyond {_MOST_WEIGHT:g}"))
+    return value.fill_null(1.0), problem
 
 
 def _raw_text(schema: pl.Schema) -> pl.Expr:

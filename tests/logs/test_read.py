@@ -105,7 +105,7 @@ def test_unknown_settings_are_named(tmp_path: Path) -> None:
 
 def test_bad_rows_are_put_aside_with_file_line_and_reason(tmp_path: Path) -> None:
     good = "".join(f"u{n},i{n},2020-01-01,1\n" for n in range(100))
-    bad = ",i,2020-01-01,1\nu,,2020-01-01,1\nu,i,soon,1\nu,i,2020-01-01,inf\nu,i,2020-01-01,NaN\nu,i\nu,i,2020-01-01,1,9\n"
+    bad = ",i,2020-01-01,1\nu,,2020-01-01,1\nu,i,soon,1\nu,i,2020-01-01,inf\nu,i,2020-01-01,NaN\nu,i\nu,i,2020-01-01,1,9\nu,i,2020-01-01,-2e15\n"
     notes = Notes()
     log = read(tmp_path, "user,item,time,weight\n" + good + "\n" + bad, max_bad_share=0.1, progress=notes)
     assert log.events.collect().height == 100
@@ -117,11 +117,12 @@ def test_bad_rows_are_put_aside_with_file_line_and_reason(tmp_path: Path) -> Non
         (107, "weight is no finite number"),
         (108, "ragged line"),
         (109, "ragged line"),
+        (110, "weight is beyond 1e+15"),
     ]
     row = pl.read_parquet(tmp_path / "rejected.parquet").row(2, named=True)
     assert row["file"] == str(tmp_path / "log.csv") and row["raw"] == "u,i,soon,1"
-    assert log.rejected.total == 107 and log.rejected.rejected == 7
-    assert any(line.startswith("7 of 107 rows rejected") for line in notes.lines)
+    assert log.rejected.total == 108 and log.rejected.rejected == 8
+    assert any(line.startswith("8 of 108 rows rejected") for line in notes.lines)
 
 
 def test_too_many_bad_rows_is_an_error_and_keeps_the_table(tmp_path: Path) -> None:
