@@ -214,7 +214,7 @@ def _full_disk_named(target: Path, error: type[GraphrecError]) -> Iterator[None]
 
 
 def _full_message(target: Path) -> str:
-    return f"the disk is full while writing {target}; free some space and run again (nothing was changed)"
+    return f"the disk is full while writing {target}; free some space and run again; no file is half-written"
 
 
 @contextmanager

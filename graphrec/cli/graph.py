@@ -67,7 +67,7 @@ def info(
             [
                 (side, part.relation, *(int(values[share]) for share in shares))
                 for part in found.relations
-                for side, values in ((part.source, part.source_degrees), (part.target, part.target_degrees))
+                for side, values in zip(_sides(part.source, part.target), (part.source_degrees, part.target_degrees), strict=True)
             ],
         )
         io.line(
@@ -135,3 +135,8 @@ def neighbors(
             plot_neighbourhood(found, out)
             io.line(f"picture written to {out}")
         io.result({"store": store, **found.to_dict(), "picture": out})
+
+
+def _sides(source: str, target: str) -> tuple[str, str]:
+    """Names of a relation's two sides, which are told apart where both are of one type."""
+    return (source, target) if source != target else (f"{source}, from", f"{target}, to")

@@ -33,5 +33,8 @@ def init(
         written = write_run_file(path, log=log, model=model, name=name, overwrite=overwrite)
         config = "" if path == Path("graphrec.toml") else f" --config {path}"
         io.line(f"wrote {path}: reads {written['log']['path']}, trains {model}")
+        source = written["log"]["path"]
+        if not ("://" in source or any(mark in source for mark in "*?[") or Path(source).exists()):
+            io.note(f"there is no {source} here: set path under [log] in {path} first")
         io.line(f"next: graphrec build{config}, then: graphrec train{config}")
         io.result({"file": path, "model": model, **written})

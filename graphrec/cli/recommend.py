@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from graphrec.cli.output import Debug, Json, Output, Quiet, command
+from graphrec.errors import GraphrecError
 
 EXAMPLES = (
     "graphrec recommend runs/demo u00017 u00042 --k 5",
@@ -24,8 +25,13 @@ def recommend(
         Optional[list[str]],  # noqa: UP045 - typer evaluates it on Python 3.10
         typer.Argument(metavar="USER...", help="User ids as they stand in the log."),
     ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", help="Items per user.")] = 10,
-    include_seen: Annotated[bool, typer.Option("--include-seen", help="Keep items the user already knows.")] = False,
+    k: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--k", "-k", help="Items per user; default 10, or all of a smaller catalogue."),
+    ] = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Keep items of the user's training history.")
+    ] = False,
     all_users: Annotated[bool, typer.Option("--all", help="Recommend to every user; needs --out.")] = False,
     friends: Annotated[bool, typer.Option("--friends", help="Recommend users to befriend, not items.")] = False,
     out: Annotated[Optional[str], typer.Option("--out", "-o", help="The Parquet file for --all.")] = None,  # noqa: UP045
@@ -69,8 +75,10 @@ def recommend(
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.retrieval.answer import recommend as recommend_to
         from graphrec.retrieval.answer import recommend_all
+        from graphrec.retrieval.source import open_model
 
-        source = run
+        source = open_model(run)
+        k = min(10, source.catalogue.num_items) if k is None else k
         if new_items:
             from graphrec.features.settings import FeaturesSettings
             from graphrec.logs.side_tables import read_item_table
@@ -88,6 +96,8 @@ def recommend(
             io.table(f"new user, by {frame['by'][0]}", frame.columns, frame.rows())
             io.result({"run": run, "k": k, "by": frame["by"][0], "items": frame.drop("by").to_dicts()})
             return
+        if not (friends or include_seen):
+            _note_held_out(io, run)
         if out:
             rows = recommend_all(source, out, k, not include_seen, overwrite=overwrite, progress=io.reporter)
             io.line(f"{rows:,} rows written to {out}")
@@ -111,6 +121,22 @@ def recommend(
 
 def _ids(given: str | None) -> list[str]:
     return [] if given is None else [part.strip() for part in given.split(",") if part.strip()]
+
+
+def _note_held_out(io: Output, run: str) -> None:
+    """Say which events of the log a model does not know, whose items it may therefore recommend."""
+    from graphrec.retrieval.source import open_store
+
+    try:
+        splits = open_store(run, verify=False).manifest.splits
+    except GraphrecError:  # a model alone, or its store is gone: the answer does not need it
+        return
+    held_out = sum(splits[side].events for side in ("valid", "test") if side in splits)
+    if held_out:
+        io.note(
+            f"{held_out:,} events of the log are held out for validation and test, so their items may be recommended; to answer "
+            "users, train on a store built with --valid 0 --test 0"
+        )
 
 
 def _befriend(io: Output, run: str, users: list[str], k: int, exclude_known: bool) -> None:

@@ -157,7 +157,7 @@ def _check_same_data(first: Evaluation, second: Evaluation) -> None:
     if first.data != second.data:
         raise RunError(
             f"A (store {first.store}) and B (store {second.store}) were tested on other users, test items or masked items, "
-            "so their users cannot be paired; train and evaluate both on one store with the same mask_valid"
+            "so their users cannot be paired; train and evaluate both on one store, as it is now, with the same mask_valid"
         )
 
 
@@ -171,7 +171,8 @@ def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None
     for name in metrics or ():
         if name not in shared:
             raise ConfigError(
-                f"{name!r} is not in both evaluations; they share {', '.join(shared)}{nearest(name, shared)}"
+                f"{name!r} is not in both evaluations; they share {', '.join(shared)}{nearest(name, shared)}; "
+                "measure both again with it: graphrec evaluate RUN --k ... --metrics ..."
             )
     return list(metrics) if metrics else shared
 

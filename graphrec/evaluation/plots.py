@@ -138,7 +138,7 @@ def training_curves(records: list[dict[str, Any]]) -> bytes | None:
             axes.set_ylabel("on the validation split")
             axes.legend(frameon=False, fontsize=8)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     return png(figure, *all_axes, legend=False)
 
 

@@ -175,4 +175,4 @@ def check_list_length(k: int, num_items: int) -> None:
         ConfigError: k is below 1 or larger than the catalogue.
     """
     if not 1 <= k <= num_items:
-        raise ConfigError(f"k must lie in 1..{num_items}, the number of items in the catalogue, got {k}")
+        raise ConfigError(f"k must lie in 1..{num_items}, the number of items in the catalogue, got {k}; ask for shorter lists (--k)")

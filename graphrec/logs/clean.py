@@ -141,7 +141,9 @@ def _weight(dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
     present = ids.text("weight", _NO_WEIGHT) if dtype == pl.String else pl.col("weight")
     value = present.cast(pl.Float64, strict=False).cast(pl.Float32)
     bad = present.is_not_null() & ~value.is_finite().fill_null(False)
-    problem = pl.when(bad).then(pl.lit("weight is no finite number"))
+    comma = present.str.contains(r"^[+-]?\d+,\d+$") if dtype == pl.String else pl.lit(False)
+    problem = pl.when(bad & comma).then(pl.lit("decimal comma in weight"))
+    problem = problem.when(bad).then(pl.lit("weight is no finite number"))
     problem = problem.when(value.abs() > _MOST_WEIGHT).then(pl.lit(f"weight is beyond {_MOST_WEIGHT:g}"))
     return value.fill_null(1.0), problem
 

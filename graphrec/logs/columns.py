@@ -32,6 +32,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Usual names of each canonical column, lower case without punctuation, the more telling first."""
 
+_ENCODING = '; some are no UTF-8: set encoding, for example "latin-1" or "cp1252"'
+
 
 def plain(name: str) -> str:
     """`UserID`, `user-id` and `user_id` are one name: `userid`."""
@@ -82,7 +84,8 @@ def _position(names: Sequence[str], name: str, canonical: str, where: str) -> in
     matches = [position for position, other in enumerate(names) if other == name]
     if not matches:
         raise LogError(
-            f"{where}: no column {name!r} for {canonical}; the columns are {', '.join(names)}{nearest(name, names)}"
+            f"{where}: no column {name!r} for {canonical}; the columns are {', '.join(names)}"
+            + (_ENCODING if "\ufffd" in "".join(names) else nearest(name, names))
         )
     if len(matches) > 1:
         raise LogError(

@@ -1,4 +1,4 @@
-"""JSON lines: one object a line. Keys are columns; nested values are kept as their JSON text."""
+"""JSON lines: one object a line. Keys are columns; nested values are kept as their JSON text, but not as ids or behaviours."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from graphrec.logs.text import TextFile, open_text, scan_lines
 
 _SAMPLE = 200  # lines whose keys are looked at to find the columns
 _BATCH = 200_000  # lines decoded at once
+_PLAIN = ("user_id", "item_id", "behavior")  # an object as one of these would be taken for a text
+_OBJECT = r'^\{\s*"'
 
 
 def read(source: Source, settings: LogSettings) -> RawLog:
@@ -67,7 +69,10 @@ def decode(text: TextFile, columns: dict[str, str], source: Source) -> pl.LazyFr
         fields = _decode_fast(batch[RAW], columns)
         if fields is None:
             fields = _decode_slow(batch[RAW], columns)
-        problem = pl.coalesce(PROBLEM, pl.when(fields["_bad"]).then(pl.lit("not a JSON object")))
+        nested = [
+            pl.when(fields[name].str.contains(_OBJECT)).then(pl.lit(f"nested {name}")) for name in columns if name in _PLAIN
+        ]
+        problem = pl.coalesce(PROBLEM, pl.when(fields["_bad"]).then(pl.lit("not a JSON object")), *nested)
         batch = batch.with_columns(problem.alias(PROBLEM), *[fields[name] for name in columns])
         batch.write_parquet(parts[-1], compression="lz4", statistics=False)
     if not parts:

@@ -18,7 +18,7 @@ def read(source: Source, settings: LogSettings) -> RawLog:
     Columns whose types differ between the files are read as text.
 
     Raises:
-        LogError: a file is damaged or lacks a column.
+        LogError: a file is damaged or lacks a column, or a column is nested.
     """
     return combine([scan(path, settings) for path in source.paths])
 
@@ -28,6 +28,12 @@ def scan(path: Path, settings: LogSettings, name: str | None = None) -> pl.LazyF
     schema = parquet_schema(path)
     found = find_columns(list(schema), dict(settings.columns), name or str(path))
     names = list(schema)
+    for canonical, position in found.items():
+        if schema[names[position]].is_nested():
+            raise LogError(
+                f"{name or path}: the column {names[position]!r} for {canonical} is nested ({schema[names[position]]}); write the part "
+                f"that is meant to a column of its own, or name another one with columns"
+            )
     frame = pl.scan_parquet(path, row_index_name=LINE, row_index_offset=1, glob=False)
     return frame.select(
         pl.lit(name or str(path)).alias(FILE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ _TRIPLES = {"train": "data1", "test": "test1"}  # the files of the Last.fm set i
 def read_log(
     source: _Path | Sequence[_Path] | LogSettings | Mapping[str, Any],
     *,
-    rejected: _Path = "rejected.parquet",
+    rejected: _Path | None = None,
     progress: Reporter = SILENT,
     **settings: Any,
 ) -> InteractionLog:
@@ -47,7 +48,8 @@ def read_log(
 
     Args:
         source: a file, folder, glob or database URL, a list of files and globs, or the settings that hold the path.
-        rejected: where the table of bad rows goes when there are any.
+        rejected: where the table of bad rows goes when there are any; None for `<name of the source>.rejected.parquet` in the
+            working folder. `log.rejected` says where, and how many there are for which reason.
         progress: told which columns are used, how many rows were read, rejected and merged.
         settings: fields of `LogSettings`, such as format, columns, separator, time_unit, max_bad_share, duplicates, users,
             items, social, triples, item_relations, media.
@@ -65,7 +67,7 @@ def read_log(
     cache = tempfile.TemporaryDirectory(prefix="graphrec-log-")
     try:
         raw, origin = _read_raw(paths, resolved, Path(cache.name), progress)
-        events, report = clean(raw, resolved, origin, Path(rejected), where)
+        events, report = clean(raw, resolved, origin, Path(rejected or _rejects_of(paths[0])), where)
         id_types = dict(events.collect_schema())
         tables, media = read_tables(resolved, raw.tables, id_types["user_id"], id_types["item_id"], origin)
     except BaseException as error:
@@ -102,11 +104,21 @@ def read_split_folder(folder: _Path, **settings: Any) -> InteractionLog:
     return InteractionLog(pl.concat(sides).lazy(), source=str(folder))
 
 
+def _rejects_of(source: str) -> str:
+    stem = re.sub(r"[^\w-]+", "-", Path(source).name.split(".")[0]).strip("-")
+    return f"{stem or 'log'}.rejected.parquet"
+
+
 def _resolve(source: Any, overrides: Mapping[str, Any]) -> LogSettings:
     if isinstance(source, LogSettings | Mapping):
         values = source.model_dump() if isinstance(source, LogSettings) else dict(source)
     elif isinstance(source, str | os.PathLike):
         values = {"path": os.fspath(source)}
+    elif isinstance(source, pl.DataFrame | pl.LazyFrame) or not isinstance(source, Sequence):
+        raise ConfigError(
+            f"read_log: takes files, a folder, a glob, a database URL or settings, got {type(source).__name__}; write a frame to a "
+            "Parquet file and give that"
+        )
     else:
         values = {"path": [os.fspath(path) for path in source]}
     values.update({name: _plain(value) for name, value in overrides.items()})

@@ -16,6 +16,7 @@ _SHOWN = 3  # rejected rows quoted in an error
 _COLUMNS = ["file", "line", "reason", "raw"]
 _MENDS = {
     "missing": "check columns, separator and header",
+    "nested": "map the column to a key with a plain value, or write the part that is meant to a key of its own",
     "ragged line": "check separator, header and quotes",
     "undecodable bytes": 'set encoding, for example "latin-1" or "cp1252"',
     "not a JSON object": "give one JSON object a line",
@@ -25,6 +26,7 @@ _MENDS = {
     "timestamp in the future": "set time_unit to the unit of the column",
     "timestamp in another unit": "convert the times to one unit, or set time_unit",
     "timestamp before 1970": "set time_unit or time_format",
+    "decimal comma": "write weights with a decimal point",
     "weight": "map weight to another column",
     "unknown split": "name the splits train, valid and test",
 }

@@ -122,13 +122,15 @@ def scan_fields(text: TextFile, separator: str, width: int, skip: int, source: S
     line ends, as in RFC 4180; LINE is then the line on which the row begins.
     """
     if text.quoted and len(separator) == 1:
-        frame, separator = _scan_quoted(text, separator, width, skip, source), _UNIT
+        frame, between = _scan_quoted(text, separator, width, skip, source), _UNIT
     else:
-        frame = scan_lines(text, skip)
+        frame, between = scan_lines(text, skip), separator
     names = [str(position) for position in range(width)]
-    fields = pl.col(RAW).str.split_exact(separator, width).struct.rename_fields([*names, "rest"]).alias("fields")
+    fields = pl.col(RAW).str.split_exact(between, width).struct.rename_fields([*names, "rest"]).alias("fields")
     ragged = pl.col(names[-1]).is_null() | pl.col("rest").is_not_null()
     frame = frame.with_columns(fields).unnest("fields")
+    if between != separator:
+        frame = frame.with_columns(pl.col(RAW).str.replace_all(between, separator, literal=True))
     return frame.with_columns(
         pl.when(pl.col(PROBLEM).is_not_null()).then(PROBLEM).when(ragged).then(pl.lit("ragged line")).alias(PROBLEM)
     ).drop("rest")

@@ -24,7 +24,7 @@ from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
 from graphrec.training.rank_lists import Lists, features_of, held_out, make_lists, resolve_candidates, resolve_labels
 from graphrec.training.rank_settings import RankSettings
-from graphrec.training.run import Run, fingerprint
+from graphrec.training.run import Run, fingerprint, other_data
 from graphrec.training.train import check_free, locked, write_made
 
 
@@ -178,6 +178,5 @@ class _Fit:
 def _check_same_store(run: Run, store: GraphStore) -> None:
     if run.config.store["fingerprint"] != fingerprint(store):
         raise RunError(
-            f"the retrieval run {run.folder} was trained on {run.config.store['path']}, whose training data differ from "
-            f"{store.folder}; give its own store, or train the retrieval on this one"
+            f"the retrieval run {run.folder} {other_data(run.config, store)}; give its own store, or train the retrieval on this one"
         )

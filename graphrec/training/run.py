@@ -157,6 +157,14 @@ def load(folder: str | os.PathLike[str]) -> Run:
     return Run.load(folder)
 
 
+def other_data(record: RunRecord, store: GraphStore) -> str:
+    """That a run was trained on other data than a store's, as the predicate of a message."""
+    own = record.store["path"]
+    if Path(own).resolve() == store.folder.resolve():
+        return f"was trained on {own} before that was built anew"
+    return f"was trained on {own}, whose training data differ from {store.folder}"
+
+
 def fingerprint(store: GraphStore) -> str:
     """Digest what a model learns from: the training events, the ids of users and items, and which links were held out."""
     files = ["splits/train.parquet", "ids/user.parquet", "ids/item.parquet"]

@@ -29,7 +29,7 @@ from graphrec.training.journal import Journal
 from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
 from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of
-from graphrec.training.run import CONFIG, MODEL, RESULTS, Run, RunRecord, fingerprint
+from graphrec.training.run import CONFIG, MODEL, RESULTS, Run, RunRecord, fingerprint, other_data
 from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
 
@@ -269,8 +269,7 @@ def _resumed(
 def _check_same_store(saved: RunRecord, store: GraphStore, path: Path) -> None:
     if saved.store["fingerprint"] != fingerprint(store):
         raise RunError(
-            f"the run {path} was trained on {saved.store['path']}, whose training data differ from {store.folder}; "
-            "resume it with its own store, or train anew in another folder"
+            f"the run {path} {other_data(saved, store)}; resume it with its own store, or train anew in another folder"
         )
 
 

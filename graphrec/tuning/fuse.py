@@ -85,8 +85,8 @@ def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
             raise ConfigError(f"fuse: the sum needs a folder of its own, got that of a run, {path}")
         if run.config.store["fingerprint"] != runs[0].config.store["fingerprint"]:
             raise RunError(
-                f"fuse: {run.folder} was trained on {run.config.store['path']}, whose training data differ from "
-                f"{runs[0].config.store['path']} of {runs[0].folder}; train both on one store"
+                f"fuse: the training data of {runs[0].folder} and {run.folder} differ (stores {runs[0].config.store['path']} and "
+                f"{run.config.store['path']}); train both on one store, anew where it was built again in between"
             )
     if isinstance(weights, str):
         if weights not in ("equal", "valid"):

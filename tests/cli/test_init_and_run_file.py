@@ -140,3 +140,11 @@ def test_a_run_file_that_cannot_be_read_says_why(tmp_path, make, message):
     with pytest.raises(ConfigError, match=message) as error:
         load_config(path)
     assert str(path) in str(error.value)
+
+
+def test_init_says_where_the_log_is_set_when_it_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["init", "a.toml"])
+    assert done.exit_code == 0 and "set path under [log] in a.toml first" in done.stderr
+    (tmp_path / "events.csv").touch()
+    assert "first" not in CliRunner().invoke(app, ["init", "b.toml", "--log", "events.csv"]).stderr

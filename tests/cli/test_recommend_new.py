@@ -102,3 +102,12 @@ def test_a_table_of_new_items_names_its_ids(folder):
     listed = invoke("recommend", folder / "run", "u1", "--k", 9, "--new-items", table)
     assert "n1" in [item["item_id"] for item in listed["users"][0]["items"]]
     assert "n2" not in [item["item_id"] for item in listed["users"][0]["items"]]
+
+
+def test_held_out_events_are_named_and_the_list_is_as_long_as_the_catalogue_allows(folder):
+    done = run("recommend", folder / "run", "u0", "--all", "--out", folder / "x.parquet")
+    assert done.exit_code == 2  # users and --all
+    done = run("recommend", folder / "run", "u0")
+    assert done.exit_code == 0 and "held out for validation and test" in done.stderr and "--valid 0 --test 0" in done.stderr
+    assert "held out" not in run("recommend", folder / "run", "u0", "--include-seen").stderr
+    assert run("recommend", folder / "run", "u0", "--k", "0").exit_code == 1

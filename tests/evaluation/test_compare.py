@@ -12,7 +12,7 @@ from graphrec.errors import ConfigError, RunError
 from graphrec.evaluation.compare import compare
 from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.result import Evaluation
-from graphrec.evaluation.significance import bootstrap_intervals, holm, paired_t_p, sign_flip_p
+from graphrec.evaluation.significance import bootstrap_intervals, holm, paired_t_p, shown_p, sign_flip_p
 
 
 def test_bootstrap_matches_the_normal_interval_of_a_large_sample():
@@ -126,3 +126,7 @@ def test_holm_by_hand():
     assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm(np.array([0.6, 0.9])).tolist() == [1.0, 1.0]
     assert holm(np.array([0.02])).tolist() == [0.02]
+
+
+def test_small_p_values_are_not_shown_as_zero():
+    assert [shown_p(value) for value in (0.0, 9e-5, 1e-4, 0.5)] == ["< 0.0001", "< 0.0001", 1e-4, 0.5]

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow
 import pytest
 
-from graphrec.errors import LogError
+from graphrec.errors import ConfigError, LogError
 from graphrec.logs import FORMATS
 from graphrec.logs.read import read_log, read_split_folder
 from graphrec.logs.table import InteractionLog
@@ -287,13 +287,46 @@ def test_parquet_files_of_different_types_become_text(tmp_path: Path) -> None:
 
 def test_jsonl_with_bad_lines_keeps_line_numbers(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(
-        '{"user_id": 1, "item_id": {"k": 1}}\n\nnope\n[1]\n{"user_id": 2, "item_id": "b", "weight": NaN}\n{"user_id": 3}\n'
+        '{"user_id": 1, "item_id": "{k}"}\n\nnope\n[1]\n{"user_id": 2, "item_id": "b", "weight": NaN}\n{"user_id": 3}\n'
+        '{"user_id": 4, "item_id": {"k": 1}}\n'
     )
     log = read(tmp_path / "log.jsonl", tmp_path, max_bad_share=0.9)
-    assert log.events.collect()["item_id"].to_list() == ['{"k": 1}']
+    assert log.events.collect()["item_id"].to_list() == ["{k}"]
     assert pl.read_parquet(log.rejected.path).select("line", "reason", "raw").rows() == [
         (3, "not a JSON object", "nope"),
         (4, "not a JSON object", "[1]"),
         (5, "weight is no finite number", '{"user_id": 2, "item_id": "b", "weight": NaN}'),
         (6, "missing item_id", '{"user_id": 3}'),
+        (7, "nested item_id", '{"user_id": 4, "item_id": {"k": 1}}'),
     ]
+
+
+def test_a_nested_parquet_column_is_no_id(tmp_path: Path) -> None:
+    pl.DataFrame({"user": [{"id": 1}], "item": [1]}).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(LogError, match=r"the column 'user' for user_id is nested .*write the part that is meant"):
+        read(tmp_path / "log.parquet", tmp_path)
+
+
+def test_a_frame_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"read_log: takes files.*got DataFrame; write a frame to a Parquet file"):
+        read_log(pl.DataFrame({"user_id": [1], "item_id": [1]}))
+
+
+def test_each_log_has_a_table_of_rejected_rows_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.b.csv", "c.csv"):
+        (tmp_path / name).write_text("user_id,item_id\n1,2\n,3\n")
+    paths = [read_log(name, max_bad_share=0.5).rejected.path for name in ("a.b.csv", "c.csv")]
+    assert [path.name for path in paths] == ["a.rejected.parquet", "c.rejected.parquet"] and all(path.is_file() for path in paths)
+
+
+def test_rejected_rows_of_quoted_files_keep_their_separator(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('user;item;weight\n"a";1;1\n"b";2;3,5\n')
+    log = read(tmp_path / "log.csv", tmp_path, max_bad_share=0.5)
+    assert pl.read_parquet(log.rejected.path).select("reason", "raw").rows() == [("decimal comma in weight", "b;2;3,5")]
+
+
+def test_a_header_in_another_encoding_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes("user;Größe\na;1\n".encode("latin-1"))
+    with pytest.raises(LogError, match="no column 'Größe' for item_id.*set encoding, for example"):
+        read(tmp_path / "log.csv", tmp_path, columns={"item_id": "Größe"})
