@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, ru
         (runs, {"weights": [0, 0, 0]}, ConfigError, "not all 0"),
         (runs, {"weights": [1, float("nan"), 1]}, ConfigError, "of at least 0"),
         (runs, {"weights": "best"}, ConfigError, '"equal", "valid" or a number for each run, got "best"'),
-        ([*runs, other], {}, RunError, "whose training data differ"),
+        ([*runs, other], {}, RunError, "training data of .* differ"),
         ([runs[0], mean], {}, ConfigError, 'is a "sum", made from runs itself; give these runs'),
         (same, {"weights": "valid"}, StoreError, "valid"),
         ([runs[0], tmp_path / "nowhere"], {}, RunError, "holds no run"),
