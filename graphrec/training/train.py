@@ -84,6 +84,10 @@ def train(
     """
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other: going on with a run keeps it")
+    if not (model is None or isinstance(model, str | Recommender)):
+        raise ConfigError(
+            f"model must be a name or a model, got {type(model).__name__}; give its settings as model_settings = {{...}}"
+        )
     path = _folder(folder, model)
     saved = RunRecord.read(path) if resume else None
     if store is None:
@@ -98,6 +102,7 @@ def train(
         chosen, train_settings = _resumed(saved, model, model_settings, given)
     else:
         chosen = _create(model or DEFAULT_MODEL, model_settings)
+        _check_not_of_the_model(given, chosen)
         train_settings = _with_half_life(parse(TrainSettings, given, "train"), chosen, store, progress)
         check_free(path, overwrite)
     record = RunRecord(
@@ -235,6 +240,13 @@ def _create(model: str | Recommender, settings: Settings | Mapping[str, Any] | N
     if settings:
         raise ConfigError(f"give model_settings with a model's name; this {model.name} model already has its settings")
     return model
+
+
+def _check_not_of_the_model(given: Mapping[str, Any], model: Recommender) -> None:
+    """Name settings of the model that stand among those of the training."""
+    misplaced = [key for key in given if key not in TrainSettings.model_fields and key in type(model.settings).model_fields]
+    if misplaced:
+        raise ConfigError(f"train {misplaced[0]}: a setting of the model {model.name}, not of its training; give it in model_settings")
 
 
 def _resumed(

@@ -118,6 +118,14 @@ def test_bad_settings_are_refused_before_anything_is_written(board, tmp_path, se
     assert not (tmp_path / "run").exists()
 
 
+def test_model_settings_in_other_places_are_named(board, tmp_path):
+    with pytest.raises(ConfigError, match=r"num_layers: a setting of the model lightgcn, .* give it in model_settings"):
+        train(board, "lightgcn", tmp_path / "run", {"num_layers": 2})
+    with pytest.raises(ConfigError, match="model must be a name or a model, got dict; give its settings as model_settings"):
+        train(board, {"name": "lightgcn"}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_existing_run_is_kept_unless_asked(board, copy):
     before = (copy.folder / "config.json").read_bytes()
     with pytest.raises(RunError, match="already holds a run"):
