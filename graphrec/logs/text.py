@@ -18,6 +18,7 @@ from graphrec.logs.raw import FILE, LINE, PROBLEM, RAW, Source
 
 _CHUNK = 1 << 22
 _UNIT = "\x1f"  # separates the fields of a quoted file once its quotes are resolved
+_NEW_LINE, _RETURN = "\x1e", "\x1d"  # stand for line ends within the fields there
 _UTF8 = ("utf-8", "utf8", "utf-8-sig")
 
 
@@ -122,34 +123,47 @@ def scan_fields(text: TextFile, separator: str, width: int, skip: int, source: S
     line ends, as in RFC 4180; LINE is then the line on which the row begins.
     """
     if text.quoted and len(separator) == 1:
-        frame, between = _scan_quoted(text, separator, width, skip, source), _UNIT
+        (frame, folded), between = _scan_quoted(text, separator, width, skip, source), _UNIT
     else:
-        frame, between = scan_lines(text, skip), separator
+        frame, folded, between = scan_lines(text, skip), False, separator
     names = [str(position) for position in range(width)]
     fields = pl.col(RAW).str.split_exact(between, width).struct.rename_fields([*names, "rest"]).alias("fields")
     ragged = pl.col(names[-1]).is_null() | pl.col("rest").is_not_null()
     frame = frame.with_columns(fields).unnest("fields")
     if between != separator:
         frame = frame.with_columns(pl.col(RAW).str.replace_all(between, separator, literal=True))
+    if folded:
+        frame = frame.with_columns(_with_line_ends(name) for name in (RAW, *names))
     return frame.with_columns(
         pl.when(pl.col(PROBLEM).is_not_null()).then(PROBLEM).when(ragged).then(pl.lit("ragged line")).alias(PROBLEM)
     ).drop("rest")
 
 
-def _scan_quoted(text: TextFile, separator: str, width: int, skip: int, source: Source) -> pl.LazyFrame:
-    """Resolve the quotes into a copy whose lines are `line number, field, field, ...` with unit separators."""
+def _with_line_ends(name: str) -> pl.Expr:
+    return pl.col(name).str.replace_all(_NEW_LINE, "\n", literal=True).str.replace_all(_RETURN, "\r", literal=True)
+
+
+def _scan_quoted(text: TextFile, separator: str, width: int, skip: int, source: Source) -> tuple[pl.LazyFrame, bool]:
+    """Resolve the quotes into a copy whose lines are `line number, field, field, ...` with unit separators.
+
+    Also says whether a field holds a line end, for which another sign stands there.
+    """
     copy = source.spool_path(".fields")
-    blank = str.maketrans({"\n": " ", "\r": " ", _UNIT: " "})
+    one_line = str.maketrans({"\n": _NEW_LINE, "\r": _RETURN, _NEW_LINE: " ", _RETURN: " ", _UNIT: " "})
     with (
         open(text.path, encoding="utf-8-sig", newline="\n") as rows,
         open(copy, "w", encoding="utf-8", newline="\n") as output,
     ):
+        folded = False
         for number, row in _records(rows, separator, width):
             if number > skip:
-                output.write(f"{number}{_UNIT}{_UNIT.join(field.translate(blank) for field in row)}\n")
+                line = _UNIT.join(field.translate(one_line) for field in row)
+                folded = folded or _NEW_LINE in line or _RETURN in line
+                output.write(f"{number}{_UNIT}{line}\n")
     resolved = scan_lines(TextFile(text.name, copy, False, text.damaged))
     parts = pl.col(RAW).str.splitn(_UNIT, 2).struct
-    return resolved.with_columns(parts.field("field_0").cast(pl.Int64).alias(LINE), parts.field("field_1").alias(RAW))
+    frame = resolved.with_columns(parts.field("field_0").cast(pl.Int64).alias(LINE), parts.field("field_1").alias(RAW))
+    return frame, folded
 
 
 def _records(lines: Iterator[str], separator: str, width: int) -> Iterator[tuple[int, list[str]]]:

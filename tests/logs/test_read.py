@@ -207,7 +207,7 @@ def test_quotes_protect_separators_and_lines(tmp_path: Path) -> None:
     log = read(tmp_path, text, max_bad_share=0.5)
     assert log.events.select("user_id", "item_id").collect().rows() == [
         ("a,b", 'say "hi"'),
-        ("two lines", "x"),
+        ("two\nlines", "x"),
         ("v", "2"),
     ]
     assert rejects(tmp_path) == [(5, "ragged line"), (6, "missing item_id")]
