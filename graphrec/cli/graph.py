@@ -67,7 +67,9 @@ def info(
             [
                 (side, part.relation, *(int(values[share]) for share in shares))
                 for part in found.relations
-                for side, values in zip(_sides(part.source, part.target), (part.source_degrees, part.target_degrees), strict=True)
+                for side, values in zip(
+                    _sides(part.source, part.target), (part.source_degrees, part.target_degrees), strict=True
+                )
             ],
         )
         io.line(

@@ -246,7 +246,9 @@ def _check_not_of_the_model(given: Mapping[str, Any], model: Recommender) -> Non
     """Name settings of the model that stand among those of the training."""
     misplaced = [key for key in given if key not in TrainSettings.model_fields and key in type(model.settings).model_fields]
     if misplaced:
-        raise ConfigError(f"train {misplaced[0]}: a setting of the model {model.name}, not of its training; give it in model_settings")
+        raise ConfigError(
+            f"train {misplaced[0]}: a setting of the model {model.name}, not of its training; give it in model_settings"
+        )
 
 
 def _resumed(
