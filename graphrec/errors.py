@@ -64,6 +64,16 @@ def nearest(name: object, choices: Iterable[object]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def check_list_length(k: int, available: int, what: str = "items in the catalogue") -> None:
+    """Check that a list of `k` can be had.
+
+    Raises:
+        ConfigError: k is below 1 or above what is available.
+    """
+    if not 1 <= k <= available:
+        raise ConfigError(f"k must lie in 1..{available}, the number of {what}, got {k}; choose another k (--k)")
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> ConfigError:
     """Build the error for an unknown registered name: it lists the choices and the nearest one."""
     known = sorted(choices)

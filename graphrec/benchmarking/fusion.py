@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from graphrec import ops
+from graphrec.errors import check_list_length
 from graphrec.evaluation.lists import Lists, compute, split_name
-from graphrec.evaluation.ranking import check_list_length
 from graphrec.evaluation.split_data import SplitData, check_fits, read_split
 from graphrec.models.base import Recommender, blocks
 from graphrec.models.score_sum import ScoreSum

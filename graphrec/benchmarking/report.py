@@ -132,9 +132,7 @@ def tests(comparisons: Sequence[Comparison]) -> Table:
         d = one.difference
         winner = {"A": one.a, "B": one.b}.get(d.better, "–") if one.p_holm < 0.05 else "–"
         p_values = map(shown_p, (d.p_permutation, one.p_holm, d.p_t))
-        lines.append(
-            [one.data, one.a, one.b, d.metric, d.difference, d.low, d.high, *p_values, winner]
-        )
+        lines.append([one.data, one.a, one.b, d.metric, d.difference, d.low, d.high, *p_values, winner])
     return head, lines
 
 

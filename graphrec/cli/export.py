@@ -39,8 +39,6 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a run's user and item vectors, with their original ids, for retrieval elsewhere."""
-    if index is not None and format and "faiss" not in format:
-        raise typer.BadParameter("it is for --format faiss", param_hint="--index")
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.config import load_config
         from graphrec.retrieval.export import export as write_export

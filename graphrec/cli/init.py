@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Quiet, command
+from graphrec.cli.output import Debug, Json, Output, Quiet, command
 
 EXAMPLES = (
     "graphrec init",
@@ -33,8 +33,17 @@ def init(
         written = write_run_file(path, log=log, model=model, name=name, overwrite=overwrite)
         config = "" if path == Path("graphrec.toml") else f" --config {path}"
         io.line(f"wrote {path}: reads {written['log']['path']}, trains {model}")
-        source = written["log"]["path"]
-        if not ("://" in source or any(mark in source for mark in "*?[") or Path(source).exists()):
-            io.note(f"there is no {source} here: set path under [log] in {path} first")
+        _note_missing(io, written["log"]["path"], path)
         io.line(f"next: graphrec build{config}, then: graphrec train{config}")
         io.result({"file": path, "model": model, **written})
+
+
+def _note_missing(io: Output, log: str, path: Path) -> None:
+    from graphrec.errors import LogError
+    from graphrec.logs.files import find_files
+
+    try:
+        if "://" not in log:
+            find_files([log])
+    except LogError as problem:
+        io.note(f"{problem}; set path under [log] in {path} first")

@@ -126,7 +126,7 @@ def command(*, json: bool = False, quiet: bool = False, debug: bool = False) -> 
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
-        _complain("interrupted; what was finished is kept, and no file is half-written; a training goes on with --resume")
+        _complain("interrupted; what was finished is kept, and no file is half-written")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader (`| head`) has gone; give the interpreter's final flush somewhere to write.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from graphrec.cli.output import Debug, Json, Output, Quiet, command
 from graphrec.errors import GraphrecError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_LENGTH = 10  # of a list, where there are so many
 
 EXAMPLES = (
     "graphrec recommend runs/demo u00017 u00042 --k 5",
@@ -27,7 +32,7 @@ def recommend(
     ] = None,
     k: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--k", "-k", help="Items per user; default 10, or all of a smaller catalogue."),
+        typer.Option("--k", "-k", help="Items (or friends) per user; default 10, or as many as there are."),
     ] = None,
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Keep items of the user's training history.")
@@ -75,10 +80,9 @@ def recommend(
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.retrieval.answer import recommend as recommend_to
         from graphrec.retrieval.answer import recommend_all
-        from graphrec.retrieval.source import open_model
+        from graphrec.retrieval.friends import recommend_friends
+        from graphrec.retrieval.source import open_model, open_store
 
-        source = open_model(run)
-        k = min(10, source.catalogue.num_items) if k is None else k
         if new_items:
             from graphrec.features.settings import FeaturesSettings
             from graphrec.logs.side_tables import read_item_table
@@ -87,8 +91,11 @@ def recommend(
             table = None if new_items == "store" else read_item_table(new_items)
             source, added = with_new_items(run, table, progress=io.reporter, cache=FeaturesSettings().cache)
             io.note(f"{added:,} items without a training event were added")
+        else:
+            source = open_model(run)
+        catalogue = source.catalogue
+        k = min(_LENGTH, catalogue.num_users - 1 if friends else catalogue.num_items) if k is None else k
         if is_new:
-            from graphrec.retrieval.source import open_store
             from graphrec.retrieval.unseen import recommend_new_user
 
             known = {"history": _ids(history), "friends": _ids(like), "text": text or "", "fallback": fallback}
@@ -105,7 +112,9 @@ def recommend(
             return
         users = list(dict.fromkeys(users))
         if friends:
-            _befriend(io, run, users, k, not include_seen)
+            known = None if include_seen else open_store(run, verify=False)
+            found = recommend_friends(source, users, k, exclude_known=not include_seen, store=known)
+            _show_friends(io, run, k, found)
             return
         lists = recommend_to(source, users, k, not include_seen).partition_by("user_id", maintain_order=True)
         if len(lists) < len(users):
@@ -139,10 +148,7 @@ def _note_held_out(io: Output, run: str) -> None:
         )
 
 
-def _befriend(io: Output, run: str, users: list[str], k: int, exclude_known: bool) -> None:
-    from graphrec.retrieval.friends import recommend_friends
-
-    found = recommend_friends(run, users, k, exclude_known=exclude_known)
+def _show_friends(io: Output, run: str, k: int, found: pl.DataFrame) -> None:
     parts = found.partition_by("user_id", maintain_order=True)
     for part in parts:
         io.table(f"friends for {part['user_id'][0]}", part.columns[1:], part.drop("user_id").rows())

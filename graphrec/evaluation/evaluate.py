@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, check_list_length
 from graphrec.evaluation import breakdown
 from graphrec.evaluation.lists import Lists, compute, needs
-from graphrec.evaluation.ranking import Positions, check_list_length, rank_positions, rank_users
+from graphrec.evaluation.ranking import Positions, rank_positions, rank_users
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
 from graphrec.evaluation.significance import bootstrap_intervals

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from graphrec import ops
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import RunError, check_list_length
 from graphrec.evaluation.user_items import UserItems
 from graphrec.memory import kept_memory
 from graphrec.progress import SILENT, Reporter
@@ -166,13 +166,3 @@ def _parts(total: int, step: int) -> Iterator[slice]:
 
 def _block_users(num_items: int) -> int:
     return max(1, min(_BLOCK_USERS, _BLOCK_SCORES // max(1, num_items)))
-
-
-def check_list_length(k: int, num_items: int) -> None:
-    """Check 1 <= k <= I.
-
-    Raises:
-        ConfigError: k is below 1 or larger than the catalogue.
-    """
-    if not 1 <= k <= num_items:
-        raise ConfigError(f"k must lie in 1..{num_items}, the number of items in the catalogue, got {k}; ask for shorter lists (--k)")

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 
 from graphrec.atomic import atomic_file
-from graphrec.errors import ConfigError, RunError, UnsupportedError
+from graphrec.errors import RunError, UnsupportedError, check_list_length
 from graphrec.link.base import LinkModel
 
 
@@ -31,8 +31,7 @@ def suggest(model: LinkModel, nodes: Sequence[str], k: int = 10) -> pl.DataFrame
         RunError: the model has not been fitted or loaded.
     """
     graph = model.known
-    if not 1 <= k < graph.num_nodes:
-        raise ConfigError(f"k must lie in 1..{graph.num_nodes - 1}, the number of other nodes, got {k}")
+    check_list_length(k, graph.num_nodes - 1, "other nodes")
     every = np.arange(graph.num_nodes)
     frames = []
     for node in graph.nodes_of(list(nodes)):

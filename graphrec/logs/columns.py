@@ -32,8 +32,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Usual names of each canonical column, lower case without punctuation, the more telling first."""
 
-_ENCODING = '; some are no UTF-8: set encoding, for example "latin-1" or "cp1252"'
-
 
 def plain(name: str) -> str:
     """`UserID`, `user-id` and `user_id` are one name: `userid`."""
@@ -74,7 +72,7 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, Column | None], whe
     for canonical in ("user_id", "item_id"):
         if canonical in mapping and canonical not in found:
             raise LogError(
-                f"{where}: no column for {canonical}; the columns are {', '.join(names)}{nearest(canonical, names)}; "
+                f"{where}: no column for {canonical}; the columns are {', '.join(names)}{_hint(canonical, names)}; "
                 f'name it with columns = {{ {canonical} = "..." }} (or set header = false if the first line is data)'
             )
     return found
@@ -84,8 +82,7 @@ def _position(names: Sequence[str], name: str, canonical: str, where: str) -> in
     matches = [position for position, other in enumerate(names) if other == name]
     if not matches:
         raise LogError(
-            f"{where}: no column {name!r} for {canonical}; the columns are {', '.join(names)}"
-            + (_ENCODING if "\ufffd" in "".join(names) else nearest(name, names))
+            f"{where}: no column {name!r} for {canonical}; the columns are {', '.join(names)}{_hint(name, names)}"
         )
     if len(matches) > 1:
         raise LogError(
@@ -93,3 +90,9 @@ def _position(names: Sequence[str], name: str, canonical: str, where: str) -> in
             f"such as {matches[0]}"
         )
     return matches[0]
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    if any("\ufffd" in other for other in names):
+        return '; some are no UTF-8: set encoding, for example "latin-1" or "cp1252"'
+    return nearest(name, names)

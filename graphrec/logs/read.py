@@ -114,13 +114,14 @@ def _resolve(source: Any, overrides: Mapping[str, Any]) -> LogSettings:
         values = source.model_dump() if isinstance(source, LogSettings) else dict(source)
     elif isinstance(source, str | os.PathLike):
         values = {"path": os.fspath(source)}
-    elif isinstance(source, pl.DataFrame | pl.LazyFrame) or not isinstance(source, Sequence):
-        raise ConfigError(
-            f"read_log: takes files, a folder, a glob, a database URL or settings, got {type(source).__name__}; write a frame to a "
-            "Parquet file and give that"
-        )
     else:
-        values = {"path": [os.fspath(path) for path in source]}
+        try:
+            values = {"path": [os.fspath(path) for path in source]}
+        except TypeError:
+            raise ConfigError(
+                f"read_log: takes files, a folder, a glob, a database URL or settings, got {type(source).__name__}; write a frame to "
+                "a Parquet file and give that"
+            ) from None
     values.update({name: _plain(value) for name, value in overrides.items()})
     return parse(LogSettings, values, "[log]")
 

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 import torch
 
 from graphrec import models, ops
-from graphrec.errors import ConfigError, RunError, UnsupportedError
+from graphrec.errors import ConfigError, RunError, UnsupportedError, check_list_length
 from graphrec.graph.ids import IdMap
 from graphrec.memory import kept_memory
 from graphrec.models import saved
@@ -126,7 +126,7 @@ class Recommender(ABC):
             RunError: the model has not been fitted, trained or loaded.
         """
         catalogue = self.catalogue
-        _check_list_length(k, catalogue.num_items, "items")
+        check_list_length(k, catalogue.num_items)
         user_index = catalogue.users.index_of(_as_ids(users))
         frames = [_user_frame(catalogue, user_index[:0], *_no_lists(k))]
         for block in blocks(user_index, catalogue.num_items):
@@ -151,7 +151,7 @@ class Recommender(ABC):
             UnsupportedError: the model knows no similarity between items.
         """
         catalogue = self.catalogue
-        _check_list_length(k, catalogue.num_items - 1, "other items")
+        check_list_length(k, catalogue.num_items - 1, "other items in the catalogue")
         item_index = catalogue.items.index_of(_as_ids(items))
         frames = [_item_frame(catalogue, item_index[:0], *_no_lists(k))]
         for block in blocks(item_index, catalogue.num_items):
@@ -189,7 +189,7 @@ class Recommender(ABC):
         Raises:
             UnknownIdError, ConfigError, UnsupportedError: as in `fold_in`.
         """
-        _check_list_length(k, self.catalogue.num_items, "items")
+        check_list_length(k, self.catalogue.num_items)
         matrix = self._history_matrix(histories)
         seen = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)) if exclude_seen else (None, None)
         items, values = _select(self._fold_in(matrix), k, seen)
@@ -324,11 +324,6 @@ def _select(
     """The best `k` items (B, k) and their scores (B, k), without the excluded ones of each row."""
     values, items = ops.select_topk(scores, k, *excluded)
     return items.numpy(), values.numpy()
-
-
-def _check_list_length(k: int, available: int, what: str) -> None:
-    if not 1 <= k <= available:
-        raise ConfigError(f"k must lie in 1..{available}, the number of {what} in the catalogue, got {k}")
 
 
 def _as_ids(ids: Iterable[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from graphrec import ops
-from graphrec.errors import ConfigError, UnsupportedError
+from graphrec.errors import UnsupportedError, check_list_length
 from graphrec.models.base import blocks
 from graphrec.nn.relations import Relations
 
@@ -44,8 +44,7 @@ def rank_friends(
         raise UnsupportedError(f"{model.name} has no vectors of users to compare; use a trained model such as social-lightgcn")
     unit = torch.nn.functional.normalize(torch.from_numpy(embeddings["user"]), dim=1)
     num_users = len(unit)
-    if not 1 <= k < num_users:
-        raise ConfigError(f"k must lie in 1..{num_users - 1}, the number of other users, got {k}")
+    check_list_length(k, num_users - 1, "other users")
     lists, scores = [np.empty((0, k), np.int64)], [np.empty((0, k), np.float32)]
     for block in blocks(users, num_users):
         values, found = ops.select_topk(unit[torch.from_numpy(block)] @ unit.T, k, *_left_out(block, known))

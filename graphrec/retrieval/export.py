@@ -19,7 +19,7 @@ import numpy as np
 
 from graphrec.atomic import atomic_folder
 from graphrec.checksum import sha256_of
-from graphrec.errors import RunError, UnsupportedError
+from graphrec.errors import ConfigError, RunError, UnsupportedError
 from graphrec.models.base import Recommender, blocks
 from graphrec.progress import SILENT, Reporter
 from graphrec.registry import resolve
@@ -174,7 +174,10 @@ def _settled(
         values["formats"] = (formats,) if isinstance(formats, str) else tuple(formats)
     if index is not None:
         values["index"] = index
-    return parse(ExportSettings, {**values, **overrides}, "export")
+    settled = parse(ExportSettings, {**values, **overrides}, "export")
+    if index is not None and "faiss" not in settled.formats:
+        raise ConfigError(f"export index: it is for the format faiss, got the formats {', '.join(settled.formats)}")
+    return settled
 
 
 def _manifest(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, check_list_length
 from graphrec.features.llm import LLM
 from graphrec.graph.catalogue import Catalogue
 from graphrec.progress import SILENT, Reporter
@@ -70,8 +70,7 @@ def rerank(
     Source: Hou et al. (2024), "Large language models are zero-shot rankers for recommender systems", arXiv 2305.08845, with a
         sequential prompt; an answer that is not exactly a permutation of the candidates is not repaired but counted.
     """
-    if not 1 <= k <= candidates:
-        raise ConfigError(f"k must lie in 1..{candidates}, the number of candidates, got {k}")
+    check_list_length(k, candidates, "candidates")
     model = open_model(source)
     titles_of(model.catalogue)
     lists = model.recommend(list(users), min(candidates, model.catalogue.num_items), exclude_seen=exclude_seen)

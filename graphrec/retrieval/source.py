@@ -50,11 +50,10 @@ def open_store(source: Source, verify: bool = True) -> GraphStore:
         StoreError: the store is missing or damaged.
     """
     from graphrec.graph.store import GraphStore
-    from graphrec.training.run import Run
+    from graphrec.training.run import Run, RunRecord
 
-    if not isinstance(source, Run):
-        if isinstance(source, (str, os.PathLike)) and not (Path(source) / "model.json").is_file():
-            source = Run.load(source)
-        else:
-            raise ConfigError("a model alone does not know its graph store; give the run folder, or the store")
-    return GraphStore.open(source.store_path, verify)
+    if isinstance(source, Run):
+        return GraphStore.open(source.store_path, verify)
+    if isinstance(source, (str, os.PathLike)) and not (Path(source) / "model.json").is_file():
+        return GraphStore.open(RunRecord.read(Path(source)).store["path"], verify)
+    raise ConfigError("a model alone does not know its graph store; give the run folder, or the store")

@@ -13,7 +13,7 @@ import polars as pl
 import torch
 
 from graphrec import ops
-from graphrec.errors import ConfigError, UnsupportedError
+from graphrec.errors import ConfigError, UnsupportedError, check_list_length
 from graphrec.features.project import Projection, fit_projection
 from graphrec.graph.ids import IdMap
 from graphrec.graph.sides import NEW_ITEMS
@@ -139,8 +139,7 @@ def recommend_new_user(
     """
     model = open_model(source)
     catalogue = model.catalogue
-    if not 1 <= k <= catalogue.num_items:
-        raise ConfigError(f"k must lie in 1..{catalogue.num_items}, the number of items in the catalogue, got {k}")
+    check_list_length(k, catalogue.num_items)
     if fallback is not None and fallback not in FALLBACKS:
         raise ConfigError(f"fallback: choose one of {', '.join(FALLBACKS)}, got {fallback!r}")
     for name, ids in (("history", history), ("friends", friends)):

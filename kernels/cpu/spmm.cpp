@@ -93,8 +93,8 @@ template <typename T, int VECTORS, bool PARTIAL>
 Block<T> block_with(const Operands<T> &op) {
     if (op.positions || (op.edge_weight && (op.edge_ids || op.right)))
         return row_block<T, VECTORS, PARTIAL, false, kAnything>;
-    if (!PARTIAL && op.dim == VECTORS * Vector<typename Sum<T>::type>::lanes)
-        return block_looking_up<T, VECTORS, PARTIAL, !PARTIAL>(op);
+    if constexpr (!PARTIAL)
+        if (op.dim == VECTORS * Vector<typename Sum<T>::type>::lanes) return block_looking_up<T, VECTORS, false, true>(op);
     return block_looking_up<T, VECTORS, PARTIAL, false>(op);
 }
 

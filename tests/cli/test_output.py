@@ -71,7 +71,7 @@ def test_quiet_silences_notes_and_bars_but_not_results(run):
         ("own", 1, "error: rule [x], value, mend\n"),
         ("key", 1, "error: unknown user 'u1'\n"),
         ("bug", 1, "unexpected error: ZeroDivisionError: by zero\nRun the command with --debug to see where.\n"),
-        ("interrupt", 130, "interrupted; what was finished is kept, and no file is half-written; a training goes on with --resume\n"),
+        ("interrupt", 130, "interrupted; what was finished is kept, and no file is half-written\n"),
     ],
 )
 def test_failures_are_one_message_and_an_exit_code(run, what, code, message):
