@@ -241,6 +241,7 @@ def ranking(graph: Relation, dim: int, k: int) -> Iterator[Check]:
     tag = f"topk_scores {graph.num_dst} x {graph.num_src}, d {dim}, k {k}:"
     yield exact(f"{tag} values", values[rows][:, :width], wanted)
     yield exact(f"{tag} items", items[rows][:, :width], order)
+    yield exact(f"{tag} of no items", ops.topk_scores(user_x, item_x[:0], k)[1], torch.full_like(items, -1))
 
 
 def sampling(graph: Relation, count: int, fanout: int) -> Iterator[Check]:

@@ -23,8 +23,8 @@ KEPT = KERNELS.parent / "build" / "emulation"
 INCLUDES = [f"-I{KERNELS / folder}" for folder in ("include", "emulation", "cuda")]
 COMPILE = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DGRAPHREC_EMULATION"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-# The handlers of these checks are in emulation.cpp; linking without the flag keeps the compiler's own out.
-CHECKS = ["-fsanitize=bounds,alignment"]
+# The handlers of these checks are in emulation.cpp and races.cpp; linking without the flag keeps the compiler's own out.
+CHECKS = ["-fsanitize=bounds,alignment,thread", "-g1"]
 
 
 def compiler() -> str | None:
@@ -50,7 +50,7 @@ def build(defines: Sequence[str] = (), sources: Sequence[Path] | None = None, ke
     headers = b"".join(path.read_bytes() for folder in ("include", "emulation", "cuda")
                        for path in sorted((KERNELS / folder).glob("*.h")))  # fmt: skip
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [*files, KERNELS / "emulation" / "emulation.cpp"]
+        jobs = [*files, *sorted((KERNELS / "emulation").glob("*.cpp"))]
         objects = list(pool.map(lambda path: _compile(path, headers, defines, kept), jobs))
     library = kept / f"libgraphrec_emulated_{_digest(*(path.name.encode() for path in objects))}.so"
     return _make(library, [compiler(), "-shared", *map(str, objects)])
@@ -59,7 +59,7 @@ def build(defines: Sequence[str] = (), sources: Sequence[Path] | None = None, ke
 def _compile(path: Path, headers: bytes, defines: Sequence[str], kept: Path) -> Path:
     text = path.read_bytes()
     used = [f"-D{name}" for name in defines if name.encode() in text + headers]
-    flags = [*COMPILE, *WARNINGS, *([] if path.suffix == ".cpp" else CHECKS), *used]
+    flags = [*COMPILE, *WARNINGS, *(["-O2"] if path.suffix == ".cpp" else CHECKS), *used]
     target = kept / f"{path.stem}_{_digest(headers, text, ' '.join(flags).encode())}.o"
     return _make(target, [compiler(), *flags, *INCLUDES, "-x", "c++", "-c", str(path)])
 

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <utility>
 
+#include "races.h"
+
 namespace emulation {
 
 Fiber fibers[kMaxThreads];
@@ -110,16 +112,16 @@ void thread_main() {
     std::abort();  // a fiber that is done is never resumed
 }
 
-char *stack_of(int thread) {
-    static char *stacks = [] {
+char *stacks() {
+    static char *memory = [] {
         constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-        void *memory = mmap(nullptr, kStackBytes * kMaxThreads, PROT_READ | PROT_WRITE, kFlags, -1, 0);
-        if (memory == MAP_FAILED) std::abort();
+        void *mapped = mmap(nullptr, kStackBytes * kMaxThreads, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+        if (mapped == MAP_FAILED) std::abort();
         for (int t = 0; t < kMaxThreads; ++t)
-            mprotect(static_cast<char *>(memory) + kStackBytes * size_t(t), kGuardBytes, PROT_NONE);
-        return static_cast<char *>(memory);
+            mprotect(static_cast<char *>(mapped) + kStackBytes * size_t(t), kGuardBytes, PROT_NONE);
+        return static_cast<char *>(mapped);
     }();
-    return stacks + kStackBytes * size_t(thread);
+    return memory;
 }
 
 void start_fiber(int thread) {
@@ -128,7 +130,7 @@ void start_fiber(int thread) {
     fiber = Fiber{};
     fiber.thread = {t % block_size.x, t % plane / block_size.x, t / plane};
     // At its entry a function finds the stack one word off a multiple of 16 on x86-64 and on a multiple on aarch64.
-    void **top = reinterpret_cast<void **>(stack_of(thread) + kStackBytes - 64);
+    void **top = reinterpret_cast<void **>(stacks() + kStackBytes * size_t(thread + 1) - 64);
     fiber.stack_pointer = top - kSavedWords - (kReturnWord == kSavedWords ? 2 : 0);
     static_cast<void **>(fiber.stack_pointer)[kReturnWord] = reinterpret_cast<void *>(thread_main);
     set_ready(thread, true);
@@ -209,6 +211,7 @@ void run_block(std::pair<char *, size_t> range) {
     std::memset(shared_memory + kFence, kPoison, shared_size);
     std::memset(shared_memory + kFence + shared_size, 0xA5, kFence);
     num_done = 0;
+    races::start_block();
     for (int thread = 0; thread < num_threads; ++thread) start_fiber(thread);
     while (num_done < num_threads && !failed) {
         const int thread = next_ready();
@@ -222,6 +225,7 @@ void run_block(std::pair<char *, size_t> range) {
 void run_grid() {
     const uint64_t blocks = uint64_t(grid_size.x) * grid_size.y * grid_size.z;
     const std::pair<char *, size_t> range = static_shared();
+    races::start_grid({range.first, range.second}, {shared_memory + kFence, kMaxShared}, {stacks(), kStackBytes * kMaxThreads});
     random_state = order | 1;
     const uint64_t first = order > 1 ? random_word() % blocks : 0;
     for (uint64_t step = 0; step < blocks && !failed; ++step) {
@@ -273,6 +277,7 @@ int barrier(int predicate, const char *file, int line) {
         fibers[thread].waits_in = Meeting::kNone, fibers[thread].value = votes;
         set_ready(thread, true);
     }
+    races::meet_block();
     suspend();  // so that the order decides who goes on first, not who came last
     return int(self->value);
 }
@@ -303,6 +308,7 @@ uint64_t warp_operation(Meeting kind, uint32_t mask, uint64_t value, int source)
         reader.waits_in = Meeting::kNone;
         set_ready(int(&reader - fibers), true);
     }
+    if (kind == Meeting::kSyncWarp) races::meet_warp(int(warp - fibers), mask);
     suspend();
     return self->value;
 }

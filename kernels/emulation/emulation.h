@@ -8,8 +8,9 @@
 //   - a warp operation lacks lanes of its mask, its lanes meet in different operations, or a lane outside the mask is read,
 //   - the grid, block or shared memory is larger than a device takes, or the dynamic shared memory is written out of bounds,
 //   - an array is indexed out of its declared bounds, or a vector is read at an address that it is not aligned to
-//     (needs -fsanitize=bounds,alignment when compiling, not when linking: the handlers are ours).
-// Not emulated: the memory model between blocks, races between lanes of one warp, and anything about speed.
+//     (needs -fsanitize=bounds,alignment when compiling, not when linking: the handlers are ours),
+//   - two accesses race (races.h; needs -fsanitize=thread in the same way).
+// Not emulated: fences between blocks, which no kernel of ours uses, and anything about speed.
 #pragma once
 
 #include <cmath>
@@ -20,6 +21,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "races.h"
 #include "types.h"
 
 #define __global__

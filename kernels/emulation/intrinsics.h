@@ -34,21 +34,31 @@ inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) {
 }
 
 // Integers only: a float atomic would make results depend on the order of threads.
-#define GRAPHREC_ATOMICS(type)                                                                                         \
-    inline type atomicAdd(type *at, type value) { const type old = *at; *at = old + value; return old; }               \
-    inline type atomicMax(type *at, type value) { const type old = *at; if (value > old) *at = value; return old; }    \
-    inline type atomicMin(type *at, type value) { const type old = *at; if (value < old) *at = value; return old; }    \
-    inline type atomicExch(type *at, type value) { const type old = *at; *at = value; return old; }                    \
-    inline type atomicCAS(type *at, type expected, type value) {                                                       \
-        const type old = *at;                                                                                          \
-        if (old == expected) *at = value;                                                                              \
-        return old;                                                                                                    \
+// Not inlined, so that their accesses are told as atomic ones and not as those of the kernel that calls them.
+#define GRAPHREC_ATOMIC(type, name, updated)                                                                              \
+    __attribute__((noinline, no_sanitize("thread"))) inline type name(type *at, type value) {                            \
+        emulation::races::access_atomically(at, sizeof *at, __builtin_return_address(0));                                                              \
+        const type old = *at;                                                                                             \
+        *at = updated;                                                                                                    \
+        return old;                                                                                                       \
+    }
+#define GRAPHREC_ATOMICS(type)                               \
+    GRAPHREC_ATOMIC(type, atomicAdd, old + value)            \
+    GRAPHREC_ATOMIC(type, atomicMax, value > old ? value : old) \
+    GRAPHREC_ATOMIC(type, atomicMin, value < old ? value : old) \
+    GRAPHREC_ATOMIC(type, atomicExch, value)                 \
+    __attribute__((noinline, no_sanitize("thread"))) inline type atomicCAS(type *at, type expected, type value) { \
+        emulation::races::access_atomically(at, sizeof *at, __builtin_return_address(0)); \
+        const type old = *at;                                \
+        if (old == expected) *at = value;                    \
+        return old;                                          \
     }
 GRAPHREC_ATOMICS(int)
 GRAPHREC_ATOMICS(unsigned)
 GRAPHREC_ATOMICS(unsigned long long)
+GRAPHREC_ATOMIC(unsigned, atomicOr, old | value)
 #undef GRAPHREC_ATOMICS
-inline unsigned atomicOr(unsigned *at, unsigned value) { const unsigned old = *at; *at = old | value; return old; }
+#undef GRAPHREC_ATOMIC
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 

@@ -46,7 +46,10 @@ __global__ void counts(int64_t *out, int *counter, unsigned long long *total) {
 __global__ void poison(float *out) {
     __shared__ float fixed[2];
     GRAPHREC_DYNAMIC_SHARED(float, dynamic);
-    out[2 * blockIdx.x] = fixed[0], out[2 * blockIdx.x + 1] = dynamic[0];
+    const float first = fixed[0], second = dynamic[0];
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    out[2 * blockIdx.x] = first, out[2 * blockIdx.x + 1] = second;
     fixed[0] = dynamic[0] = 1.0f;
 }
 
@@ -54,7 +57,8 @@ __global__ void mistakes(int mode, float *x) {
     __shared__ float tile[32];
     GRAPHREC_DYNAMIC_SHARED(float, dynamic);
     const int lane = threadIdx.x;
-    tile[lane % 32] = 0.0f;
+    if (lane < 32) tile[lane] = 0.0f;
+    __syncthreads();
     if (mode == 0 && lane < 7) __syncthreads();
     if (mode == 1) {
         if (lane < 32) __syncthreads();
@@ -70,6 +74,65 @@ __global__ void mistakes(int mode, float *x) {
     if (mode == 6) x[lane] = tile[lane + int(gridDim.x)];
     if (mode == 7) dynamic[lane + 1] = 1.0f;
     if (mode == 8 && lane == 0) x[0] = load_pack<4>(x + 1).value[0];
+}
+
+// Two blocks of 64 threads each.
+__global__ void races(int mode, float *x, int *counter) {
+    __shared__ float tile[64];
+    __shared__ int total;
+    const int thread = threadIdx.x, lane = thread % kWarp;
+    float *mine = x + 64 * blockIdx.x;
+    if (mode == 0) tile[thread / 2] = 1.0f;
+    if (mode == 1) {
+        tile[thread] = 1.0f;
+        __syncthreads();
+        mine[thread] = tile[63 - thread];
+        tile[thread] = 2.0f;
+    }
+    if (mode == 2 && thread < kWarp) {
+        tile[lane] = float(__shfl_xor_sync(kAllLanes, lane, 1));
+        mine[lane] = tile[lane ^ 1];
+    }
+    if (mode == 3 && thread < kWarp) {
+        tile[lane] = 1.0f;
+        __syncwarp(lane < 16 ? 0xFFFFu : 0xFFFF0000u);
+        mine[lane] = tile[31 - lane];
+    }
+    if (mode == 4) atomicAdd(&total, thread == 5 ? total : 1);
+    if (mode == 5) mine[thread] = mine[63 - thread];
+    if (mode == 6) x[thread] = float(blockIdx.x);
+    if (mode == 7 && thread == 0) mine[0] = x[64 * (1 - int(blockIdx.x))];
+    if (mode == 8 && thread == 0) *counter += 1;
+    if (mode == 9) {
+        if (thread == 0) total = 0;
+        atomicAdd(&total, 1);
+    }
+    if (mode == 10 && thread == 0) atomicAdd(counter, blockIdx.x == 0 ? 1 : *counter);
+}
+
+// What no race is.
+__global__ void orders(float *x, uint8_t *bytes, int *counter) {
+    __shared__ float tile[64];
+    __shared__ int total;
+    const int thread = threadIdx.x, lane = thread % kWarp;
+    const unsigned half = lane < 16 ? 0xFFFFu : 0xFFFF0000u;
+    if (thread == 0) total = 0;
+    tile[thread] = float(thread);
+    __syncwarp(half);
+    tile[thread ^ 1] += 1.0f;  // of the same half
+    __syncwarp(half);
+    float sum = tile[thread];
+    for (int i = 0; i < 16; ++i) sum += tile[thread / 16 * 16 + i];  // all of a half read ...
+    __syncwarp(half);
+    if (lane % 16 == 0) tile[thread] = sum + tile[thread];  // ... and one reads again and writes
+    __syncwarp();
+    if (lane == 31) sum += tile[thread - 31];
+    __syncthreads();
+    atomicAdd(&total, 1);
+    atomicAdd(counter, 1);
+    bytes[64 * blockIdx.x + thread] = uint8_t(thread);
+    __syncthreads();
+    x[64 * blockIdx.x + thread] = sum + float(total) + tile[63 - thread] + float(bytes[64 * blockIdx.x + 63 - thread]);
 }
 
 }  // namespace
@@ -101,6 +164,14 @@ GRAPHREC_CUDA(poison)(float *out, void *stream) {
 }
 GRAPHREC_CUDA(mistakes)(int64_t mode, float *x, void *stream) {
     GRAPHREC_LAUNCH(mistakes, 1, 64, 64 * sizeof(float), stream, int(mode), x);
+    return launched();
+}
+GRAPHREC_CUDA(races)(int64_t mode, float *x, int32_t *counter, void *stream) {
+    GRAPHREC_LAUNCH(races, 2, 64, 0, stream, int(mode), x, counter);
+    return launched();
+}
+GRAPHREC_CUDA(orders)(float *x, uint8_t *bytes, int32_t *counter, void *stream) {
+    GRAPHREC_LAUNCH(orders, 2, 64, 0, stream, x, bytes, counter);
     return launched();
 }
 GRAPHREC_CUDA(sizes)(int64_t grid, int64_t block, int64_t shared_bytes, int64_t allowed, float *out, void *stream) {

@@ -9,7 +9,7 @@ from graphrec import _kernels
 from graphrec.ops import Relation, normalised_forward, push, sddmm, spmm, spmm_compact, spmm_forward
 from graphrec.ops.sddmm import sddmm_forward
 
-from .conftest import ROOT, Emulated, poisoned, tolerance, unaligned
+from .conftest import ORDERS, ROOT, Emulated, poisoned, tolerance, unaligned
 
 DIMS = [1, 3, 31, 32, 33, 64, 65, 128]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
@@ -262,15 +262,17 @@ def test_what_does_not_fit_is_refused(emulated, graph):
 
 
 @pytest.mark.parametrize("plant", ["GRAPHREC_PLANT_OFF_BY_ONE", "GRAPHREC_PLANT_MISSING_BARRIER"])
-def test_planted_mistakes_are_found(build, graph, plant):
+def test_planted_mistakes_are_found(build, graph, plant, capfd):
     """A kernel that skips an edge or a barrier must fail the comparison that the kernels pass."""
     x = random(320, 64)
     library = Emulated(build([plant], [ROOT / "kernels" / "cuda" / name for name in ("library.cu", "spmm.cu")]))
     expected = dense(graph) @ x.double()
 
-    def compare() -> None:
-        (got,) = library.run(lambda: [spmm(graph, x)])
-        check(got, expected, torch.float32)
-
+    results = [library.once(lambda: [spmm(graph, x)], order, races=False)[0] for order in ORDERS]
     with pytest.raises(AssertionError):
-        compare()
+        for got in results:
+            check(got, expected, torch.float32)
+    if plant == "GRAPHREC_PLANT_MISSING_BARRIER":
+        with pytest.raises(ValueError, match="refused the launch"):
+            library.once(lambda: [spmm(graph, x)], ORDERS[0])
+        assert "a race for shared memory" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""The emulation itself: what it computes, what it refuses, and that it shows a missing barrier."""
+"""The emulation itself: what it computes, what it refuses, and that it shows missing barriers and races."""
 
 from __future__ import annotations
 
@@ -43,12 +43,48 @@ def test_a_barrier_makes_all_orders_equal(small):
     assert torch.equal(small.run(lambda: reverse(1))[0], torch.arange(192.0).view(2, 96).flip(1).reshape(-1))
 
 
-def test_a_missing_barrier_shows_in_every_order(small):
+def test_a_missing_barrier_shows_in_every_order(small, capfd):
+    results = [small.once(lambda: reverse(0), order, races=False)[0] for order in ORDERS]
+    assert all(x.isnan().any() for x in results) and not torch.equal(results[0], results[1])
     for order in ORDERS:
-        (x,) = small.once(lambda: reverse(0), order)
-        assert x.isnan().any()
-    with pytest.raises(AssertionError, match="order of threads"):
-        small.run(lambda: reverse(0))
+        with pytest.raises(ValueError, match="refused the launch"):
+            small.once(lambda: reverse(0), order)
+        assert re.search("at emulation.cu:1[68] with no barrier between: a race for shared memory", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        pytest.param(0, "writes at {} what thread .* wrote at {} .*shared memory", id="two-writes"),
+        pytest.param(1, "(reads|writes) at {} what thread .* (wrote|read) at {} .*shared", id="write-after-reading"),
+        pytest.param(2, "(reads|writes) at {} what thread .* (wrote|read) at {} .*shared", id="shuffles-order-nothing"),
+        pytest.param(3, "(reads|writes) at {} what thread .* (wrote|read) at {} .*shared", id="lanes-outside-the-mask"),
+        pytest.param(4, "(reads|changes) at {} what (thread .*|other threads) (read|changed) at {} .*shared", id="atomic-and-plain"),
+        pytest.param(5, "(reads|writes) at {} what thread .* (wrote|read) at {} .*global", id="global"),
+        pytest.param(6, "writes at {} what another block wrote at {}.*global", id="blocks-write"),
+        pytest.param(7, "(reads|writes) at {} what another block (wrote|read) at {}.*global", id="a-block-reads"),
+        pytest.param(8, "(reads|writes) at {} what another block (wrote|read) at {}.*global", id="blocks-count"),
+        pytest.param(9, "(changes|writes) at {} what (thread .*|other threads) (wrote|changed) at .*shared", id="reset-and-atomic"),
+        pytest.param(10, "(changes|reads) at {} what another block (read|changed) at {}.*global", id="blocks-atomic-and-plain"),
+    ],
+)
+def test_races_end_the_launch(small, capfd, order, mode, message):
+    with pytest.raises(ValueError, match="refused the launch"):
+        small.once(lambda: call("races", mode, torch.zeros(128), torch.zeros(1, dtype=torch.int32)), order)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search(message.replace("{}", r"emulation\.cu:\d+"), line), line
+
+
+def test_what_is_ordered_is_no_race(small):
+    def compute() -> list[torch.Tensor]:
+        x, counter = torch.zeros(128), torch.zeros(1, dtype=torch.int32)
+        call("orders", x, torch.zeros(128, dtype=torch.uint8), counter)
+        return [x, counter]
+
+    for order in ORDERS:
+        x, counter = small.once(compute, order)
+        assert counter.item() == 128 and torch.equal(x[:64], x[64:])
 
 
 @pytest.mark.parametrize("width", [32, 8, 2])
