@@ -250,10 +250,8 @@ class GAEEncoder(Encoder):
             ValueError: features do not fit the relation or the settings, or are not finite.
         """
         name = type(self).__name__
-        relation = sides_of(relation, name, user_x, item_x, self.dim)
+        relation = sides_of(relation, name, user_x, item_x, self.dim, users, items)
         check_dtype(self, name, "user_x", user_x)
-        check_rows(name, "users", users, relation.num_dst)
-        check_rows(name, "items", items, relation.num_src)
         return self.net.propagate(relation, (user_x, item_x), (users, items))
 
     def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]

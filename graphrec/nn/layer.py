@@ -144,7 +144,15 @@ def nodes_of(graph: Relation | Any, where: str, x: Tensor, dim: int) -> Relation
     return relation
 
 
-def sides_of(graph: Relation | Any, where: str, user_x: Tensor, item_x: Tensor, dim: int = 0) -> Relation:
+def sides_of(
+    graph: Relation | Any,
+    where: str,
+    user_x: Tensor,
+    item_x: Tensor,
+    dim: int = 0,
+    users: Tensor | None = None,
+    items: Tensor | None = None,
+) -> Relation:
     """`relation_of` a graph between users and items, with users as rows, whose nodes have these features.
 
     Of a DGL graph the nodes of the type "user" are the rows, or, where none or both ends have that name, the sources.
@@ -154,10 +162,11 @@ def sides_of(graph: Relation | Any, where: str, user_x: Tensor, item_x: Tensor, 
         where: what to call the caller in messages.
         user_x, item_x: (U, dim) and (I, dim).
         dim: 0 for any that both sides have.
+        users, items: int64, distinct: the rows wanted of each side; None for all.
 
     Raises:
         ConfigError: as of `relation_of`.
-        ValueError: the features do not fit the graph or each other, or are not finite. Values that are learned (require a
+        ValueError: rows are out of range or repeated, or the features do not fit the graph or each other, or are not finite. Values that are learned (require a
             gradient) are not looked at: that would be a pass over all of them in every step, and there the loss tells.
     """
     check_tensor(where, "user_x", user_x)
@@ -171,6 +180,8 @@ def sides_of(graph: Relation | Any, where: str, user_x: Tensor, item_x: Tensor, 
             f"{where}: user_x and item_x must agree in dtype and device, got {user_x.dtype} on {user_x.device} and "
             f"{item_x.dtype} on {item_x.device}"
         )
+    check_rows(where, "users", users, relation.num_dst)
+    check_rows(where, "items", items, relation.num_src)
     return relation
 
 

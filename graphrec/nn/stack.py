@@ -227,10 +227,8 @@ class StackEncoder(nn.Module, ABC):
         name = type(self).__name__
         if (users is None) != (items is None):
             raise ValueError(f"{name}: give both users and items, or neither")
-        relation = sides_of(relation, name, user_x, item_x, self.stack.in_dim)
+        relation = sides_of(relation, name, user_x, item_x, self.stack.in_dim, users, items)
         check_dtype(self, name, "user_x", user_x)
-        check_rows(name, "users", users, relation.num_dst)
-        check_rows(name, "items", items, relation.num_src)
         if isinstance(relation, SampledRelation):
             return self.stack.propagate_sides(relation, user_x, item_x, users, items)
         rows = None if users is None else torch.cat([users, items + relation.num_dst])
