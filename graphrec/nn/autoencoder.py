@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from graphrec.nn.encoder import Encoder
 from graphrec.nn.gcn import GCNLayer
-from graphrec.nn.layer import RelationLayer, nodes_of, sides_of
+from graphrec.nn.layer import RelationLayer, check_dtype, check_rows, nodes_of, sides_of
 from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation
 
@@ -79,6 +79,10 @@ class GAE(nn.Module):
         make_layer: MakeLayer = convolution,
     ) -> None:
         super().__init__()
+        if len(dims) < 2:
+            raise ValueError(f"{type(self).__name__}: dims must be those of the input and of each layer, two at least, got {dims}")
+        if activation not in ("relu", "none"):
+            raise ValueError(f'{type(self).__name__}: activation must be "relu" or "none", got {activation!r}')
         self.layers = nn.ModuleList(make_layer(*pair, generator=generator) for pair in itertools.pairwise(dims))
         self.activation, self.dropout = activation, nn.Dropout(dropout)
 
@@ -96,9 +100,10 @@ class GAE(nn.Module):
 
         Raises:
             ConfigError: the DGL graph has several edge types or parallel edges.
-            ValueError: tables do not fit the graph or the first layer, or are not finite; the message names them.
+            ValueError: tables do not fit the graph or the first layer, or are not finite, or rows are out of range or repeated;
+                the message names them.
         """
-        return self.propagate(self._relation_of(relation, tables), tables, rows)
+        return self.propagate(self._relation_of(relation, tables, rows), tables, rows)
 
     def propagate(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
         """`forward` without its checks, on a relation only."""
@@ -107,12 +112,16 @@ class GAE(nn.Module):
             tables = self.hop(index, relation.at_layer(index), tables)
         return self.hop(last, relation.at_layer(last), tables, rows)
 
-    def _relation_of(self, graph: Relation | Any, tables: Tables) -> Relation:
+    def _relation_of(self, graph: Relation | Any, tables: Tables, rows: Rows | None) -> Relation:
         name, dim = type(self).__name__, self.layers[0].src_dim
         if not isinstance(tables, tuple | list) or len(tables) not in (1, 2):
             got = type(tables).__name__ if isinstance(tables, Tensor) else f"{len(tables)} of them"
             raise ValueError(f"{name}: tables must be (x,) of one node type or (user_x, item_x) of two, got {got}")
-        return nodes_of(graph, name, *tables, dim) if len(tables) == 1 else sides_of(graph, name, *tables, dim)
+        relation = nodes_of(graph, name, *tables, dim) if len(tables) == 1 else sides_of(graph, name, *tables, dim)
+        check_dtype(self, name, "the tables", tables[0])
+        for side, size in zip(rows or (), (relation.num_dst, relation.num_src), strict=False):
+            check_rows(name, "rows", side, size)
+        return relation
 
     def hop(self, index: int, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
         """Layer `index` with what stands before and behind it; arguments and result as for `propagate`."""
@@ -151,12 +160,16 @@ class VGAE(GAE):
         make_layer: MakeLayer = convolution,
         start_log_std: float = 0.0,
     ) -> None:
-        super().__init__([*dims[:-1], 2 * dims[-1]], generator, activation, dropout, make_layer)
+        super().__init__([*dims[:-1], *(2 * dim for dim in dims[-1:])], generator, activation, dropout, make_layer)
         self.start_log_std = start_log_std
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no posteriors: they belong to the last pass and cannot be copied with their gradients."""
+        return {name: value for name, value in super().__getstate__().items() if name != "posteriors"}
 
     def encode(self, relation: Relation | Any, tables: Tables, rows: Rows | None = None) -> tuple[Posterior, ...]:
         """Return the distributions of each table's nodes; arguments as for `GAE.forward`."""
-        return self._distributions(self._relation_of(relation, tables), tables, rows)
+        return self._distributions(self._relation_of(relation, tables, rows), tables, rows)
 
     def propagate(self, relation: Relation, tables: Tables, rows: Rows | None = None) -> Tables:
         """Draw z in training mode, take the mean in evaluation mode; as `GAE.propagate`."""
@@ -236,7 +249,9 @@ class GAEEncoder(Encoder):
             ConfigError: the DGL graph has several edge types or parallel edges.
             ValueError: features do not fit the relation or the settings, or are not finite.
         """
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        name = type(self).__name__
+        relation = sides_of(relation, name, user_x, item_x, self.dim, users, items)
+        check_dtype(self, name, "user_x", user_x)
         return self.net.propagate(relation, (user_x, item_x), (users, items))
 
     def layer(self, index, relation, user_h, item_h, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
@@ -279,6 +294,10 @@ class VGAEEncoder(GAEEncoder):
         """As `GAEEncoder.layer`, the last convolution cut to the means."""
         states = super().layer(index, relation, user_h, item_h, user_x, item_x, users, items)
         return states if index < self.hops - 1 else tuple(state.chunk(2, dim=-1)[0] for state in states)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As `VGAE.__getstate__`."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_last"}
 
     def posteriors_of(self, user: Tensor, item: Tensor) -> tuple[Posterior, Posterior] | None:
         """Return the distributions that `user` and `item` were drawn from, or None where the last pass returned others."""

@@ -115,7 +115,7 @@ class CascadeEncoder(BehaviorEncoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Go through the cascade; arguments and result as of `HeteroEncoder.forward`."""
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         x, total = (user_x, item_x), [0.0, 0.0]
         for number, (one, weight) in enumerate(zip(self._all(relation), self._weights(), strict=True)):
             last = number == len(self._others)
@@ -176,7 +176,7 @@ class MBGCNEncoder(BehaviorEncoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Propagate; arguments and result as of `HeteroEncoder.forward`, with D (1 + B) columns."""
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         relations, dtype = self._all(relation), scale_dtype(item_x)
         left = self._user_scales(relations, dtype)
         degree = sum(one.strength_src for one in relations).to(dtype)  # of items, over all behaviours

@@ -111,7 +111,7 @@ class GCMCEncoder(nn.Module):
                 f"GCMCEncoder: the graph must have {len(self.weight)} levels, got {len(graph.levels)}; "
                 "make the encoder with num_levels of its graph"
             )
-        sides_of(graph.pattern, "GCMCEncoder", user_x, item_x, self.weight.shape[1])
+        sides_of(graph.pattern, "GCMCEncoder", user_x, item_x, self.weight.shape[1], users, items)
         return self._encode(graph, user_x, item_x, users, items)
 
     def _encode(

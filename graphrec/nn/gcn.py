@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphrec.nn.layer import RelationLayer, at_rows, linear, project
+from graphrec.nn.layer import RelationLayer, at_rows, check_undirected, linear, project
 from graphrec.nn.stack import Stack, StackEncoder
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
@@ -24,7 +24,8 @@ class GCNLayer(RelationLayer):
     b. The paper's Ã = A + I is either a graph with self-loops, `relation.with_self_loops()`, or `self_loops`, which adds the
     node's own features without an edge for them, Y = D̃_dst^-1/2 · (A · D̃_src^-1/2 · X + D̃_dst^-1/2 · X_dst) · W + b with D̃ =
     degree + 1: on a bipartite relation it is the same formula over both sides together, and on a sample the own features are
-    exact.
+    exact. Over one node type that is A + I only where A is
+    symmetric and has no loops; others are refused, on the CPU.
 
     Args:
         src_dim: D of the source features.
@@ -52,12 +53,14 @@ class GCNLayer(RelationLayer):
         self.bias = nn.Parameter(torch.zeros(out_dim)) if bias else None
 
     def propagate(self, relation: Relation, src_x: Tensor, dst_x: Tensor, rows: Tensor | None = None) -> Tensor:
+        if self.self_loops and src_x is dst_x:
+            check_undirected(type(self).__name__, relation)
         wide, loops = scale_dtype(src_x), int(self.self_loops)
         left, right = relation.scale_dst(-0.5, wide, loops), relation.scale_src(-0.5, wide, loops)
         if self.self_loops:  # summed before the product, which would otherwise be made of both sides' features twice
             degree = relation.full_degree_dst if relation.weight is None else relation.strength_dst
             own = (degree + 1).to(wide).reciprocal().unsqueeze(1)
-            own = at_rows(dst_x, rows) * at_rows(own, rows)
+            own = (at_rows(dst_x, rows) * at_rows(own, rows)).to(src_x.dtype)
             y = project(self.weight, spmm(relation, src_x, left, right, z=own, rows=rows))
         elif self.out_dim < self.src_dim:
             y = spmm(relation, project(self.weight, src_x), left, right, rows=rows)

@@ -104,7 +104,7 @@ class HeteroEncoder(Encoder, ABC):
         Returns:
             (u, D) and (i, D) in the order asked for.
         """
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         y = self.encode(self._inputs(user_x, item_x), self.messages_with(relation))
         return at_rows(y["user"], users), at_rows(y["item"], items)
 

@@ -84,7 +84,7 @@ class HypergraphEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Convolve; arguments and result as of `HeteroEncoder.forward`."""
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         parts, plain, item = self._convolved(relation, user_x, item_x)
         if users is not None:
             parts, plain = parts[:, users], plain[users]

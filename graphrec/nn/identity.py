@@ -50,5 +50,5 @@ class IdentityEncoder(Encoder):
         Returns:
             (u, D) and (i, D) in the order asked for.
         """
-        sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         return at_rows(user_x, users), at_rows(item_x, items)

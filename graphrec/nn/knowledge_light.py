@@ -100,7 +100,7 @@ class KnowledgeLightEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode; arguments and result as of `LightGCNEncoder.forward`."""
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         return self._hops(relation, user_x, item_x + self.gathered(item_x), users, items)
 
     def gathered(self, item_x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
 from graphrec.ops import Relation
+from graphrec.ops.index import check_distinct, check_index, check_tensor
 
 
 class RelationLayer(nn.Module, ABC):
@@ -45,7 +46,7 @@ class RelationLayer(nn.Module, ABC):
             graph: a relation whose rows are the destinations (U, I), or a DGL graph of one edge type, whose messages go
                 from source to destination as in DGL. A DGL graph is converted at every call: where a layer is called often,
                 convert it once with `relation_of`.
-            src_x: float32 or float64 (I, src_dim).
+            src_x: float32, float64 or bfloat16 (I, src_dim), as the layer's weights.
             dst_x: (U, dst_dim), same dtype; None takes `src_x` where destinations and sources are the same nodes.
             rows: int64 (B,), distinct destinations: only these are computed, in this order; None for all.
 
@@ -54,20 +55,27 @@ class RelationLayer(nn.Module, ABC):
 
         Raises:
             ConfigError: the DGL graph has several edge types or parallel edges.
-            ValueError: features have the wrong shape or are not finite; the message names them.
+            TypeError: the graph or the features are of another type.
+            ValueError: features have the wrong shape or dtype or are not finite, or a row is out of range or occurs twice; the
+                message names them.
         """
         name = type(self).__name__
+        check_tensor(name, "src_x", src_x)
         relation = relation_of(graph, name, src_x.device)
         check_features(name, "src_x", src_x, relation.num_src, self.src_dim)
+        check_dtype(self, name, "src_x", src_x)
         if self.needs_targets:
-            if dst_x is None and (self.dst_dim is not None or relation.num_dst != relation.num_src):
+            if dst_x is None and (self.dst_dim is not None or not _same_nodes(graph, relation)):
                 raise ValueError(
                     f"{name}: dst_x is needed where destinations are not the sources, got None for "
                     f"{relation.num_dst} destinations and {relation.num_src} sources; pass (num_dst, D) features"
                 )
             if dst_x is not None:
+                check_tensor(name, "dst_x", dst_x)
                 dst_dim = self.src_dim if self.dst_dim is None else self.dst_dim
                 check_features(name, "dst_x", dst_x, relation.num_dst, dst_dim)
+                check_dtype(self, name, "dst_x", dst_x)
+        check_rows(name, "rows", rows, relation.num_dst)
         return self.propagate(relation, src_x, src_x if dst_x is None else dst_x, rows)
 
     @abstractmethod
@@ -75,18 +83,29 @@ class RelationLayer(nn.Module, ABC):
         """`forward` without its checks, on a relation only: for stacks and encoders, which have checked once."""
 
 
-def relation_of(graph: Relation | Any, where: str = "relation_of", device: torch.device | str = "cpu") -> Relation:
+def relation_of(
+    graph: Relation | Any,
+    where: str = "relation_of",
+    device: torch.device | str = "cpu",
+    weight: Tensor | None = None,
+) -> Relation:
     """Return a `Relation` as it is, or make one of a DGL graph, with the graph's destinations as rows.
+
+    Features of a DGL graph's edges do not enter: a relation orders its edges anew. `weight=graph.edata["w"]` brings one along.
 
     Args:
         graph: a relation, or a DGL graph (homogeneous, or of one edge type, or a sampled block of one).
         where: what to call the caller in messages.
         device: of a relation that is made.
+        weight: (E,), what each edge of a DGL graph counts, in the graph's order; a relation has its own.
 
     Raises:
         ConfigError: the graph has several edge types, or parallel edges, which a relation would merge.
+        ValueError: weights beside a relation, not one for each edge, negative or not finite.
     """
     if isinstance(graph, Relation):
+        if weight is not None:
+            raise ValueError(f"{where}: weight goes with a DGL graph, got it beside a relation; use relation.with_weight")
         return graph
     if not hasattr(graph, "canonical_etypes"):
         raise TypeError(f"{where}: graph must be a Relation or a DGL graph, got {type(graph).__name__}")
@@ -98,7 +117,7 @@ def relation_of(graph: Relation | Any, where: str = "relation_of", device: torch
         )
     source, _, target = types[0]
     src, dst = (index.cpu().numpy() for index in graph.edges())
-    relation = Relation.from_coo(dst, src, graph.num_dst_nodes(target), graph.num_src_nodes(source))
+    relation = Relation.from_coo(dst, src, graph.num_dst_nodes(target), graph.num_src_nodes(source), weight)
     if relation.num_edges != len(src):
         raise ConfigError(
             f"{where}: a DGL graph must have no parallel edges, got {len(src) - relation.num_edges} of {len(src)} that repeat "
@@ -114,8 +133,9 @@ def nodes_of(graph: Relation | Any, where: str, x: Tensor, dim: int) -> Relation
         ConfigError: as of `relation_of`.
         ValueError: the relation is not square, or the features do not fit it.
     """
+    check_tensor(where, "x", x)
     relation = relation_of(graph, where, x.device)
-    if relation.num_dst != relation.num_src:
+    if not _same_nodes(graph, relation):
         raise ValueError(
             f"{where}: destinations and sources must be the same nodes, got {relation.num_dst} destinations and "
             f"{relation.num_src} sources; make one node type of them with relation.as_homogeneous()"
@@ -124,7 +144,15 @@ def nodes_of(graph: Relation | Any, where: str, x: Tensor, dim: int) -> Relation
     return relation
 
 
-def sides_of(graph: Relation | Any, where: str, user_x: Tensor, item_x: Tensor, dim: int = 0) -> Relation:
+def sides_of(
+    graph: Relation | Any,
+    where: str,
+    user_x: Tensor,
+    item_x: Tensor,
+    dim: int = 0,
+    users: Tensor | None = None,
+    items: Tensor | None = None,
+) -> Relation:
     """`relation_of` a graph between users and items, with users as rows, whose nodes have these features.
 
     Of a DGL graph the nodes of the type "user" are the rows, or, where none or both ends have that name, the sources.
@@ -134,12 +162,15 @@ def sides_of(graph: Relation | Any, where: str, user_x: Tensor, item_x: Tensor, 
         where: what to call the caller in messages.
         user_x, item_x: (U, dim) and (I, dim).
         dim: 0 for any that both sides have.
+        users, items: int64, distinct: the rows wanted of each side; None for all.
 
     Raises:
         ConfigError: as of `relation_of`.
-        ValueError: the features do not fit the graph or each other, or are not finite. Values that are learned (require a
+        ValueError: rows are out of range or repeated, or the features do not fit the graph or each other, or are not finite. Values that are learned (require a
             gradient) are not looked at: that would be a pass over all of them in every step, and there the loss tells.
     """
+    check_tensor(where, "user_x", user_x)
+    check_tensor(where, "item_x", item_x)
     relation = bipartite_of(graph, where, user_x.device)
     dim = dim or user_x.shape[-1:].numel()
     for name, x, size in (("user_x", user_x, relation.num_dst), ("item_x", item_x, relation.num_src)):
@@ -149,6 +180,8 @@ def sides_of(graph: Relation | Any, where: str, user_x: Tensor, item_x: Tensor, 
             f"{where}: user_x and item_x must agree in dtype and device, got {user_x.dtype} on {user_x.device} and "
             f"{item_x.dtype} on {item_x.device}"
         )
+    check_rows(where, "users", users, relation.num_dst)
+    check_rows(where, "items", items, relation.num_src)
     return relation
 
 
@@ -159,6 +192,58 @@ def bipartite_of(graph: Relation | Any, where: str, device: torch.device | str =
         return relation
     source, _, target = graph.canonical_etypes[0]
     return relation if target == "user" != source else relation.transpose()
+
+
+def _same_nodes(graph: Relation | Any, relation: Relation) -> bool:
+    """Whether destinations and sources may be the same nodes: a relation tells by their number only, a DGL graph by their type."""
+    if relation.num_dst != relation.num_src:
+        return False
+    return isinstance(graph, Relation) or (graph.canonical_etypes[0][0] == graph.canonical_etypes[0][2] and not graph.is_block)
+
+
+def check_rows(where: str, name: str, rows: Tensor | None, size: int) -> None:
+    """Make sure that rows are None or int64 (B,), distinct and below `size`, where looking does not wait for a GPU.
+
+    Raises:
+        ValueError: they are not; the message names them.
+    """
+    if rows is not None:
+        check_index(where, name, rows, size, wait=False)
+        check_distinct(where, name, rows, size, wait=False)
+
+
+def check_undirected(where: str, relation: Relation) -> None:
+    """Make sure that a relation on the CPU, of one node type, has each edge both ways and none from a node to itself.
+
+    Raises:
+        ValueError: it has not; the message says how to mend it.
+    """
+    if torch.compiler.is_compiling() or relation.device.type != "cpu" or "undirected" in relation._kept:
+        return
+    symmetric = relation.indptr is relation.t_indptr or (
+        torch.equal(relation.indptr, relation.t_indptr) and torch.equal(relation.indices, relation.t_indices)
+    )
+    own = torch.repeat_interleave(torch.arange(relation.num_dst, dtype=torch.int32), relation.degree_dst)
+    if not symmetric or bool((relation.indices == own).any()):
+        got = "edges that go one way only" if not symmetric else "edges from a node to itself"
+        raise ValueError(
+            f"{where}: self_loops need a graph with each edge both ways and none from a node to itself, got {got}; "
+            "make it with dgl.to_bidirected and dgl.remove_self_loop, or leave self_loops out and pass relation.with_self_loops()"
+        )
+    relation._kept["undirected"] = True
+
+
+def check_dtype(module: nn.Module, where: str, name: str, x: Tensor) -> None:
+    """Make sure that features have the dtype of a module's weights, or that autocast casts them.
+
+    Raises:
+        ValueError: they do not; the message names them.
+    """
+    weight = next(module.parameters(), None)
+    if weight is not None and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"{where}: {name} must be {weight.dtype}, as the weights, got {x.dtype}; cast it, or the weights with .to({x.dtype})"
+        )
 
 
 def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int, finite: bool = True) -> None:
@@ -178,6 +263,8 @@ def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int, f
             f"{where}: {name} must be floating point ({num_nodes}, {dim}), a row for each node of the graph, "
             f"got {x.dtype} {tuple(x.shape)}"
         )
+    if torch.compiler.is_compiling():
+        return  # a compiled graph cannot branch on values
     if finite and x.device.type == "cpu" and not torch.isfinite(x.detach().sum()):  # the sum alone is one cheap pass
         bad = torch.nonzero(~torch.isfinite(x.detach()).all(1))[:, 0]
         if len(bad):

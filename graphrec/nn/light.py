@@ -93,7 +93,7 @@ class LightGCNEncoder(Encoder):
         """
         if (users is None) != (items is None):
             raise ValueError("LightGCNEncoder: give both users and items, or neither")
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         if isinstance(relation, SampledRelation):
             return self._sampled(relation, user_x, item_x, users, items)
         return _Propagate.apply(relation, user_x, item_x, users, items, self.settings.num_layers)

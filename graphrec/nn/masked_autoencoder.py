@@ -35,7 +35,7 @@ class MaskedGAE(GAE):
 
     def forward(self, relation: Relation | Any, tables: Tables, rows: Rows | None = None) -> Tables:
         """Encode what is not masked, or all in evaluation mode; arguments and result as for `GAE.forward`."""
-        relation = self._relation_of(relation, tables)
+        relation = self._relation_of(relation, tables, rows)
         if self.training:
             relation, self.masked = self.mask(relation, two_types=len(tables) == 2)
         return self.propagate(relation, tables, rows)

@@ -100,7 +100,7 @@ class FreedomEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode; arguments and result as of `LightGCNEncoder.forward`."""
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         if self._similar.device != item_x.device:
             self._similar, self._weight = self._similar.to(item_x.device), self._weight.to(item_x.device)
         if self.training and self.settings.prune > 0:
@@ -217,7 +217,7 @@ class BM3Encoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode; arguments and result as of `LightGCNEncoder.forward`."""
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         user, item = self._hops(relation, user_x, item_x, users, items)
         item = item + at_rows(item_x, items)
         if self.training:

@@ -78,7 +78,7 @@ class NoisyLightGCNEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Propagate; noisy only in training mode and with `contrast_layer`. Arguments and results as in `LightGCNEncoder`."""
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         layer, rows, self.crossed = self.settings.contrast_layer, (users, items), None
         if isinstance(relation, SampledRelation):
             clean, clean_kept = self._pass(relation, user_x, item_x, *rows, lambda x: x)

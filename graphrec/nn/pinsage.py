@@ -96,7 +96,7 @@ class PinSAGEEncoder(Encoder):
             ValueError: the tables do not fit, or `observe` has not been called.
         """
         if not isinstance(relation, Importance):
-            sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+            sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         states = user_x, item_x
         for index in range(self.hops):
             rows = (users, items) if index == self.hops - 1 else (None, None)

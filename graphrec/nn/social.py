@@ -76,7 +76,7 @@ class DiffNetEncoder(Encoder):
         items: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Diffuse; arguments and result as of `HeteroEncoder.forward`."""
-        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim)
+        relation = sides_of(relation, type(self).__name__, user_x, item_x, self.dim, users, items)
         taken = spmm(relation, item_x, relation.scale_dst(-1.0, scale_dtype(item_x)), rows=users)
         return at_rows(self._diffused(user_x), users) + taken, at_rows(item_x, items)
 

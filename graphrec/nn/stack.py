@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from graphrec.errors import ConfigError
-from graphrec.nn.layer import RelationLayer, at_rows, nodes_of, sides_of
+from graphrec.nn.layer import RelationLayer, at_rows, check_dtype, check_rows, nodes_of, sides_of
 from graphrec.ops import Relation
 from graphrec.ops.neighbourhood import RowBlock, SampledRelation
 from graphrec.settings import Settings
@@ -43,7 +43,7 @@ class Stack(nn.Module):
         self_loops: give every node exactly one edge to itself.
 
     Raises:
-        ValueError: no layers, layers that do not fit each other, or an unknown activation.
+        ValueError: no layers, layers that do not fit each other, or an unknown activation or `combine`.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class Stack(nn.Module):
                 raise ValueError(f"Stack: a layer of src_dim {after.src_dim} follows one of out_dim {before.out_dim}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"Stack: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        if combine not in ("last", "concat"):
+            raise ValueError(f'Stack: combine must be "last" or "concat", got {combine!r}')
         if not 0 <= dropout < 1:
             raise ValueError(f"Stack: dropout must be in [0, 1), got {dropout}")
         self.layers = nn.ModuleList(layers)
@@ -88,9 +90,13 @@ class Stack(nn.Module):
 
         Raises:
             ConfigError: the DGL graph has several edge types or parallel edges.
-            ValueError: the relation is not square, or the features have the wrong shape or are not finite.
+            ValueError: the relation is not square, the features have the wrong shape or dtype or are not finite, or a row is
+                out of range or occurs twice.
         """
-        return self.propagate(nodes_of(graph, "Stack", x, self.in_dim), x, rows)
+        relation = nodes_of(graph, "Stack", x, self.in_dim)
+        check_dtype(self, "Stack", "x", x)
+        check_rows("Stack", "rows", rows, relation.num_dst)
+        return self.propagate(relation, x, rows)
 
     def propagate(self, relation: Relation, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """`forward` without its checks, on a square relation only."""
@@ -215,12 +221,14 @@ class StackEncoder(nn.Module, ABC):
 
         Raises:
             ConfigError: the DGL graph has several edge types or parallel edges.
-            ValueError: rows of one side only, or features that do not fit the relation or the settings, or are not finite.
+            ValueError: rows of one side only, out of range or repeated, or features that do not fit the relation or the
+                settings, or are not finite.
         """
         name = type(self).__name__
         if (users is None) != (items is None):
             raise ValueError(f"{name}: give both users and items, or neither")
-        relation = sides_of(relation, name, user_x, item_x, self.stack.in_dim)
+        relation = sides_of(relation, name, user_x, item_x, self.stack.in_dim, users, items)
+        check_dtype(self, name, "user_x", user_x)
         if isinstance(relation, SampledRelation):
             return self.stack.propagate_sides(relation, user_x, item_x, users, items)
         rows = None if users is None else torch.cat([users, items + relation.num_dst])

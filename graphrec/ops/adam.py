@@ -69,11 +69,11 @@ class FusedAdam(torch.optim.Optimizer):
     """`torch.optim.Adam` (without amsgrad) by `adam_step`: same arithmetic, and a `state_dict` that either can load.
 
     Args:
-        params: float32 or float64 parameters with dense gradients, or parameter groups.
+        params: contiguous float32 or float64 parameters with dense gradients, or parameter groups.
         lr, betas, eps, weight_decay: as in `torch.optim.Adam`.
 
     Raises:
-        ValueError: a setting is out of range, or at `step` a gradient is sparse or does not fit, or a loaded state asks for
+        ValueError: a setting is out of range, a parameter has another dtype or layout, or at `step` a gradient is sparse or does not fit, or a loaded state asks for
             amsgrad, maximize or AdamW's decoupled weight decay.
     """
 
@@ -94,6 +94,20 @@ class FusedAdam(torch.optim.Optimizer):
         rest = {"amsgrad": False, "maximize": False, "foreach": None, "capturable": False, "differentiable": False}
         rest |= {"fused": None, "decoupled_weight_decay": False}
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, **rest})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, as torch's optimizers do.
+
+        Raises:
+            ValueError: a parameter is not float32 or float64, or its values do not lie in order.
+        """
+        super().add_param_group(param_group)
+        for parameter in self.param_groups[-1]["params"]:
+            if parameter.dtype not in (torch.float32, torch.float64) or not parameter.is_contiguous():
+                raise ValueError(
+                    f"FusedAdam: parameters must be contiguous float32 or float64, got {parameter.dtype} "
+                    f"{tuple(parameter.shape)} with strides {parameter.stride()}; make it of x.contiguous(), or use torch.optim.Adam"
+                )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

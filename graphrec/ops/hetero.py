@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.index import check_constant
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.spmm import product, scale_dtype
@@ -40,7 +41,7 @@ def hetero_spmm(
     Args:
         relations: (A_r, source type, destination type); A_r is (U, I), without weights.
         x: by node type, every source type at least, float32, float64 or bfloat16 (I, D); all of one D, dtype and device.
-        left, right: for each relation (U,) and (I,), or None for ones; float64 where x is, else float32.
+        left, right: for each relation (U,) and (I,), constants, or None for ones; float64 where x is, else float32.
         alpha: factor of everything.
         combine: "sum" or "stack".
 
@@ -48,7 +49,7 @@ def hetero_spmm(
         By destination type, in order of appearance: (U, D), or (U, R, D) with "stack", r in the order of `relations`.
 
     Raises:
-        ValueError: a type has no features, a relation has weights, or a shape, dtype or `combine` does not fit; the message
+        ValueError: a type has no features, a relation has weights, a scale requires a gradient, or a shape, dtype or `combine` does not fit; the message
             names it.
     """
     if combine not in ("sum", "stack"):
@@ -168,6 +169,7 @@ def _check(relations, x, left, right) -> None:  # type: ignore[no-untyped-def]
     like = None
     for (relation, source, target), scale_left, scale_right in zip(relations, left, right, strict=True):
         check_unweighted(f"hetero_spmm, {source!r} to {target!r}", relation)
+        check_constant("hetero_spmm", "scale the features or the result by it", left=scale_left, right=scale_right)
         if source not in x:
             raise ValueError(f"hetero_spmm: x has no {source!r}, a source type; it has {sorted(x)}")
         features = x[source]

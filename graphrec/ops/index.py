@@ -1,6 +1,8 @@
-"""Checks of what points into a table: indices in range, and without repeats."""
+"""Checks of what operators point and weigh with: indices in range and without repeats, CSR arrays, constants."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +14,52 @@ def check_index(where: str, name: str, index: Tensor, size: int, wait: bool = Tr
     Raises:
         ValueError: it is not; the message names it.
     """
+    check_tensor(where, name, index)
     if index.dtype != torch.int64 or index.ndim != 1:
         raise ValueError(f"{where}: {name} must be int64 (n,), got {index.dtype} {tuple(index.shape)}")
     if len(index) and (wait or index.device.type == "cpu"):
         [(low, high)] = bounds_of(index)
         if low < 0 or high >= size:
             raise ValueError(f"{where}: {name} must be in 0..{size - 1}, got {low}..{high}")
+
+
+def check_tensor(where: str, name: str, value: Any) -> None:
+    """Make sure that a value is a tensor.
+
+    Raises:
+        TypeError: it is not; the message names it.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{where}: {name} must be a tensor, got {type(value).__name__}; make one with torch.as_tensor")
+
+
+def check_constant(where: str, mend: str, **values: Any) -> None:
+    """Make sure that what an operator has no gradient by does not ask for one: it would never learn, without a word.
+
+    Raises:
+        ValueError: a value requires a gradient while gradients are recorded; the message names it and the mend.
+    """
+    for name, value in values.items():
+        if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+            raise ValueError(f"{where}: {name} is a constant and gets no gradient, got one that requires it; {mend}")
+
+
+def check_csr(prefix: str, indptr: Tensor, indices: Tensor, num_columns: int) -> None:
+    """Look at every value of a relation's arrays once: kernels do not.
+
+    Raises:
+        ValueError: one does not fit.
+    """
+    ends = int(indptr[0]), int(indptr[-1])
+    if ends != (0, len(indices)) or (len(indptr) > 1 and int(indptr.diff().min()) < 0):
+        raise ValueError(
+            f"Relation: {prefix}indptr must ascend from 0 to {len(indices)}, the number of edges, got {ends[0]} to {ends[1]}"
+            + ("; it descends in between" if ends == (0, len(indices)) else "")
+        )
+    if len(indices):
+        [(low, high)] = bounds_of(indices)
+        if low < 0 or high >= num_columns:
+            raise ValueError(f"Relation: {prefix}indices must be in 0..{num_columns - 1}, got {low}..{high}")
 
 
 def bounds_of(*indices: Tensor) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from graphrec import _kernels
-from graphrec.ops.index import bounds_of
+from graphrec.ops.index import bounds_of, check_constant, check_tensor
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.spmm import product, scale_dtype
@@ -41,6 +41,7 @@ def bpr(user_x: Tensor, item_x: Tensor, users: Tensor, positives: Tensor, negati
     Source: Rendle et al. 2009, arXiv:1205.2618, section 4.1.
     """
     _check_tables("bpr", user_x, item_x)
+    check_tensor("bpr", "negatives", negatives)
     if negatives.ndim != 2 or len(negatives) != len(users) or negatives.shape[1] < 1:
         raise ValueError(f"bpr: negatives must be (B = {len(users)}, n >= 1), got {tuple(negatives.shape)}")
     _check_rows("bpr", user_x, item_x, users, positives, negatives)
@@ -68,15 +69,15 @@ def sampled_softmax(
     Args:
         user_x, item_x, users, positives: as in `bpr`.
         negatives: int64 (M,), rows of `item_x`.
-        log_weight: (M,), float64 for float64 tables, else float32.
+        log_weight: (M,), float64 for float64 tables, else float32; a constant.
         hits: int64 (2, H), pairs (position in the batch, position in `negatives`) in ascending order, that are left out.
-        temperature: above 0.
+        temperature: above 0; a constant.
 
     Returns:
         A scalar, float64 for float64, else float32; differentiable in both tables, once.
 
     Raises:
-        ValueError: a shape, dtype, index or the temperature does not fit.
+        ValueError: a shape, dtype, index or the temperature does not fit, or a constant requires a gradient.
         RuntimeError: a gradient is differentiated again.
 
     Source: Wu et al. 2022, arXiv:2201.02327.
@@ -87,6 +88,8 @@ def sampled_softmax(
             f"sampled_softmax: negatives must be (M,) and log_weight {scale_dtype(user_x)} (M,), got {tuple(negatives.shape)} "
             f"and {log_weight.dtype} {tuple(log_weight.shape)}"
         )
+    mend = "write the loss of torch operations to learn it"
+    check_constant("sampled_softmax", mend, log_weight=log_weight, temperature=temperature)
     if not temperature > 0:
         raise ValueError(f"sampled_softmax: temperature must be above 0, got {temperature}")
     _check_rows("sampled_softmax", user_x, item_x, users, positives, negatives)
@@ -317,6 +320,8 @@ def _check_tables(function: str, user_x: Tensor, item_x: Tensor) -> None:
 
 
 def _check_rows(function, user_x, item_x, users, positives, negatives) -> None:  # type: ignore[no-untyped-def]
+    for name, index in {"users": users, "positives": positives, "negatives": negatives}.items():
+        check_tensor(function, name, index)
     if users.ndim != 1 or positives.shape != users.shape:
         raise ValueError(
             f"{function}: users and positives must be (B,), got {tuple(users.shape)} and {tuple(positives.shape)}"

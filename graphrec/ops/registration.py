@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 _LIBRARY = torch.library.Library("graphrec", "DEF")
 
@@ -39,7 +40,8 @@ def register(
         setup_context, backward: as `torch.library.register_autograd` takes them; None when there is no gradient.
 
     Returns:
-        The operator, to be called like `compute`.
+        What calls the operator, with the arguments of `compute`. It refuses tangents of forward-mode differentiation, which torch
+        would drop without a word: the derivative would be zero.
     """
     compute = _without_autocast(_without_autocast(compute, "cpu"), "cuda")
     name = schema.partition("(")[0]
@@ -49,14 +51,33 @@ def register(
     torch.library.register_fake(f"graphrec::{name}", _on_one_device(name, fake), lib=_LIBRARY)
     if backward is not None:
         torch.library.register_autograd(f"graphrec::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
-    return getattr(torch.ops.graphrec, name).default
+    operator = getattr(torch.ops.graphrec, name).default
+
+    @wraps(compute)
+    def called(*arguments: Any) -> Any:
+        if forward_ad._current_level >= 0:
+            _refuse_tangents(name, arguments)
+        return operator(*arguments)
+
+    return called
+
+
+def _tensors(arguments: tuple[Any, ...]) -> list[torch.Tensor]:
+    parts = [part for one in arguments for part in (one if isinstance(one, list | tuple) else [one])]
+    return [part for part in parts if isinstance(part, torch.Tensor)]
+
+
+def _refuse_tangents(name: str, arguments: tuple[Any, ...]) -> None:
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in _tensors(arguments)):
+        raise NotImplementedError(
+            f"{name} has no forward-mode derivative, got a dual tensor; use reverse mode, as torch.autograd.grad does"
+        )
 
 
 def _on_one_device(name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(fake)
     def checked(*arguments: Any) -> Any:
-        parts = [part for one in arguments for part in (one if isinstance(one, list | tuple) else [one])]
-        devices = {str(part.device): None for part in parts if isinstance(part, torch.Tensor)}
+        devices = {str(tensor.device): None for tensor in _tensors(arguments)}
         if len(devices) > 1:
             raise ValueError(f"{name}: all tensors must be on one device, got {' and '.join(devices)}; move them with .to()")
         return fake(*arguments)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from graphrec.ops.index import bounds_of
+from graphrec.ops.index import check_csr
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +64,8 @@ class Relation:
             if value.device != self.device:
                 raise ValueError(f"Relation: {name} must be where indices is, on {self.device}, got {value.device}; use .to()")
         if not trusted:
-            _check_csr("", self.indptr, self.indices, self.num_src)
-            _check_csr("t_", self.t_indptr, self.t_indices, self.num_dst)
+            check_csr("", self.indptr, self.indices, self.num_src)
+            check_csr("t_", self.t_indptr, self.t_indices, self.num_dst)
             if self.weight is not None:
                 _check_weight("Relation", self.weight, self.indices)
 
@@ -87,11 +87,14 @@ class Relation:
         return cls(*_csr_tensors(by_dst), *_csr_tensors(by_src), *by_dst.shape)
 
     @classmethod
-    def from_coo(cls, dst: Any, src: Any, num_dst: int, num_src: int) -> Relation:
-        """Build from edge lists: `dst` and `src` int (E,), as arrays or tensors.
+    def from_coo(cls, dst: Any, src: Any, num_dst: int, num_src: int, weight: Any = None) -> Relation:
+        """Build from edge lists: `dst` and `src` int (E,), and `weight` (E,) in their order, as arrays or tensors.
+
+        An edge that occurs several times is one, whose weight is the sum.
 
         Raises:
-            ValueError: the lists differ in length or an index is out of range.
+            ValueError: the lists differ in length or are no integers, an index is out of range, or a weight is negative or not
+                finite.
         """
         dst, src = np.asarray(dst), np.asarray(src)
         if dst.shape != src.shape or dst.ndim != 1:
@@ -99,19 +102,25 @@ class Relation:
                 f"Relation.from_coo: dst and src must be 1-d of equal length, got {dst.shape} and {src.shape}"
             )
         for name, index, size in (("dst", dst, num_dst), ("src", src, num_src)):
+            if index.size and index.dtype.kind not in "iu":
+                raise ValueError(f"Relation.from_coo: {name} must be integers, got {index.dtype}")
             if index.size and (index.min() < 0 or index.max() >= size):
                 raise ValueError(
                     f"Relation.from_coo: {name} must be in 0..{size - 1}, got {index.min()}..{index.max()}"
                 )
-        ones = np.ones(len(dst), dtype=np.float32)
-        return cls.from_scipy(scipy.sparse.coo_matrix((ones, (dst, src)), shape=(num_dst, num_src)))
+        values = np.ones(len(dst), np.float32) if weight is None else np.asarray(torch.as_tensor(weight).detach().cpu(), np.float64)
+        if values.shape != dst.shape:
+            raise ValueError(f"Relation.from_coo: weight must be ({len(dst)},), one an edge, got {values.shape}")
+        matrix = scipy.sparse.coo_matrix((values, (dst, src)), shape=(num_dst, num_src)).tocsr()  # in the relation's order
+        return cls.from_scipy(matrix).with_weight(None if weight is None else torch.from_numpy(matrix.data))
 
     @classmethod
     def from_dgl(cls, graph: Any, etype: Any) -> Relation:
-        """Build from one edge type of a DGL graph, with the graph's source nodes as rows.
+        """Build from one edge type of a DGL graph, with the graph's *source* nodes as rows; parallel edges merge.
 
         For `(user, view, item)` the rows are users and the columns items, so that `spmm` of the relation carries
-        item features to users, and its `transpose()` the other way.
+        item features to users, and its `transpose()` the other way. Layers of your own that should pass messages as DGL does, from
+        source to destination, take `graphrec.nn.layer.relation_of(graph)`, the transpose of this.
         """
         left, _, right = graph.to_canonical_etype(etype)
         src, dst = graph.edges(etype=etype)
@@ -344,20 +353,6 @@ def check_unweighted(where: str, relation: Relation) -> None:
             f"{where}: the relation must have no weights, which would not count here, got {tuple(relation.weight.shape)}; "
             "pass relation.with_weight(None), or use spmm, which reads them"
         )
-
-
-def _check_csr(prefix: str, indptr: torch.Tensor, indices: torch.Tensor, num_columns: int) -> None:
-    """Look at every value once: kernels do not."""
-    ends = int(indptr[0]), int(indptr[-1])
-    if ends != (0, len(indices)) or (len(indptr) > 1 and int(indptr.diff().min()) < 0):
-        raise ValueError(
-            f"Relation: {prefix}indptr must ascend from 0 to {len(indices)}, the number of edges, got {ends[0]} to {ends[1]}"
-            + ("; it descends in between" if ends == (0, len(indices)) else "")
-        )
-    if len(indices):
-        [(low, high)] = bounds_of(indices)
-        if low < 0 or high >= num_columns:
-            raise ValueError(f"Relation: {prefix}indices must be in 0..{num_columns - 1}, got {low}..{high}")
 
 
 def _check_weight(where: str, weight: torch.Tensor, indices: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import bounds_of, check_index
+from graphrec.ops.index import bounds_of, check_index, check_tensor
 from graphrec.ops.philox import below, counters, philox, race, unit
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
@@ -64,7 +64,8 @@ class AliasTable:
         """
         weights = np.asarray(weights, dtype=np.float64)
         if weights.ndim != 1 or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
-            raise ValueError(f"AliasTable: weights must be (S,), finite, >= 0 and not all 0, got shape {weights.shape}")
+            values = f", from {weights.min():g} to {weights.max():g}" if weights.size else ""
+            raise ValueError(f"AliasTable: weights must be (S,), finite, >= 0 and not all 0, got shape {weights.shape}{values}")
         share = weights * (len(weights) / weights.sum())  # 1 on average
         share[share.argmax()] = max(1.0, share.max())  # rounding must not leave every slot light
         probability, alias = share.copy(), np.arange(len(share))
@@ -88,6 +89,8 @@ class AliasTable:
         Source of the default: Mikolov et al. 2013, arXiv:1310.4546, section 2.2.
         """
         counts = np.asarray(counts, dtype=np.float64)
+        if not (counts >= 0).all():
+            raise ValueError(f"AliasTable: counts must be at least 0, got {counts[~(counts >= 0)][0]:g}")
         return cls.from_weights(np.where(counts > 0, np.maximum(counts, 1e-300) ** exponent, 0.0))
 
     def to(self, device: torch.device | str) -> AliasTable:
@@ -197,11 +200,13 @@ def sample_neighbors(
     if fanout < 1 or offset < 0:
         raise ValueError(f"sample_neighbors: fanout must be at least 1 and offset at least 0, got {fanout} and {offset}")
     if weights is not None:
+        check_tensor("sample_neighbors", "weights", weights)
         if weights.shape != (relation.num_edges,) or weights.dtype != torch.float32:
             wanted = f"float32 ({relation.num_edges},)"
             raise ValueError(f"sample_neighbors: weights must be {wanted}, got {weights.dtype} {tuple(weights.shape)}")
         if len(weights) and not (bool(torch.isfinite(weights).all()) and float(weights.min()) >= 0):
-            raise ValueError("sample_neighbors: weights must be finite and at least 0")
+            low, high = (float(bound) for bound in weights.aminmax())
+            raise ValueError(f"sample_neighbors: weights must be finite and at least 0, got {low:g}..{high:g}")
         weights = weights.contiguous()
     index = relation.indptr, relation.indices
     return _NEIGHBORS(rows.contiguous(), *index, weights, fanout, replace, _signed(seed), offset)

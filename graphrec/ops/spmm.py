@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import check_distinct, check_index
+from graphrec.ops.index import check_constant, check_distinct, check_index, check_tensor
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
@@ -43,7 +43,7 @@ def spmm(
     Args:
         relation: A, (U, I).
         x: float32, float64 or bfloat16 (I, D).
-        left, right: (U,) and (I,), or None for ones; float64 where x is, else float32.
+        left, right: (U,) and (I,), constants, or None for ones; float64 where x is, else float32.
         alpha, beta: factors of the reduction and of Z.
         z: (U, D), or (B, D) with `rows`; None for zero; same dtype as x.
         rows: int64 (B,), distinct; only these rows of Y are computed, in this order (row restriction, exact).
@@ -54,7 +54,8 @@ def spmm(
         (U, D), or (B, D) with `rows`.
 
     Raises:
-        ValueError: a shape, dtype, device, row index or `reduce` does not fit, or rows repeat; the message names it.
+        ValueError: a shape, dtype, device, row index or `reduce` does not fit, rows repeat, or a scale requires a gradient; the
+            message names it.
     """
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f'spmm: reduce must be "sum", "mean" or "max", got {reduce!r}')
@@ -377,6 +378,8 @@ def _check_spmm(where, relation, x, left, right, z, rows, edge_weight=None, wait
 
 def _check_values(where, relation, x, size, left, right, edge_weight=None) -> None:  # type: ignore[no-untyped-def]
     count, why = size
+    check_tensor(where, "x", x)
+    check_constant(where, "scale x or the result by it, or give edge_weight, which learns", left=left, right=right)
     if x.ndim != 2 or x.shape[0] != count:
         raise ValueError(f"{where}: x must be ({why} = {count}, D), got {tuple(x.shape)}")
     if not x.dtype.is_floating_point:

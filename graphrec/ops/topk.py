@@ -67,7 +67,7 @@ def topk_scores(
     """
     if user_x.ndim != 2 or item_x.ndim != 2 or user_x.shape[1] != item_x.shape[1]:
         raise ValueError(f"topk_scores: need (U, D) and (I, D), got {tuple(user_x.shape)} and {tuple(item_x.shape)}")
-    user_x, item_x = _single("user_x", user_x), _single("item_x", item_x)
+    user_x, item_x = _single("user_x", user_x.detach()), _single("item_x", item_x.detach())
     shape = len(user_x), len(item_x)
     return _TOPK_SCORES(user_x, item_x, k, *_masks(shape, k, seen_indptr, seen_indices, candidates, user_x.device))
 

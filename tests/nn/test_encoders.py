@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import pytest
@@ -186,3 +187,27 @@ def test_bfloat16_products_leave_float32_results(name, bipartite):
     for left, right in zip(rounded, encoder(bipartite.relation, *inputs), strict=True):
         assert left.dtype == torch.float32
         torch.testing.assert_close(left, right, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_beyond_a_side_are_refused(name, bipartite, draw):
+    encoder, inputs = make(name), [draw(12, D), draw(9, D)]
+    good = torch.tensor([0])
+    for users, items, message in (
+        (torch.tensor([12]), good, r"users must be in 0\.\.11, got 12\.\.12"),
+        (good, torch.tensor([-1]), r"items must be in 0\.\.8, got -1\.\.-1"),
+        (torch.tensor([4, 4]), good, "users must be distinct, got 4 2 times"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encoder(bipartite.relation, *inputs, users, items)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_encoder_can_be_copied_after_a_training_pass(name, bipartite, draw):
+    encoder = make(name).train()
+    sides = encoder(bipartite.relation, draw(12, D), draw(9, D))
+    sum(side.sum() for side in sides).backward()
+    inputs = draw(12, D), draw(9, D)
+    twin = copy.deepcopy(encoder).eval()
+    for ours, theirs in zip(encoder.eval()(bipartite.relation, *inputs), twin(bipartite.relation, *inputs), strict=True):
+        assert torch.equal(ours, theirs)

@@ -15,7 +15,7 @@ from graphrec.nn.layer import relation_of
 from graphrec.nn.light import LightGCNLayer
 from graphrec.nn.ngcf import NGCFLayer
 from graphrec.nn.sage import SAGELayer
-from graphrec.ops import Relation
+from graphrec.ops import Relation, spmm
 
 D, OUT = 5, 6
 LAYERS = {
@@ -169,3 +169,53 @@ def test_graphs_of_several_edge_types_or_parallel_edges_are_refused(layer, draw)
         layer(dgl.graph(([0, 0, 1], [1, 1, 0])), draw(2, D), draw(2, D))
     with pytest.raises(TypeError, match="must be a Relation or a DGL graph, got dict"):
         layer({}, draw(2, D), draw(2, D))
+
+
+def test_features_of_another_dtype_or_type_are_named(layer, bipartite, draw):
+    name, others = type(layer).__name__, draw(12, D)
+    if list(layer.parameters()):
+        with pytest.raises(ValueError, match=f"{name}: src_x must be torch.float64, as the weights, got torch.float32; cast it"):
+            layer(bipartite.relation, draw(9, D).float(), others)
+    if layer.needs_targets:
+        with pytest.raises(ValueError, match="dst_x must be torch.float64, as the weights"):
+            layer(bipartite.relation, draw(9, D), others.float())
+    for bad in (draw(9, D).detach().numpy(), (draw(9, D), others)):
+        with pytest.raises(TypeError, match=f"{name}: src_x must be a tensor, got {type(bad).__name__}; make one with"):
+            layer(bipartite.relation, bad, others)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([0, 12], r"rows must be in 0\.\.11, got 0\.\.12"), ([-1, 3], r"rows must be in 0\.\.11, got -1\.\.3"), ([3, 3], "rows must be distinct, got 3 2 times")],
+)
+def test_rows_that_are_none_are_refused(layer, bipartite, draw, rows, message):
+    with pytest.raises(ValueError, match=f"{type(layer).__name__}: {message}"):
+        layer(bipartite.relation, draw(9, D), draw(12, D), torch.tensor(rows))
+
+
+def test_as_many_users_as_items_are_no_homogeneous_graph(layer, draw):
+    graph = import_dgl().heterograph({("user", "sees", "item"): ([0, 1, 2], [1, 1, 0])}, num_nodes_dict={"user": 4, "item": 4})
+    if layer.needs_targets:
+        with pytest.raises(ValueError, match="dst_x is needed where destinations are not the sources, got None for 4"):
+            layer(graph, draw(4, D))
+    assert layer(graph, draw(4, D), draw(4, D)).shape == (4, layer.out_dim)
+
+
+def test_bfloat16_layers_take_bfloat16(layer, bipartite, draw):
+    src_x, dst_x = draw(9, D).detach(), draw(12, D).detach()
+    got = layer.bfloat16()(bipartite.relation, src_x.bfloat16(), dst_x.bfloat16())
+    wanted = layer.double()(bipartite.relation, src_x.bfloat16().double(), dst_x.bfloat16().double())
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.double(), wanted, rtol=0.05, atol=0.05)
+
+
+def test_weights_of_a_dgl_graph_come_along_in_its_order(homogeneous, draw):
+    graph, x = homogeneous.graph, draw(11, 4)
+    weight = torch.rand(graph.num_edges(), generator=torch.Generator().manual_seed(5))
+    source, target = graph.edges()
+    expected = torch.zeros(11, 4, dtype=torch.float64).index_add_(0, target, weight.double()[:, None] * x[source])
+    torch.testing.assert_close(spmm(relation_of(graph, weight=weight), x), expected)
+    with pytest.raises(ValueError, match=r"weight must be \(\d+,\), one an edge, got \(2,\)"):
+        relation_of(graph, weight=weight[:2])
+    with pytest.raises(ValueError, match="use relation.with_weight"):
+        relation_of(homogeneous.relation, weight=weight)

@@ -56,6 +56,9 @@ def test_dropout_only_in_training(homogeneous, draw):
 def test_graphs_of_two_node_types_are_refused(bipartite, homogeneous, draw):
     with pytest.raises(ValueError, match=r"same nodes, got 12 destinations and 9 sources; .*as_homogeneous"):
         two()(bipartite.graph, draw(9, 5))
+    square = import_dgl().heterograph({("user", "buys", "item"): ([0], [1])}, num_nodes_dict={"user": 3, "item": 3})
+    with pytest.raises(ValueError, match="same nodes, got 3 destinations and 3 sources"):
+        two()(square, draw(3, 5))
     hetero = import_dgl().heterograph({("user", "buys", "item"): ([0], [1]), ("item", "bought by", "user"): ([1], [0])})
     with pytest.raises(ConfigError, match="Stack: a DGL graph must have one edge type, got 2"):
         two()(hetero, draw(2, 5))
@@ -74,3 +77,5 @@ def test_stacks_that_cannot_be_are_refused():
         two(activation="tanh")
     with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1"):
         two(dropout=1.0)
+    with pytest.raises(ValueError, match='combine must be "last" or "concat", got \'mean\''):
+        two(combine="mean")

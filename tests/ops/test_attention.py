@@ -166,7 +166,7 @@ def test_the_second_derivative_is_an_error(relation, kind):
 def test_opcheck(relation, kind):
     first, second, third = inputs(kind, relation, 4, 16)
     operands = (first, second, third, None) if kind is gat else (first, None, second, third)
-    torch.library.opcheck(attention._GAT, (*attention._index(relation), *operands, SLOPE, 0.1, 2))
+    torch.library.opcheck(torch.ops.graphrec.gat.default, (*attention._index(relation), *operands, SLOPE, 0.1, 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)

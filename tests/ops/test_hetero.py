@@ -110,7 +110,7 @@ def test_gradcheck_and_opcheck(relations, combine):
     index = [[getattr(r, name) for r, _, _ in relations] for name in ("indptr", "indices", "t_indptr", "t_indices")]
     names = ["item", "user", "tag"]
     operands = (*index, [x[name] for name in names], left, right, [0, 1, 1, 1, 2], [0, 1, 0, 2, 0], 0.5, combine == "stack")
-    torch.library.opcheck(hetero._HETERO_SPMM, operands)
+    torch.library.opcheck(torch.ops.graphrec.hetero_spmm.default, operands)
 
 
 @pytest.mark.parametrize("combine", ["sum", "stack"])

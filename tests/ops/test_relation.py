@@ -97,3 +97,24 @@ def test_values_that_would_be_read_past_the_end_are_named(change, message):
     assert Relation(**parts).num_edges == 4
     with pytest.raises(ValueError, match=message):
         Relation(**parts | change)
+
+
+def test_weights_of_edge_lists_are_put_in_the_relations_order():
+    dst, src, weight = [2, 0, 0, 2, 0], [1, 3, 1, 0, 1], [0.5, 2.0, 3.0, 0.0, 1.0]  # edge (0, 1) twice
+    relation = Relation.from_coo(dst, src, 3, 4, torch.tensor(weight, requires_grad=True))
+    expected = np.zeros((3, 4))
+    np.add.at(expected, (dst, src), weight)
+    assert relation.num_edges == 4 and not relation.weight.requires_grad
+    got = np.zeros((3, 4))
+    got[relation.rows.numpy(), relation.indices.numpy()] = relation.weight.numpy()
+    np.testing.assert_array_equal(got, expected)
+    with pytest.raises(ValueError, match=r"weight must be \(5,\), one an edge, got \(4,\)"):
+        Relation.from_coo(dst, src, 3, 4, weight[:4])
+    with pytest.raises(ValueError, match="finite and at least 0, got -1"):
+        Relation.from_coo([0], [0], 1, 1, [-1.0])
+
+
+def test_edge_lists_of_other_than_integers_are_refused():
+    for bad in ([0.7, 1.9], ["0", "1"]):
+        with pytest.raises(ValueError, match="from_coo: dst must be integers, got "):
+            Relation.from_coo(bad, [0, 1], 2, 2)
