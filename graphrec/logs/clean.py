@@ -20,6 +20,7 @@ from graphrec.logs.table import EVENT_TYPES, SPLITS, TIME, RejectReport
 
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "validation": "valid", "dev": "valid"}
 _PARSED = "parsed."
+_BEHAVIOR = "interaction"  # where no row names one
 _NO_WEIGHT = tuple(word for word in ids.MISSING if word.lower() != "nan")  # a NaN weight is bad, an absent one is 1
 _MOST_WEIGHT = 1e15  # sums of squares of larger ones leave float32
 
@@ -44,12 +45,13 @@ def clean(
     """
     schema = raw.events.collect_schema()
     events = _prepare(raw.events, schema)
-    counts = _profile(events, schema)
+    by_file = _profile(events, schema, len(source.paths) > 1)
+    counts = {name: int(by_file[name].sum()) for name in by_file.columns if name != FILE and by_file[name].dtype.is_integer()}
     total = counts["rows"]
     if total == 0:
         raise LogError(f"{where} holds no events, only a header or blank lines; check the file or the query")
     source.progress.note(f"{where}: {total:,} rows")
-    parsed = _parse(events, schema, counts, settings, raw.typed, source)
+    parsed = _parse(events, schema, by_file, counts, settings, raw.typed, source)
     good, bad = source.spool / "events", source.spool / "bad.parquet"
     part = pl.PartitionBy(
         good, key={"part": pl.col("user_id").hash(seed=0) % -(-total // PARTITION_ROWS)}, include_key=False
@@ -65,7 +67,8 @@ def clean(
         ],
         engine="streaming",
     )
-    report = rejects.report(bad, rejected, total, settings.max_bad_share, where, source.progress)
+    rows_of = dict(by_file.select(FILE, "rows").iter_rows()) if by_file.height > 1 else {}
+    report = rejects.report(bad, rejected, total, settings.max_bad_share, where, source.progress, rows_of)
     files = sorted(good.rglob("*.parquet"))
     merge_duplicates(files, settings.duplicates, source.progress)
     return pl.scan_parquet(files, glob=False), report
@@ -77,16 +80,21 @@ def _prepare(events: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
     return times.prepare(events, "timestamp", schema["timestamp"]) if "timestamp" in schema else events
 
 
-def _profile(events: pl.LazyFrame, schema: pl.Schema) -> dict[str, int]:
+def _profile(events: pl.LazyFrame, schema: pl.Schema, by_file: bool) -> pl.DataFrame:
+    """What the columns hold, a row for each file or one for all."""
     exprs = [pl.len().alias("rows"), *ids.profile("user_id"), *ids.profile("item_id")]
+    if "behavior" in schema:
+        exprs.append(ids.as_string("behavior", schema["behavior"]).count().alias("behavior.text"))
     if "timestamp" in schema:
         exprs += times.profile("timestamp", schema["timestamp"])
-    return events.select(exprs).collect(engine="streaming").row(0, named=True)
+    profiled = events.group_by(FILE).agg(exprs).sort(FILE) if by_file else events.select(exprs)
+    return profiled.collect(engine="streaming")
 
 
 def _parse(
     events: pl.LazyFrame,
     schema: pl.Schema,
+    by_file: pl.DataFrame,
     counts: Mapping[str, int],
     settings: LogSettings,
     typed: bool,
@@ -101,15 +109,17 @@ def _parse(
             integer = _all_integers(events, name, counts, source)
         values[name], problem = ids.parse(name, integer)
         problems.append(problem)
-    values["behavior"] = pl.lit(settings.default_behavior)
-    if "behavior" in schema:
-        values["behavior"] = ids.as_string("behavior", schema["behavior"]).fill_null(settings.default_behavior)
+    default = settings.default_behavior
+    values["behavior"] = pl.lit(default or _BEHAVIOR)
+    if counts.get("behavior.text"):
+        values["behavior"] = ids.as_string("behavior", schema["behavior"])
+        if default is None:
+            problems.append(pl.when(values["behavior"].is_null()).then(pl.lit("missing behavior")))
+        else:
+            values["behavior"] = values["behavior"].fill_null(default)
     values["timestamp"] = pl.lit(None, TIME)
     if "timestamp" in schema:
-        auto = settings.time_unit == "auto"
-        unit = times.usual_unit("timestamp", counts) if auto else settings.time_unit
-        dtype = schema["timestamp"]
-        values["timestamp"], problem = times.parse("timestamp", dtype, unit, settings.time_format, judge=auto)
+        values["timestamp"], problem = _times(schema["timestamp"], by_file, settings, source)
         problems.append(problem)
     values["weight"] = pl.lit(1.0, pl.Float32)
     if "weight" in schema:
@@ -121,6 +131,21 @@ def _parse(
         problems.append(pl.when(values["split"].is_null()).then(pl.lit("unknown split")))
     parsed = events.with_columns(value.alias(_PARSED + name) for name, value in values.items())
     return parsed.with_columns(pl.coalesce(problems).alias(PROBLEM))
+
+
+def _times(dtype: pl.DataType, by_file: pl.DataFrame, settings: LogSettings, source: Source) -> tuple[pl.Expr, pl.Expr]:
+    """The times and what is wrong with them, each file's in its own unit; says so where there are several."""
+    if settings.time_unit != "auto" or settings.time_format is not None or dtype.is_temporal():
+        unit = "s" if settings.time_unit == "auto" else settings.time_unit
+        return times.parse("timestamp", dtype, unit, settings.time_format, judge=False)
+    usual, files = times.units("timestamp", by_file, FILE)
+    value, problem = times.parse("timestamp", dtype, usual)
+    for unit, names in files.items():
+        several = f" and {len(names) - 1} more files" if len(names) > 1 else ""
+        source.progress.note(f"timestamp: {times.SPOKEN[usual]}, but {times.SPOKEN[unit]} in {names[0]}{several}")
+        there, (its_value, its_problem) = pl.col(FILE).is_in(names), times.parse("timestamp", dtype, unit)
+        value, problem = pl.when(there).then(its_value).otherwise(value), pl.when(there).then(its_problem).otherwise(problem)
+    return value, problem
 
 
 def _all_integers(events: pl.LazyFrame, name: str, counts: Mapping[str, int], source: Source) -> bool:
@@ -150,7 +175,6 @@ def _weight(dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
 
 def _raw_text(schema: pl.Schema) -> pl.Expr:
     """The row as it stands in the source; of typed sources, its columns as JSON."""
-    if RAW in schema:
-        return pl.col(RAW)
-    columns = [pl.col(name).cast(pl.String, strict=False) for name in schema if name not in (FILE, LINE, PROBLEM)]
-    return pl.struct(columns).struct.json_encode()
+    columns = [pl.col(name).cast(pl.String, strict=False) for name in schema if name not in (FILE, LINE, PROBLEM, RAW)]
+    as_json = pl.struct(columns).struct.json_encode()
+    return pl.coalesce(RAW, as_json) if RAW in schema else as_json

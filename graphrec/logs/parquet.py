@@ -8,7 +8,7 @@ import polars as pl
 
 from graphrec.errors import LogError
 from graphrec.logs.columns import find_columns
-from graphrec.logs.raw import FILE, LINE, PROBLEM, RawLog, Source
+from graphrec.logs.raw import FILE, LINE, PROBLEM, RawLog, Source, combine
 from graphrec.logs.source import LogSettings
 
 
@@ -20,7 +20,7 @@ def read(source: Source, settings: LogSettings) -> RawLog:
     Raises:
         LogError: a file is damaged or lacks a column, or a column is nested.
     """
-    return combine([scan(path, settings) for path in source.paths])
+    return combine([RawLog(scan(path, settings), typed=True) for path in source.paths])
 
 
 def scan(path: Path, settings: LogSettings, name: str | None = None) -> pl.LazyFrame:
@@ -41,21 +41,6 @@ def scan(path: Path, settings: LogSettings, name: str | None = None) -> pl.LazyF
         pl.lit(None, pl.String).alias(PROBLEM),
         *[_plain(names[position], schema).alias(canonical) for canonical, position in found.items()],
     )
-
-
-def combine(frames: list[pl.LazyFrame]) -> RawLog:
-    """Put the frames of several files under each other."""
-    schemas = [frame.collect_schema() for frame in frames]
-    types: dict[str, set[pl.DataType]] = {}
-    for schema in schemas:
-        for name, dtype in schema.items():
-            types.setdefault(name, set()).add(dtype)
-    mixed = [name for name, found in types.items() if len(found) > 1]
-    frames = [
-        frame.with_columns(pl.col(name).cast(pl.String) for name in mixed if name in schema)
-        for frame, schema in zip(frames, schemas, strict=True)
-    ]
-    return RawLog(pl.concat(frames, how="diagonal"), typed=True)
 
 
 def parquet_schema(path: Path) -> dict[str, pl.DataType]:

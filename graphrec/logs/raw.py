@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,3 +50,19 @@ class RawLog:
     events: pl.LazyFrame
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     typed: bool = False
+
+
+def combine(parts: Sequence[RawLog]) -> RawLog:
+    """Put the events of several files under each other; columns whose types differ become text."""
+    frames = [part.events for part in parts]
+    schemas = [frame.collect_schema() for frame in frames]
+    types: dict[str, set[pl.DataType]] = {}
+    for schema in schemas:
+        for name, dtype in schema.items():
+            types.setdefault(name, set()).add(dtype)
+    mixed = [name for name, found in types.items() if len(found) > 1]
+    frames = [
+        frame.with_columns(pl.col(name).cast(pl.String) for name in mixed if name in schema)
+        for frame, schema in zip(frames, schemas, strict=True)
+    ]
+    return RawLog(pl.concat(frames, how="diagonal"), typed=all(part.typed for part in parts))

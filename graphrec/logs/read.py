@@ -17,7 +17,7 @@ from graphrec.errors import ConfigError, LogError
 from graphrec.logs import FORMATS
 from graphrec.logs.clean import clean
 from graphrec.logs.files import find_files, sniff_format
-from graphrec.logs.raw import RawLog, Source
+from graphrec.logs.raw import RawLog, Source, combine
 from graphrec.logs.side_tables import read_tables
 from graphrec.logs.source import LogSettings
 from graphrec.logs.table import InteractionLog
@@ -26,6 +26,8 @@ from graphrec.registry import resolve
 from graphrec.settings import parse
 
 _Path = str | os.PathLike[str]
+_FOLDERS = {"movielens", "atomic", "adjacency"}  # formats that are whole folders
+_OF_TABLES = {"delimited", "parquet", "jsonl"}  # whose files hold rows of named columns, and nothing beside
 _TRIPLES = {"train": "data1", "test": "test1"}  # the files of the Last.fm set in LightGCN's public code
 
 
@@ -116,6 +118,8 @@ def _resolve(source: Any, overrides: Mapping[str, Any]) -> LogSettings:
         values = {"path": os.fspath(source)}
     else:
         try:
+            if hasattr(source, "columns"):
+                raise TypeError
             values = {"path": [os.fspath(path) for path in source]}
         except TypeError:
             raise ConfigError(
@@ -139,16 +143,22 @@ def _read_raw(paths: list[str], settings: LogSettings, spool: Path, progress: Re
     source = Source(find_files(paths), spool, progress)
     if not source.paths:
         raise LogError(f"{', '.join(paths)}: no files there; check the folder and the pattern")
-    formats = {sniff_format(path) if settings.format == "auto" else settings.format for path in source.paths}
-    if len(formats) > 1:
-        raise LogError(
-            f"{', '.join(paths)}: the files have several formats ({', '.join(sorted(formats))}); read them apart"
-        )
-    name = formats.pop()
+    by_format: dict[str, list[Path]] = {}
     for path in source.paths:
-        if path.is_dir() and name not in ("movielens", "atomic", "adjacency"):
-            raise LogError(f"{path} is a folder; for format {name!r} give its files, for example {path}/*")
-    return resolve("log format", FORMATS, name)(source, settings), source
+        by_format.setdefault(sniff_format(path) if settings.format == "auto" else settings.format, []).append(path)
+    for name, files in by_format.items():
+        for path in files:
+            if path.is_dir() and name not in _FOLDERS:
+                raise LogError(f"{path} is a folder; for format {name!r} give its files, for example {path}/*")
+    if len(by_format) > 1 and not by_format.keys() <= _OF_TABLES:
+        raise LogError(
+            f"{', '.join(paths)}: the files have several formats ({', '.join(sorted(by_format))}); only files of "
+            f"{', '.join(sorted(_OF_TABLES))} are read together"
+        )
+    parts = [
+        resolve("log format", FORMATS, name)(Source(files, spool, progress), settings) for name, files in by_format.items()
+    ]
+    return (parts[0] if len(parts) == 1 else combine(parts)), source
 
 
 def _is_full(error: BaseException) -> bool:

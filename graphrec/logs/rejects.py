@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,7 @@ _SHOWN = 3  # rejected rows quoted in an error
 _COLUMNS = ["file", "line", "reason", "raw"]
 _MENDS = {
     "missing": "check columns, separator and header",
+    "missing behavior": "set default_behavior to the behaviour that such rows stand for",
     "nested": "map the column to a key with a plain value, or write the part that is meant to a key of its own",
     "ragged line": "check separator, header and quotes",
     "undecodable bytes": 'set encoding, for example "latin-1" or "cp1252"',
@@ -33,7 +35,15 @@ _MENDS = {
 """What to do about a reason, by how the reason begins."""
 
 
-def report(bad: Path, target: Path, total: int, max_bad_share: float, where: str, progress: Reporter) -> RejectReport:
+def report(
+    bad: Path,
+    target: Path,
+    total: int,
+    max_bad_share: float,
+    where: str,
+    progress: Reporter,
+    rows_of: Mapping[str, int] | None = None,
+) -> RejectReport:
     """Move the table of bad rows to `target`, tell `progress` the counts, and judge the share.
 
     A table of an earlier read at `target` is removed when no row is bad now, so that it cannot mislead.
@@ -44,10 +54,11 @@ def report(bad: Path, target: Path, total: int, max_bad_share: float, where: str
         total: all rows read.
         max_bad_share: the largest share of bad rows that is not an error.
         where: the source, for messages.
-        progress: told the counts.
+        progress: told the counts, and which files are bad for the most part.
+        rows_of: rows of each file, where there are several.
 
     Raises:
-        LogError: too many rows are bad; the message counts them by reason and quotes the first ones.
+        LogError: too many rows are bad; the message counts them by reason and quotes one of each of the most frequent.
     """
     counted = pl.scan_parquet(bad).group_by("reason").len().collect(engine="streaming")
     counts = {reason: count for reason, count in counted.sort("len", "reason", descending=[True, False]).iter_rows()}
@@ -61,6 +72,9 @@ def report(bad: Path, target: Path, total: int, max_bad_share: float, where: str
     if found.share > max_bad_share or found.rejected == total:
         raise LogError(_too_many(found, max_bad_share, where))
     progress.note(f"{found}; see {target}")
+    for file, count in pl.scan_parquet(bad).group_by("file").len().sort("file").collect(engine="streaming").iter_rows():
+        if rows_of and 2 * count > rows_of.get(file, 2 * count):
+            progress.note(f"warning: {count:,} of the {rows_of[file]:,} rows of {file} were rejected")
     return found
 
 
@@ -72,7 +86,9 @@ def _is_reject_table(path: Path) -> bool:
 
 
 def _too_many(found: RejectReport, max_bad_share: float, where: str) -> str:
-    rows = pl.scan_parquet(found.path).head(_SHOWN).collect()
+    rejected = pl.scan_parquet(found.path)
+    often = list(found.counts)[:_SHOWN]
+    rows = pl.concat([rejected.filter(pl.col("reason") == reason).head(1) for reason in often]).collect()
     rule = "all rows are bad" if found.rejected == found.total else f"more than max_bad_share = {max_bad_share:.2%}"
     lines = [f"{where}: {found}; {rule}"]
     lines += [f"  {row['file']}, line {row['line']}: {row['reason']}: {row['raw'][:200]!r}" for row in rows.to_dicts()]

@@ -84,7 +84,8 @@ class LogSettings(Settings):
     """A strftime format such as `%d.%m.%Y %H:%M`, for times that are neither numbers nor ISO 8601."""
     id_type: Literal["auto", "integer", "string"] = "auto"
     """`auto`: ids that all look like integers become Int64, others String; `integer` rejects other rows."""
-    default_behavior: str = Field("interaction", min_length=1)
+    default_behavior: str | None = Field(None, min_length=1)
+    """The behaviour of rows that name none. Not set: `interaction` where no row does, and where others do such a row is rejected."""
     max_bad_share: float = Field(0.05, ge=0, le=1)
     """Reading fails when more than this share of the rows is rejected."""
     duplicates: Literal["first", "last", "sum", "max", "mean", "keep"] = "first"

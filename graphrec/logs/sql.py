@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from graphrec.errors import LogError, MissingExtraError
-from graphrec.logs.parquet import combine, scan
+from graphrec.logs.parquet import scan
 from graphrec.logs.raw import RawLog, Source
 from graphrec.logs.source import LogSettings
 
@@ -40,7 +40,7 @@ def read(source: Source, settings: LogSettings) -> RawLog:
     _unify(parts).sink_parquet(path, compression="lz4", statistics=False)
     for part in parts:
         part.unlink()
-    return combine([scan(path, settings, f"query on {_hidden(url)}")])
+    return RawLog(scan(path, settings, f"query on {_hidden(url)}"), typed=True)
 
 
 def _unify(parts: list[Any]) -> pl.LazyFrame:

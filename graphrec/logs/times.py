@@ -12,10 +12,12 @@ from graphrec.logs import ids
 _MICROSECONDS = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
 _BELOW = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": float("inf")}
 """The unit of a number by its magnitude: 1e11 is the year 5138 in seconds and March 1973 in milliseconds."""
-_SPOKEN = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601 texts"}
+SPOKEN = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601 texts"}
 _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _ISO_OFFSET = "%Y-%m-%d %H:%M:%S%.f%#z"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_RECENT = 631_152_000_000_000  # 1990, in microseconds
+_NEARLY_ALL = 0.9
 _SLACK = datetime.timedelta(days=1)  # clocks and time zones differ
 
 
@@ -36,15 +38,39 @@ def prepare(events: pl.LazyFrame, column: str, dtype: pl.DataType) -> pl.LazyFra
 
 
 def profile(column: str, dtype: pl.DataType) -> list[pl.Expr]:
-    """Count the values of each unit in prepared events; text that is neither a number nor a date counts nowhere."""
+    """Count the values of each unit in prepared events, and find the least; text that is neither number nor date counts nowhere."""
     if dtype.is_temporal():
         return []
-    return [(pl.col(f"{column}.unit") == name).sum().alias(f"{column}.{name}") for name in _SPOKEN]
+    number, unit = pl.col(f"{column}.number"), pl.col(f"{column}.unit")
+    counts = [(unit == name).sum().alias(f"{column}.{name}") for name in SPOKEN]
+    return counts + [number.filter(unit == name).min().alias(f"{column}.first.{name}") for name in _MICROSECONDS]
 
 
-def usual_unit(column: str, counts: Mapping[str, int]) -> str:
-    """The most frequent of s, ms, us, ns, iso in a profile; seconds when there is no value."""
-    return max(_SPOKEN, key=lambda unit: counts.get(f"{column}.{unit}") or 0)
+def units(column: str, by_file: pl.DataFrame, file: str) -> tuple[str, dict[str, list[str]]]:
+    """The most frequent of s, ms, us, ns, iso in a profile, seconds when there is no value; and the files of other units.
+
+    A file has a unit of its own where nearly all of its values are of that magnitude and, if numbers, lie after 1990: small
+    numbers are no times in seconds, whatever their magnitude.
+
+    Args:
+        column: of the times.
+        by_file: a profile of each file, or of all of them together.
+        file: the column of the file's name, if there is one.
+    """
+
+    def most(counts: Mapping[str, int]) -> str:
+        return max(SPOKEN, key=lambda unit: counts[f"{column}.{unit}"])
+
+    usual = most({name: int(by_file[name].sum()) for name in (f"{column}.{unit}" for unit in SPOKEN)})
+    others: dict[str, list[str]] = {}
+    for row in by_file.iter_rows(named=True) if file in by_file else ():
+        unit = most(row)
+        values = sum(row[f"{column}.{name}"] for name in SPOKEN)
+        first = row[f"{column}.first.{unit}"] if unit != "iso" else None
+        recent = first is None or first * _MICROSECONDS[unit] >= _RECENT
+        if unit != usual and recent and row[f"{column}.{unit}"] >= _NEARLY_ALL * max(values, 1):
+            others.setdefault(unit, []).append(row[file])
+    return usual, others
 
 
 def parse(
@@ -73,7 +99,7 @@ def parse(
         pl.when(~present)
         .then(None)
         .when(other_unit)
-        .then(pl.lit(f"timestamp in another unit than the usual {_SPOKEN[unit]}"))
+        .then(pl.lit(f"timestamp in another unit than the usual {SPOKEN[unit]}"))
         .when(value.is_null())
         .then(pl.lit("unparsable timestamp"))
         .when(value > latest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import polars as pl
@@ -232,10 +233,55 @@ def test_absent_weights_and_times_are_no_errors(tmp_path: Path) -> None:
     assert events["weight"].to_list() == [1.0, 3.0] and events["timestamp"].null_count() == 1
 
 
+def test_a_row_without_a_behaviour_among_others_is_rejected(tmp_path: Path) -> None:
+    log = read(tmp_path, "user,item,event\n1,1,view\n1,2,\n2,2,cart\n", max_bad_share=0.5)
+    assert log.behaviors == ["cart", "view"] and rejects(tmp_path) == [(3, "missing behavior")]
+    with pytest.raises(LogError, match=r"1 missing behavior(.|\n)*set default_behavior to the behaviour that such rows"):
+        read(tmp_path, "user,item,event\n1,1,view\n1,2,\n")
+    assert read(tmp_path, "user,item,event\n1,1,\n1,2,\n").behaviors == ["interaction"]
+
+
 def test_sources_of_several_formats(tmp_path: Path) -> None:
-    paths = [write(tmp_path, "user,item\n1,1\n"), write(tmp_path, '{"user": 1, "item": 2}\n', "log.jsonl")]
-    with pytest.raises(LogError, match="several formats"):
-        read_log(paths)
+    rows = pl.DataFrame({"user": ["u9", None], "item": ["i9", "i1"], "time": [datetime.datetime(2020, 1, 3)] * 2})
+    rows.write_parquet(tmp_path / "log.parquet")
+    paths = [
+        write(tmp_path, "user,item,time,rating\nu1,i1,2020-01-01,2\n"),
+        write(tmp_path, '{"user": "u2", "item": "i2", "time": "2020-01-02T00:00:00"}\n', "log.jsonl"),
+        tmp_path / "log.parquet",
+    ]
+    log = read_log(paths, rejected=tmp_path / "rejected.parquet", max_bad_share=0.5)
+    found = log.events.select("user_id", "item_id", pl.col("timestamp").dt.day(), "weight").collect()
+    assert sorted(found.rows()) == [("u1", "i1", 1, 2.0), ("u2", "i2", 2, 1.0), ("u9", "i9", 3, 1.0)]
+    assert rejects(tmp_path) == [(2, "missing user_id")]
+    assert '"item_id":"i1"' in pl.read_parquet(tmp_path / "rejected.parquet")["raw"][0]
+    (tmp_path / "atomic").mkdir()
+    write(tmp_path / "atomic", "user_id:token\titem_id:token\n1\t1\n", "a.inter")
+    with pytest.raises(LogError, match=r"several formats \(atomic, delimited\); only files of delimited, jsonl, parquet"):
+        read_log([paths[0], tmp_path / "atomic" / "a.inter"])
+
+
+def test_a_frame_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="got DataFrame; write a frame to a Parquet file"):
+        read_log(pl.DataFrame({"user": [1]}))
+    pandas = type("DataFrame", (), {"columns": ["user"], "__iter__": lambda self: iter(self.columns)})()
+    with pytest.raises(ConfigError, match="got DataFrame"):
+        read_log(pandas)
+
+
+def test_a_file_that_is_bad_for_the_most_part_is_named(tmp_path: Path) -> None:
+    good = write(tmp_path, "user,item\n" + "".join(f"{u},1\n" for u in range(100)))
+    bad = write(tmp_path, "user,item\n,1\n,2\n7,1\n", "monday.csv")
+    notes = Notes()
+    read_log([good, bad], rejected=tmp_path / "rejected.parquet", progress=notes)
+    assert [line for line in notes.lines if "warning" in line] == [f"warning: 2 of the 3 rows of {bad} were rejected"]
+
+
+def test_an_error_quotes_a_row_of_each_frequent_reason(tmp_path: Path) -> None:
+    rows = [",1", "2,", *[f"{u},1,soon" for u in range(9)]]
+    with pytest.raises(LogError) as failure:
+        read(tmp_path, "user,item,time\n" + "\n".join(row if row.count(",") == 2 else row + "," for row in rows))
+    quoted = str(failure.value).splitlines()[1:4]
+    assert [line.split(": ")[1] for line in quoted] == ["unparsable timestamp", "missing item_id", "missing user_id"]
 
 
 def test_the_temporary_folder_outlives_the_log_but_not_close(tmp_path: Path) -> None:
