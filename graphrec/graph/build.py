@@ -84,12 +84,16 @@ def build(
 
     Raises:
         ConfigError: a setting is wrong or does not fit the log.
-        LogError: vectors of the log belong to none of its items.
+        LogError: vectors of the log belong to none of its items, or it was made in memory and has bad rows.
         StoreError: the folder exists or cannot be written, the split leaves no test or no training events, the k-core is
             empty, or a relation of a side table has the name of a behaviour or of the social links.
     """
     chosen = {} if settings is None else settings.model_dump(exclude_unset=True)
     settings = parse(BuildSettings, {**chosen, **overrides}, "build")
+    if not isinstance(log, InteractionLog):
+        raise TypeError(f"build: takes an InteractionLog, got {type(log).__name__}; read_log makes one of files, InteractionLog of frames")
+    if log.settings is None:
+        log.check_rows()
     if settings.attribute_triples:
         log = with_attribute_triples(log, settings.attribute_triples, settings.attribute_separators)
     with (

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from typing_extensions import Self
 
+from graphrec.errors import LogError
 from graphrec.logs.source import ColumnMap, LogSettings, MediaTable, SideTable
 
 __all__ = [
@@ -43,6 +44,15 @@ EDGE_TABLES: dict[str, tuple[str, ...]] = {
     "item_relations": ("src", "relation", "dst"),
 }
 """The columns of the side tables that hold links."""
+
+
+_IDS: dict[str, dict[str, str]] = {
+    "users": {"user_id": "user_id"},
+    "items": {"item_id": "item_id"},
+    "social": {"src": "user_id", "dst": "user_id"},
+    "item_relations": {"src": "item_id", "dst": "item_id"},
+}
+"""The columns of side tables that hold ids of the events."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +109,11 @@ class InteractionLog:
     """Clean interaction events and the side tables that came with them.
 
     Rows of one user stand in source order; the (user, item, behaviour) triple occurs once unless the duplicates
-    policy was `keep`. The events of a log that was read lie in a temporary folder, which `close`, the end of a `with`
+    policy was `keep`, or the log was made in memory: its rows are taken as they are, and `check_rows` refuses bad ones. The events of a log that was read lie in a temporary folder, which `close`, the end of a `with`
     block or else the end of the process removes.
 
     Args:
-        events: columns as in `EVENT_TYPES`, and `split` when the source gives a split.
+        events: columns as in `EVENT_TYPES`, and `split` when the source gives a split; a DataFrame is taken, too.
         users: attributes of users as read; the first column is `user_id`.
         items: attributes of items as read; the first column is `item_id`.
         social: user to user links: src, dst (user ids), weight (Float32).
@@ -129,6 +139,10 @@ class InteractionLog:
     cache: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.events, pl.DataFrame):
+            object.__setattr__(self, "events", self.events.lazy())
+        if not isinstance(self.events, pl.LazyFrame):
+            raise TypeError(f"InteractionLog: events must be a Polars frame, got {type(self.events).__name__}; try pl.from_pandas")
         schema = self.events.collect_schema()
         for name, types in EVENT_TYPES.items():
             if schema.get(name) not in types:
@@ -144,6 +158,37 @@ class InteractionLog:
             table = getattr(self, name)
             if table is not None and tuple(table.columns) != columns:
                 raise ValueError(f"InteractionLog: {name} must have the columns {columns}, got {table.columns}")
+        for name, columns in _IDS.items():
+            table = getattr(self, name)
+            for column, key in columns.items() if table is not None else ():
+                if table.schema[column] != schema[key]:
+                    raise ValueError(
+                        f"InteractionLog: {name}.{column} must be {schema[key]}, as events.{key}, got {table.schema[column]}; cast it"
+                    )
+
+    def check_rows(self) -> None:
+        """Make sure of the rows of a log made in memory, which no reader has cleaned: ids, behaviours and weights.
+
+        Raises:
+            LogError: a value is missing, blank, not finite or, of links, negative; the message counts them by column.
+        """
+        blank = {name: pl.col(name).is_null() for name in ("user_id", "item_id", "behavior")}
+        for name, is_bad in blank.items():
+            if self.events.collect_schema()[name] == pl.String:
+                blank[name] = is_bad | (pl.col(name).str.strip_chars() == "")
+        weight = pl.col("weight")
+        bad = {**blank, "weight": weight.is_null() | ~weight.is_finite()}
+        counts = self.events.select(is_bad.sum().alias(name) for name, is_bad in bad.items()).collect(engine="streaming")
+        found = {name: count for name, count in counts.row(0, named=True).items() if count}
+        if self.social is not None:
+            links = int(self.social.select((bad["weight"] | (weight < 0)).sum()).item())
+            found |= {"social.weight": links} if links else {}
+        if found:
+            listed = ", ".join(f"{count:,} in {name}" for name, count in found.items())
+            raise LogError(
+                f"the log {self.source} has values that are missing, blank, not finite or, of links, negative: {listed}; drop or fill them, or "
+                "write the frame to a Parquet file for read_log, which puts such rows aside"
+            )
 
     def close(self) -> None:
         """Remove the temporary folder of the events; they cannot be read afterwards."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops import Relation, backend, hetero, hetero_spmm, spmm
+from graphrec.ops import Relation, backend, hetero_spmm, spmm
 
 SIZES = {"user": 31, "item": 23, "tag": 9}
 ORDER = ("generic", "avx2", "avx512")

@@ -1,0 +1,54 @@
+"""Logs made in memory: what their frames must hold."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from graphrec.errors import LogError
+from graphrec.graph.build import build
+from graphrec.logs.table import TIME, InteractionLog
+
+SCHEMA = {"user_id": pl.String, "item_id": pl.Int64, "behavior": pl.String, "timestamp": TIME, "weight": pl.Float32}
+
+
+def frame(**changed: list) -> pl.DataFrame:
+    users, items = [f"u{n % 5}" for n in range(20)], [n % 4 for n in range(20)]
+    columns = {"user_id": users, "item_id": items, "behavior": ["view"] * 20, "timestamp": [None] * 20, "weight": [1.0] * 20}
+    return pl.DataFrame({**columns, **changed}, schema=SCHEMA)
+
+
+def test_a_frame_need_not_be_lazy(tmp_path):
+    store = build(InteractionLog(frame()), tmp_path / "store", split={"method": "random", "test": 0.25})
+    assert store.num_users == 5 and store.num_items == 4
+    with pytest.raises(TypeError, match="events must be a Polars frame, got list; try pl.from_pandas"):
+        InteractionLog([1, 2])
+    with pytest.raises(TypeError, match="takes an InteractionLog, got DataFrame; read_log makes one of files"):
+        build(frame(), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("column", "bad"),
+    [
+        ("user_id", [None, " "]),
+        ("item_id", [None]),
+        ("behavior", [None, ""]),
+        ("weight", [None, float("nan"), float("inf")]),
+    ],
+)
+def test_values_that_no_reader_would_let_through_are_counted(column, bad, tmp_path):
+    values = [*bad, *frame()[column][len(bad) :]]
+    with pytest.raises(LogError, match=f"not finite or, of links, negative: {len(bad)} in {column}; drop or fill them"):
+        build(InteractionLog(frame(**{column: values})), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_links_need_weights_and_ids_of_the_events_type(tmp_path):
+    links = {"src": ["u1", "u2"], "dst": ["u2", "u3"], "weight": [float("nan"), -1.0]}
+    social = pl.DataFrame(links, schema_overrides={"weight": pl.Float32})
+    with pytest.raises(LogError, match=r"2 in social\.weight"):
+        build(InteractionLog(frame(), social=social), tmp_path / "store")
+    with pytest.raises(ValueError, match=r"social\.src must be String, as events\.user_id, got Int64; cast it"):
+        InteractionLog(frame(), social=pl.DataFrame({"src": [1], "dst": [2], "weight": [1.0]}))
+    with pytest.raises(ValueError, match=r"items\.item_id must be Int64, as events\.item_id, got String"):
+        InteractionLog(frame(), items=pl.DataFrame({"item_id": ["1"]}))
