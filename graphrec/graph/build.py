@@ -16,10 +16,10 @@ from graphrec.graph.attribute_triples import with_attribute_triples
 from graphrec.graph.events import Events, choose_target, encode
 from graphrec.graph.ids import IdMap, distinct
 from graphrec.graph.kcore import k_core
-from graphrec.graph.manifest import MARKER
+from graphrec.graph.manifest import MARKER, Manifest
 from graphrec.graph.recency import half_lives
 from graphrec.graph.sides import check_names, join_sides
-from graphrec.graph.split import SIDES, TEST, TRAIN, SplitSettings, split
+from graphrec.graph.split import NO_TIME, SIDES, TEST, TRAIN, SplitSettings, split
 from graphrec.graph.store import GraphStore
 from graphrec.graph.write import Contents, write_store
 from graphrec.logs.table import InteractionLog
@@ -58,6 +58,9 @@ class BuildSettings(Settings):
     hold_out_links: float | None = Field(None, gt=0, lt=1)
     """Share of the linked pairs of users to keep out of the graph, drawn with the split's seed, for `graphrec evaluate --friends`;
     None keeps all links in."""
+
+
+_FEW = 0.01  # of all training edges: a target of so few, taken because it is the rarest, may be a mistake in the log
 
 
 def build(
@@ -103,6 +106,8 @@ def build(
         weightless = _build_into(temporary, log, settings, task)
     store = GraphStore.open(folder, verify=False)
     valid = store.manifest.splits["valid"]
+    for doubt in _doubts(store.manifest, settings.target_behavior):
+        progress.note(f"warning: {doubt}")
     if weightless:
         progress.note(f"warning: {weightless:,} training events have weight 0 and count nothing where weights count; min_weight drops them")
     if valid.events and not valid.known_target:
@@ -119,9 +124,13 @@ def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task
     task.advance()
     task.show(step=STEPS[1])
     resolved = settings.split.resolved(events.given is not None, events.timestamp is not None)
+    timeless = 0
+    if resolved.method == "time":
+        events, timeless = _with_times(events, 0.05 if log.settings is None else log.settings.max_bad_share)
+    rarest = settings.target_behavior is None and len(events.behaviors) > 1
     settings = settings.model_copy(update={"split": resolved, "target_behavior": events.behaviors[target]})
     side = split(resolved, events.user, events.item, events.timestamp, events.behavior == target, events.given)
-    _check_sides(side[events.behavior == target], resolved)
+    _check_sides(side[events.behavior == target], resolved, events.behaviors[target] if rarest else None)
     train, held_out = _divide(events, side)
     kept_whole = _users_kept_whole(events, side, target)
     del events, side  # most of the memory; only the sorted copies are needed from here on
@@ -131,16 +140,49 @@ def _build_into(folder: Path, log: InteractionLog, settings: BuildSettings, task
     task.advance()
     task.show(step=STEPS[3])
     sides = join_sides(log, users, items, train.items, settings.hold_out_links, resolved.seed)
-    left_out = {"below min_weight": light, "outside the k-core": outside}
+    left_out = {"below min_weight": light, "without a time": timeless, "outside the k-core": outside}
     contents = Contents(train, held_out, target, users, items, sides, left_out, kept_whole)
     write_store(folder, contents, log, settings)
     task.advance()
     return int((train.weight == 0).sum())
 
 
-def _check_sides(side: np.ndarray, settings: SplitSettings) -> None:
+def _with_times(events: Events, most: float) -> tuple[Events, int]:
+    """The events that have a time, and how many have none, which a split by time cannot place."""
+    timed = events.timestamp != NO_TIME
+    missing = len(events) - int(timed.sum())
+    if missing > most * len(events):
+        raise StoreError(
+            f"split method 'time' needs timestamps, and {missing:,} of {len(events):,} events have none; choose leave_last_out or "
+            f"random, or raise max_bad_share = {most:g} of [log] to leave these events out"
+        )
+    return (events.select(timed) if missing else events), missing
+
+
+def _doubts(manifest: Manifest, wanted: str | None) -> list[str]:
+    """What a person should look at: a target that nobody chose, behaviours that may be one."""
+    doubts = []
+    edges = {edge.relation: edge.edges for edge in manifest.edges if edge.source == "user" and edge.relation in manifest.behaviors}
+    total, target = sum(edges.values()), manifest.target_behavior
+    if wanted is None and edges[target] < _FEW * total:
+        doubts.append(
+            f"no target_behavior is given, and the rarest was taken, {target!r}, with {edges[target]:,} of {total:,} training edges; "
+            f"set it if another is meant: {', '.join(name for name in manifest.behaviors if name != target)}"
+        )
+    alike: dict[str, list[str]] = {}
+    for name in manifest.behaviors:
+        alike.setdefault(name.strip().casefold(), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            doubts.append(f"the behaviours {' and '.join(map(repr, names))} are kept apart; write them alike if they are one")
+    return doubts
+
+
+def _check_sides(side: np.ndarray, settings: SplitSettings, rarest: str | None) -> None:
     counts = np.bincount(side, minlength=3)
     found = f"{counts[0]:,} training, {counts[1]:,} validation and {counts[2]:,} test events of the target behaviour"
+    if rarest is not None:
+        found += f" {rarest!r}, taken as the rarest since target_behavior is not set"
     if counts[TRAIN] == 0:
         raise StoreError(f"the {settings.method} split leaves nothing to train on ({found}); hold out less")
     if counts[TEST] == 0 and settings.test:

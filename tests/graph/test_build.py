@@ -302,3 +302,42 @@ def test_wrong_settings_are_named(tmp_path):
         build(make_log(ring()), tmp_path / "store", k_cor=3)
     with pytest.raises(ConfigError, match="split.method"):
         build(make_log(ring()), tmp_path / "store", split="tomorrow")
+
+
+class Notes(Reporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def test_a_target_that_nobody_chose_is_doubted_when_it_is_very_rare(tmp_path):
+    views = [(user, item, day, "view") for user, item, day in ring(40, 40, 12)]
+    some, few = ([("u00", f"i{n:02}", 99 + n, "Buy") for n in range(count)] for count in (8, 4))
+    for buys, doubted in ((some, False), (few, True)):
+        notes = Notes()
+        build(make_log(views + buys), tmp_path / "store", overwrite=True, progress=notes)
+        found = [line for line in notes.lines if "no target_behavior is given, and the rarest was taken, 'Buy'" in line]
+        assert bool(found) == doubted
+        build(make_log(views + buys), tmp_path / "store", target_behavior="Buy", overwrite=True, progress=notes)
+        assert len([line for line in notes.lines if "no target_behavior" in line]) == doubted
+    with pytest.raises(StoreError, match="0 test events of the target behaviour 'Buy', taken as the rarest since"):
+        build(make_log([*views, ("u00", "i00", 99, "Buy")]), tmp_path / "none")
+
+
+def test_behaviours_that_differ_in_case_only_are_pointed_at(tmp_path):
+    notes = Notes()
+    rows = [(user, item, day, ("buy", "Buy", "view", "view", "view")[place % 5]) for place, (user, item, day) in enumerate(ring())]
+    build(make_log(rows), tmp_path / "store", target_behavior="view", progress=notes)
+    assert any("the behaviours 'Buy' and 'buy' are kept apart; write them alike" in line for line in notes.lines)
+
+
+def test_a_split_by_time_leaves_out_the_few_events_without_one(tmp_path):
+    rows = ring(20, 20, 5)
+    store = build(make_log([*rows, ("u1", "i19", None), ("u2", "i18", None)]), tmp_path / "a", split="time")
+    assert store.manifest.left_out == {"without a time": 2}
+    assert store.manifest.splits["train"].events == build(make_log(rows), tmp_path / "b", split="time").manifest.splits["train"].events
+    untimed = [(user, item, None) for user, item, _ in rows[:10]]
+    with pytest.raises(StoreError, match=r"needs timestamps, and 10 of 100 events have none; .*raise max_bad_share = 0\.05"):
+        build(make_log(untimed + rows[10:]), tmp_path / "c", split="time")
