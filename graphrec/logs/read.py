@@ -18,7 +18,7 @@ from graphrec.logs import FORMATS
 from graphrec.logs.clean import clean
 from graphrec.logs.files import find_files, sniff_format
 from graphrec.logs.raw import RawLog, Source, combine
-from graphrec.logs.side_tables import read_tables
+from graphrec.logs.side_tables import finish_tables, read_tables
 from graphrec.logs.source import LogSettings
 from graphrec.logs.table import InteractionLog
 from graphrec.progress import SILENT, Reporter
@@ -69,9 +69,10 @@ def read_log(
     cache = tempfile.TemporaryDirectory(prefix="graphrec-log-")
     try:
         raw, origin = _read_raw(paths, resolved, Path(cache.name), progress)
+        tables = read_tables(resolved, raw.tables, origin)  # before the events, which take longer
         events, report = clean(raw, resolved, origin, Path(rejected or _rejects_of(paths[0])), where)
         id_types = dict(events.collect_schema())
-        tables, media = read_tables(resolved, raw.tables, id_types["user_id"], id_types["item_id"], origin)
+        tables, media = finish_tables(resolved, tables, id_types["user_id"], id_types["item_id"], origin)
     except BaseException as error:
         cache.cleanup()
         if _is_full(error):

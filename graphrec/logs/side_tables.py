@@ -35,33 +35,32 @@ _USUAL: dict[str, tuple[str, ...]] = {
 }
 
 
-def read_tables(
-    settings: LogSettings,
-    given: dict[str, pl.DataFrame],
-    user_type: pl.DataType,
-    item_type: pl.DataType,
-    source: Source,
-) -> tuple[dict[str, pl.DataFrame], dict[str, Media]]:
-    """Read the side tables that the settings name, and finish those that the log's format brought along.
+def read_tables(settings: LogSettings, given: dict[str, pl.DataFrame], source: Source) -> dict[str, pl.DataFrame]:
+    """Read the side tables that the settings name, beside those that the log's format brought along: ids as read.
 
     Args:
-        settings: the fields users, items, social, triples, item_relations, media.
-        given: tables of the format, with their canonical names but the ids as read; the settings win over them.
-        user_type: type of the events' user ids, which the tables' user ids take.
-        item_type: the same for items.
+        settings: the fields users, items, social, triples, item_relations.
+        given: tables of the format, with their canonical names; the settings win over them.
         source: its spool receives copies; its progress is told what was skipped.
+
+    Raises:
+        LogError: a file is missing, empty or damaged, or lacks a column.
+    """
+    named = {kind: getattr(settings, kind) for kind in _KEYS}
+    return given | {kind: read_table(table, kind, source) for kind, table in named.items() if table is not None}
+
+
+def finish_tables(
+    settings: LogSettings, tables: dict[str, pl.DataFrame], user_type: pl.DataType, item_type: pl.DataType, source: Source
+) -> tuple[dict[str, pl.DataFrame], dict[str, Media]]:
+    """Give the ids of side tables the types of the events' ids, and read the media that the settings name.
 
     Returns:
         Finished tables and media by name of the field of `InteractionLog`.
 
     Raises:
-        LogError: a file is missing, empty or damaged, or lacks a column.
+        LogError: a file of media is missing or damaged, or does not fit.
     """
-    tables = dict(given)
-    for kind in _KEYS:
-        table: SideTable | None = getattr(settings, kind)
-        if table is not None:
-            tables[kind] = read_table(table, kind, source)
     types = {"user_id": user_type, "item_id": item_type}
     finished = {kind: _finish(kind, frame, types, source) for kind, frame in tables.items()}
     media = {name: read_media(name, table, item_type) for name, table in settings.media.items()}
@@ -155,7 +154,7 @@ def _find(names: Sequence[str], mapping: dict[str, Column], kind: str, where: st
     elif missing:
         raise LogError(
             f"{where}: no column for {missing[0]}; the columns are {', '.join(names)}{nearest(missing[0], names)}; "
-            f'name it with {kind}.columns = {{ {missing[0]} = "..." }}'
+            f"rename it, or write in the run file's [log] {kind} = {{ path = \"{where}\", columns = {{ {missing[0]} = \"...\" }} }}"
         )
     order = [key for key in _KEYS[kind] if key in found]
     return {key: found[key] for key in (*order, *[name for name in found if name not in order])}

@@ -26,9 +26,30 @@ training mode.
 
 Plain layers (`gcn.py`, `gat.py`, `sage.py`, `ngcf.py`, `light.py`) work on any `Relation` or DGL graph, `layer.py` says how to call them,
 and `stack.py` puts them one after the other; the encoders of their names are such stacks over users and items as one graph.
+They can be imported from here (`LAYERS`), for code of your own: `examples/layers.py`.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+from graphrec.registry import resolve
+
+LAYERS: dict[str, str] = {
+    "GCNLayer": "graphrec.nn.gcn:GCNLayer",
+    "GATLayer": "graphrec.nn.gat:GATLayer",
+    "GATv2Layer": "graphrec.nn.gat:GATv2Layer",
+    "SAGELayer": "graphrec.nn.sage:SAGELayer",
+    "NGCFLayer": "graphrec.nn.ngcf:NGCFLayer",
+    "LightGCNLayer": "graphrec.nn.light:LightGCNLayer",
+    "Stack": "graphrec.nn.stack:Stack",
+    "GAE": "graphrec.nn.autoencoder:GAE",
+    "VGAE": "graphrec.nn.autoencoder:VGAE",
+    "MaskedGAE": "graphrec.nn.masked_autoencoder:MaskedGAE",
+    "GCMCEncoder": "graphrec.nn.gcmc:GCMCEncoder",
+    "relation_of": "graphrec.nn.layer:relation_of",
+}
+"""What can be imported from here, loaded when it is asked for."""
 
 INPUTS: dict[str, str] = {
     "id": "graphrec.nn.inputs:IdEmbeddings",
@@ -68,3 +89,13 @@ HEADS: dict[str, str] = {
     "bilinear": "graphrec.nn.heads:BilinearHead",
     "mlp": "graphrec.nn.mlp_head:MLPHead",
 }
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAYERS:
+        return resolve("layer", LAYERS, name)
+    raise AttributeError(f"module 'graphrec.nn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *LAYERS])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 
+import graphrec.nn
 from graphrec._dgl import import_dgl
 from graphrec.errors import ConfigError
 from graphrec.nn.gat import GATLayer, GATv2Layer
@@ -17,6 +20,7 @@ from graphrec.nn.ngcf import NGCFLayer
 from graphrec.nn.sage import SAGELayer
 from graphrec.ops import Relation, spmm
 
+ROOT = Path(__file__).parents[2]
 D, OUT = 5, 6
 LAYERS = {
     "gcn": lambda g: GCNLayer(D, OUT, generator=g),
@@ -219,3 +223,17 @@ def test_weights_of_a_dgl_graph_come_along_in_its_order(homogeneous, draw):
         relation_of(graph, weight=weight[:2])
     with pytest.raises(ValueError, match="use relation.with_weight"):
         relation_of(homogeneous.relation, weight=weight)
+
+
+def test_layers_can_be_imported_from_the_package():
+    for name in graphrec.nn.LAYERS:
+        assert getattr(graphrec.nn, name).__name__ == name and name in dir(graphrec.nn)
+    with pytest.raises(AttributeError, match=r"'graphrec\.nn' has no attribute 'GCNLayr'"):
+        graphrec.nn.GCNLayr  # noqa: B018
+
+
+def test_the_example_of_layers_learns(capsys):
+    runpy.run_path(str(ROOT / "examples" / "layers.py"), run_name="__main__")
+    *steps, last = capsys.readouterr().out.splitlines()
+    share = [int(re.search(r"(\d+)% of links", line)[1]) for line in steps]
+    assert share[-1] > 70 and last == "mean of neighbours: (80, 16)"
