@@ -48,7 +48,7 @@ class LinkGraph:
         valid, test: held-out links.
         directed: whether (u, v) and (v, u) are different links.
         features: float32 (N, F), finite, or None.
-        weight: float32 (E,) of the training edges, or None.
+        weight: float32 (E,) of the training edges, or None; link predictors do not read it, an edge is there or not.
         year: int64 (E,) of the training edges, or None.
         ids: (N,) original ids, Int64 or String, or None where nodes are numbers.
         dropped: reason to number of training edges left out.
@@ -123,6 +123,8 @@ class LinkGraph:
     def _check_features(self) -> None:
         if self.features is None:
             return
+        if self.features.dtype != np.float32:
+            raise LogError(f"{self.source}: node features must be float32, got {self.features.dtype}; cast them with astype")
         if self.features.ndim != 2 or len(self.features) != self.num_nodes:
             raise LogError(
                 f"{self.source}: node features must have one row for each of the {self.num_nodes} nodes, got shape "

@@ -137,7 +137,13 @@ def _by_feature(graph: Any, name: str | None, where: str) -> list[Any]:
     if name is None and "rating" not in graph.edata:
         return [graph]
     values = graph.edata.get(name or "rating")
-    if values is None or values.numel() != graph.num_edges() or not torch.isfinite(values).all():
+    bad = [] if values is None else torch.nonzero(~torch.isfinite(values.flatten()))[:, 0].tolist()
+    if bad and values.numel() == graph.num_edges():
+        raise ConfigError(
+            f"{where}: ratings must be finite, got {name or 'rating'!r} with NaN or infinity at {len(bad)} of {graph.num_edges()} edges, "
+            f"the first being edge {bad[0]}; leave these edges out"
+        )
+    if values is None or values.numel() != graph.num_edges():
         has = ", ".join(f"{key} {tuple(value.shape)}" for key, value in graph.edata.items()) or "no features"
         raise ConfigError(
             f"{where}: ratings must name a feature that is one finite number for each of {graph.num_edges()} edges, got "
