@@ -56,14 +56,14 @@ def _operators(graph: Relation) -> Iterator[tuple[str, str, Callable[[], Any], f
         lambda: matrices[1] @ signals.T,
     )
 
-    yield "sampled_softmax and gradients", "float32", *_softmax(graph, x["user"], x["item"])
+    yield "sampled_softmax and gradients", "float32", *softmax(graph, x["user"], x["item"])
 
     rows = integers(graph, users, BATCH)
     moved = BATCH * (24 + 20 * FANOUT)
     yield "sample_neighbors", "int64", lambda: ops.sample_neighbors(graph, rows, FANOUT, seed=1), moved, None
 
 
-def _softmax(graph: Relation, user_x: Tensor, item_x: Tensor) -> tuple[Callable[[], Any], float, Callable[[], Any]]:
+def softmax(graph: Relation, user_x: Tensor, item_x: Tensor) -> tuple[Callable[[], Any], float, Callable[[], Any]]:
     """The in-batch softmax of a batch of edges with its gradients, by sampled_softmax and by torch; each positive is its own hit."""
     place = integers(graph, graph.num_edges, BATCH)
     users, positives = graph.rows[place], graph.indices[place].long()

@@ -5,7 +5,7 @@
 DIR holds `train.txt` and `test.txt` adjacency lists (`user item item ...`), plain or .gz. Each line of the table is one
 comparison of one run: our time, the other's over ours, the ratio that the kernel is meant to reach where there is one, and
 the share of the machine that is used: compulsory bytes a second over the copy bandwidth, or operations a second over those of a
-large matrix product, both measured here. The parts are scripts of their own (`spmm.py`, `attention.py`, `ranking.py`,
+large matrix product, both measured here. The parts are scripts of their own (`spmm.py`, `attention.py`, `operators.py`, `ranking.py`,
 `sampling.py`, `step.py`), which say in detail what is timed. --public takes a checkout of LightGCN's public code and times its
 step too. Each part runs in a process of its own, because DGL, implicit and torch bring OpenMP runtimes whose idle threads spin
 and slow each other down. Nothing else should run beside this.
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import attention
+import operators
 import public_lightgcn
 import ranking
 import sampling
@@ -35,7 +36,7 @@ from graphrec.graph.build import build
 from graphrec.logs.read import read_split_folder
 from graphrec.ops import Relation, backend
 
-PARTS = ("spmm", "attention", "ranking", "sampling", "step")
+PARTS = ("spmm", "attention", "operators", "ranking", "sampling", "step")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,16 @@ def attention_lines(data: Path, repeats: int) -> list[Line]:
         goal = 2.0 if row["what"] == "layer" else None
         lines.append(Line(name, f"{row['peak_mb']:.0f} MB", "dgl memory", 1 / row["memory_ratio"], goal))
     return lines
+
+
+def operator_lines(relation: Relation, repeats: int, bandwidth: float) -> list[Line]:
+    """Several relations in one call, and the losses with their gradients."""
+    return [
+        Line(row["operator"], f"{row['ours_ms']:.2f} ms", name.removesuffix("_ratio"), ratio, None, row["fraction"])
+        for row in operators.measure(relation, repeats, bandwidth)
+        for name, ratio in row.items()
+        if name.endswith("_ratio")
+    ]
 
 
 def ranking_lines(data: Path, repeats: int, operations: float) -> list[Line]:
@@ -176,11 +187,12 @@ def measure(part: str, data: Path, repeats: int, public: Path | None) -> dict[st
         lines = spmm_lines(data, bandwidth, repeats)
     elif part == "attention":
         lines = attention_lines(data, repeats)
+    elif part == "operators":
+        lines = operator_lines(Relation.from_coo(*spmm.read_edges(data)), repeats, bandwidth)
     elif part == "ranking":
         lines = ranking_lines(data, max(3, repeats // 3), operations)
     elif part == "sampling":
-        users, items, num_users, num_items = spmm.read_edges(data)
-        lines = sampling_lines(Relation.from_coo(users, items, num_users, num_items), repeats, bandwidth)
+        lines = sampling_lines(Relation.from_coo(*spmm.read_edges(data)), repeats, bandwidth)
     else:
         lines = step_lines(data, public, bandwidth)
     return {
