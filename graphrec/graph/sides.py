@@ -29,7 +29,7 @@ MENDS = {
     "item linked to itself": "remove the row; a link joins two items",
     "triple from a node to itself": "remove the row; head and tail are two nodes",
     "link listed before": "keep one row a link",
-    "link weight infinite or below 0": "give the link a weight of at least 0, or remove the row",
+    "link weight not finite or below 0": "give the link a weight of at least 0, or remove the row",
     "triple listed before": "keep one row a triple",
     "user listed before": "keep one row a user",
     "item listed before": "keep one row an item",
@@ -181,7 +181,7 @@ def _add_social(sides: SideTables, table: pl.DataFrame, users: IdMap, hold_out: 
     bad |= {"user not in training": (source < 0) | (target < 0), "user linked to itself": source == target}
     bad["link listed before"] = _repeated(source, target)
     weight = table["weight"].cast(pl.Float32).fill_null(1.0)
-    bad["link weight infinite or below 0"] = np.isinf(weight.to_numpy()) | (weight.to_numpy() < 0)
+    bad["link weight not finite or below 0"] = ~(np.isfinite(weight.to_numpy()) & (weight.to_numpy() >= 0))
     good = pl.Series(sides.reject("social", table, bad))
     kept = table.with_columns(weight).filter(good)
     if hold_out is not None:

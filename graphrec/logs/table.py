@@ -170,7 +170,7 @@ class InteractionLog:
         """Make sure of the rows of a log made in memory, which no reader has cleaned: ids, behaviours and weights.
 
         Raises:
-            LogError: a value is missing, blank, not finite or, of links, negative; the message counts them by column.
+            LogError: a value is missing, blank or not finite; the message counts them by column.
         """
         blank = {name: pl.col(name).is_null() for name in ("user_id", "item_id", "behavior")}
         for name, is_bad in blank.items():
@@ -180,13 +180,10 @@ class InteractionLog:
         bad = {**blank, "weight": weight.is_null() | ~weight.is_finite()}
         counts = self.events.select(is_bad.sum().alias(name) for name, is_bad in bad.items()).collect(engine="streaming")
         found = {name: count for name, count in counts.row(0, named=True).items() if count}
-        if self.social is not None:
-            links = int(self.social.select((bad["weight"] | (weight < 0)).sum()).item())
-            found |= {"social.weight": links} if links else {}
         if found:
             listed = ", ".join(f"{count:,} in {name}" for name, count in found.items())
             raise LogError(
-                f"the log {self.source} has values that are missing, blank, not finite or, of links, negative: {listed}; drop or fill them, or "
+                f"the log {self.source} has values that are missing, blank or not finite: {listed}; drop or fill them, or "
                 "write the frame to a Parquet file for read_log, which puts such rows aside"
             )
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from graphrec.errors import ConfigError
-from graphrec.nn.layer import RelationLayer, at_rows, linear, project
+from graphrec.nn.layer import RelationLayer, at_rows, few, linear, project
 from graphrec.nn.stack import Stack, StackEncoder
 from graphrec.ops import Relation, gat, gatv2
+from graphrec.ops.neighbourhood import RowBlock
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
 
@@ -68,8 +69,13 @@ class GATLayer(RelationLayer):
     def propagate(self, relation: Relation, src_x: Tensor, dst_x: Tensor, rows: Tensor | None = None) -> Tensor:
         if self.self_loops and src_x is dst_x:
             relation = relation.with_self_loops()
-        part, own = relation if rows is None else relation.take_rows(rows), at_rows(dst_x, rows)
-        if self.self_loops and src_x is not dst_x:
+        part, own, beside = relation, at_rows(dst_x, rows), self.self_loops and src_x is not dst_x
+        if few(relation, rows):  # most columns are out of reach then, and need no projection
+            part = RowBlock.of(relation, rows)
+            src_x = src_x.index_select(0, part.columns)
+        elif rows is not None:
+            part = relation.take_rows(rows)
+        if beside:
             per_draw = relation.full_degree_dst / relation.degree_dst.clamp_min(1)
             y = self._attend_beside(part, src_x, own, at_rows(per_draw, rows))
         else:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphrec.nn.layer import RelationLayer, at_rows, check_undirected, linear, project
+from graphrec.nn.layer import RelationLayer, at_rows, check_undirected, few, linear, project
 from graphrec.nn.stack import Stack, StackEncoder
 from graphrec.ops import Relation, spmm
 from graphrec.ops.spmm import scale_dtype
@@ -20,7 +20,7 @@ from graphrec.settings import Settings
 class GCNLayer(RelationLayer):
     """Y = D_dst^-1/2 · A · D_src^-1/2 · X · W + b, with the degrees of the relation on both sides.
 
-    The product with W comes before the sum over neighbours where that makes the messages shorter. A node without edges gets
+    The product with W comes before the sum over neighbours where that makes the messages shorter and many rows are wanted. A node without edges gets
     b. The paper's Ã = A + I is either a graph with self-loops, `relation.with_self_loops()`, or `self_loops`, which adds the
     node's own features without an edge for them, Y = D̃_dst^-1/2 · (A · D̃_src^-1/2 · X + D̃_dst^-1/2 · X_dst) · W + b with D̃ =
     degree + 1: on a bipartite relation it is the same formula over both sides together, and on a sample the own features are
@@ -62,7 +62,7 @@ class GCNLayer(RelationLayer):
             own = (degree + 1).to(wide).reciprocal().unsqueeze(1)
             own = (at_rows(dst_x, rows) * at_rows(own, rows)).to(src_x.dtype)
             y = project(self.weight, spmm(relation, src_x, left, right, z=own, rows=rows))
-        elif self.out_dim < self.src_dim:
+        elif self.out_dim < self.src_dim and not few(relation, rows):
             y = spmm(relation, project(self.weight, src_x), left, right, rows=rows)
         else:
             y = project(self.weight, spmm(relation, src_x, left, right, rows=rows))

@@ -15,6 +15,8 @@ from graphrec.errors import ConfigError
 from graphrec.ops import Relation
 from graphrec.ops.index import check_distinct, check_index, check_tensor
 
+_FEW = 50  # rows that 1 in 50 is wanted of: with some ten edges a row most columns are out of reach
+
 
 class RelationLayer(nn.Module, ABC):
     """One layer of message passing from the columns of a relation to its rows.
@@ -286,6 +288,11 @@ def linear(in_dim: int, out_dim: int, generator: torch.Generator | None, bias: b
 def project(module: nn.Module, x: Tensor) -> Tensor:
     """Apply a linear map and keep the dtype: under bfloat16 autocast only the matrix product itself is bfloat16."""
     return module(x).to(x.dtype)
+
+
+def few(relation: Relation, rows: Tensor | None) -> bool:
+    """Whether so few rows of a whole relation are wanted that most of its columns are not read."""
+    return rows is not None and type(relation) is Relation and _FEW * len(rows) < relation.num_dst
 
 
 def at_rows(x: Tensor, rows: Tensor | None) -> Tensor:

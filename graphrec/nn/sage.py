@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import relu
 
-from graphrec.nn.layer import RelationLayer, at_rows, linear, project
+from graphrec.nn.layer import RelationLayer, at_rows, few, linear, project
 from graphrec.nn.stack import Stack, StackEncoder
 from graphrec.ops import Relation, spmm
 from graphrec.settings import Settings
@@ -59,7 +59,7 @@ class SAGELayer(RelationLayer):
         if self.pool_weight is not None:
             largest = spmm(relation, relu(project(self.pool_weight, src_x)), rows=rows, reduce="max")
             return own + project(self.neighbor_weight, largest)
-        if self.out_dim < self.src_dim:  # shorter messages
+        if self.out_dim < self.src_dim and not few(relation, rows):  # shorter messages
             return spmm(relation, project(self.neighbor_weight, src_x), z=own, rows=rows, reduce="mean")
         return own + project(self.neighbor_weight, spmm(relation, src_x, rows=rows, reduce="mean"))
 

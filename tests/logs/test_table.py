@@ -38,16 +38,12 @@ def test_a_frame_need_not_be_lazy(tmp_path):
 )
 def test_values_that_no_reader_would_let_through_are_counted(column, bad, tmp_path):
     values = [*bad, *frame()[column][len(bad) :]]
-    with pytest.raises(LogError, match=f"not finite or, of links, negative: {len(bad)} in {column}; drop or fill them"):
+    with pytest.raises(LogError, match=f"or not finite: {len(bad)} in {column}; drop or fill them"):
         build(InteractionLog(frame(**{column: values})), tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 
-def test_links_need_weights_and_ids_of_the_events_type(tmp_path):
-    links = {"src": ["u1", "u2"], "dst": ["u2", "u3"], "weight": [float("nan"), -1.0]}
-    social = pl.DataFrame(links, schema_overrides={"weight": pl.Float32})
-    with pytest.raises(LogError, match=r"2 in social\.weight"):
-        build(InteractionLog(frame(), social=social), tmp_path / "store")
+def test_side_tables_need_ids_of_the_events_type():
     with pytest.raises(ValueError, match=r"social\.src must be String, as events\.user_id, got Int64; cast it"):
         InteractionLog(frame(), social=pl.DataFrame({"src": [1], "dst": [2], "weight": [1.0]}))
     with pytest.raises(ValueError, match=r"items\.item_id must be Int64, as events\.item_id, got String"):

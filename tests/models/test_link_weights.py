@@ -85,7 +85,7 @@ def test_links_carry_their_weights_at_a_mean_of_one(tmp_path):
 
 
 def test_links_that_weigh_less_than_nothing_are_set_aside(tmp_path):
-    store = linked(tmp_path / "store", (1.0, -1.0, float("inf"), 2.0))
+    store = linked(tmp_path / "store", (float("nan"), -1.0, float("inf"), 2.0))
     rejected = pl.read_parquet(store.folder / "rejected.parquet")
-    assert rejected["reason"].to_list() == ["link weight infinite or below 0"] * 2
-    assert Relations.from_store(store).edges["user", "follows", "user"].num_edges == 2
+    assert rejected["reason"].to_list() == ["link weight not finite or below 0"] * 3
+    assert Relations.from_store(store).edges["user", "follows", "user"].num_edges == 1
