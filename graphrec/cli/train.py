@@ -35,7 +35,7 @@ def train(
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, as train.epochs=20. May be repeated."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the run folder.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder; it answers until the new one is finished.")] = False,
     stage: Annotated[
         str, typer.Option("--stage", help="retrieval, or rank: a second stage onto the run of --retrieval.")
     ] = "retrieval",

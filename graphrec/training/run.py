@@ -6,6 +6,7 @@
 <folder>/checkpoints/best/     the parameters after the best validation so far
 <folder>/metrics.jsonl         one line per epoch
 <folder>/events.out.tfevents*  the same for TensorBoard
+<folder>/replacement/          the run that is trained to replace this one, a run folder itself (`graphrec.training.place`)
 """
 
 from __future__ import annotations
@@ -121,7 +122,10 @@ class Run:
         record = RunRecord.read(path)
         if not (path / MODEL).is_dir():
             raise RunError(f"the training in {path} is not complete; go on with: graphrec train --resume --out {path}")
-        return cls(path, load_model(path / MODEL), Path(record.store["path"]), record)
+        model = load_model(path / MODEL)
+        if RunRecord.read(path) != record:
+            raise RunError(f"the run in {path} was replaced while it was read; run this again")
+        return cls(path, model, Path(record.store["path"]), record)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records of `metrics.jsonl`, oldest first."""
