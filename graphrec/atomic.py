@@ -126,7 +126,7 @@ def check_free(
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
-        raise error(f"{target} already exists; choose another folder or ask to overwrite it")
+        raise error(f"{target} already exists; choose another folder, or replace it by --overwrite (overwrite=True)")
     for name in (marker,) if isinstance(marker, str) else marker:
         if not (target / name).exists():
             raise error(f"{target} exists and holds no {name}, so it is not overwritten; choose another folder")
@@ -160,7 +160,7 @@ def check_file(path: str | os.PathLike[str], error: type[GraphrecError] = Graphr
     if os.path.isdir(path):
         raise error(f"{path} is a folder; give the name of a file")
     if os.path.exists(path) and not overwrite:
-        raise error(f"{path} already exists; choose another file or ask to overwrite it")
+        raise error(f"{path} already exists; choose another file, or replace it by --overwrite (overwrite=True)")
 
 
 def _behind_link(path: str | os.PathLike[str]) -> Path:

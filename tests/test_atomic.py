@@ -113,7 +113,7 @@ def test_a_link_stays_and_what_it_names_is_written(tmp_path):
 def test_overwriting_needs_the_marker(tmp_path):
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "thesis.txt").write_text("years of work")
-    with pytest.raises(StoreError, match="already exists"), atomic_folder(tmp_path / "target", StoreError):
+    with pytest.raises(StoreError, match="already exists.*--overwrite"), atomic_folder(tmp_path / "target", StoreError):
         pass
     writer = atomic_folder(tmp_path / "target", StoreError, overwrite=True, marker="manifest.json")
     with pytest.raises(StoreError, match="holds no manifest.json"), writer:
@@ -136,7 +136,7 @@ def test_check_file_tells_a_folder_from_a_file_that_is_there(tmp_path):
     check_file(tmp_path / "new.parquet")
     (tmp_path / "old.parquet").write_text("")
     check_file(tmp_path / "old.parquet", overwrite=True)
-    with pytest.raises(GraphrecError, match="already exists"):
+    with pytest.raises(GraphrecError, match="already exists.*--overwrite"):
         check_file(tmp_path / "old.parquet")
     with pytest.raises(GraphrecError, match="is a folder; give the name of a file"):
         check_file(tmp_path, overwrite=True)

@@ -32,7 +32,7 @@ def check_free(path: Path, overwrite: bool) -> None:
     check_kind(path, RunError, "run", CONFIG)
     if (path / CONFIG).exists() and not overwrite:
         raise RunError(
-            f"{path} already holds a run; choose another folder, go on with it (resume) or replace it (overwrite)"
+            f"{path} already holds a run; choose another folder, go on with it by --resume, or replace it by --overwrite"
         )
 
 

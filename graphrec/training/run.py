@@ -83,7 +83,7 @@ class RunRecord(BaseModel):
             values = json.loads(path.read_text(encoding="utf-8"))
             version = int(values["schema_version"])
         except (OSError, ValueError, KeyError, TypeError) as problem:
-            raise RunError(f"{path} is damaged ({problem!r}); train again with overwrite") from problem
+            raise RunError(f"{path} is damaged ({problem!r}); train again with --overwrite") from problem
         if version > SCHEMA_VERSION:
             raise RunError(
                 f"{path} has schema version {version}, this graphrec reads up to {SCHEMA_VERSION}; upgrade graphrec"
@@ -92,7 +92,7 @@ class RunRecord(BaseModel):
             return cls.model_validate(values)
         except ValidationError as problem:
             wrong = ", ".join(".".join(map(str, error["loc"])) for error in problem.errors())
-            raise RunError(f"{path} is damaged (wrong: {wrong}); train again with overwrite") from problem
+            raise RunError(f"{path} is damaged (wrong: {wrong}); train again with --overwrite") from problem
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,10 @@ class Run:
         path = Path(folder)
         record = RunRecord.read(path)
         if not (path / MODEL).is_dir():
-            raise RunError(f"the training in {path} is not complete; go on with: graphrec train --resume --out {path}")
+            raise RunError(
+                f"the training in {path} is not complete; go on with: graphrec train --resume --out {path} (or, where it failed "
+                "for its settings, train again with --overwrite)"
+            )
         model = load_model(path / MODEL)
         if RunRecord.read(path) != record:
             raise RunError(f"the run in {path} was replaced while it was read; run this again")

@@ -266,7 +266,7 @@ def _resumed(
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
     if name in MADE_FROM_RUNS:
         what, again = _MADE[name]
-        raise ConfigError(f"the run is {what}, which is not resumed; {again} and overwrite")
+        raise ConfigError(f"the run is {what}, which is not resumed; {again} and --overwrite")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet
