@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from graphrec.cli.output import Config, Debug, Json, Output, Quiet, Seed, command
+from graphrec.errors import shell_word
 
 if TYPE_CHECKING:
     from graphrec.training.run import Run
@@ -99,5 +100,5 @@ def _report(io: Output, run: Run) -> None:
     rows += [(f"valid {name}", value) for name, value in summary.get("valid", {}).items()]
     rows += [(f"weight of {name}", value) for name, value in summary.get("relations", {}).items()]
     io.table(f"{run.model.name} trained", ("what", "value"), rows)
-    io.line(f"written to {run.folder}; go on with: graphrec evaluate {run.folder}")
+    io.line(f"written to {run.folder}; go on with: graphrec evaluate {shell_word(run.folder)}")
     io.result({"run": run.folder, "model": run.model.name, "store": run.store_path, **summary})

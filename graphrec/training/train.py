@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import ConfigError, RunError, shell_word
 from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
 from graphrec.models import MADE_FROM_RUNS, create
@@ -168,7 +168,7 @@ def _run(loop: Loop, folder: Path) -> None:
     try:
         loop.run()
     except KeyboardInterrupt:
-        loop.progress.note(f"interrupted; go on with: graphrec train --resume --out {folder}")
+        loop.progress.note(f"interrupted; go on with: graphrec train --resume --out {shell_word(folder)}")
         raise
 
 
