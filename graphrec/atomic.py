@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all.
 
 Everything graphrec writes goes to a temporary sibling first and is renamed into place, so that a killed process, a
-full disk or two processes writing one folder never leave half a result.
+full disk or two processes writing one folder never leave half a result. What a symbolic link names is written behind it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def atomic_file(path: str | os.PathLike[str], error: type[GraphrecError] = Graph
     Raises:
         error: the disk is full or the folder cannot be written; what stood at `path` before is untouched.
     """
-    target = Path(path)
+    target = _behind_link(path)
     with _readable_os_errors(target, error):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=f".tmp{target.suffix}", dir=target.parent)
@@ -68,7 +69,7 @@ def atomic_folder(
         error: the folder exists and `overwrite` is false, or it is not one of ours, another process is writing it, or the
             disk is full.
     """
-    target = Path(path)
+    target = _behind_link(path)
     with _readable_os_errors(target, error):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target, error):
@@ -125,7 +126,7 @@ def check_free(
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
-        raise error(f"{target} already exists; choose another folder or ask to overwrite it")
+        raise error(f"{target} already exists; choose another folder, or replace it by --overwrite (overwrite=True)")
     for name in (marker,) if isinstance(marker, str) else marker:
         if not (target / name).exists():
             raise error(f"{target} exists and holds no {name}, so it is not overwritten; choose another folder")
@@ -159,7 +160,11 @@ def check_file(path: str | os.PathLike[str], error: type[GraphrecError] = Graphr
     if os.path.isdir(path):
         raise error(f"{path} is a folder; give the name of a file")
     if os.path.exists(path) and not overwrite:
-        raise error(f"{path} already exists; choose another file or ask to overwrite it")
+        raise error(f"{path} already exists; choose another file, or replace it by --overwrite (overwrite=True)")
+
+
+def _behind_link(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.realpath(path) if os.path.islink(path) else path)
 
 
 def _swap(temporary: Path, target: Path) -> None:
@@ -174,7 +179,9 @@ def _swap(temporary: Path, target: Path) -> None:
 
 def _remove_leftovers(target: Path) -> None:
     # The lock is held, so nobody is using these. A kill between the two renames of _swap leaves the old folder inside.
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+    # Exactly one random part: `.shop.v2.XXXXXXXX.tmp` is of the target `shop.v2`, not of `shop`.
+    ours = re.compile(re.escape(f".{target.name}.") + r"[^.]+\.tmp")
+    for leftover in [entry for entry in target.parent.iterdir() if ours.fullmatch(entry.name)]:
         if (leftover / "old").is_dir() and not target.exists():
             os.replace(leftover / "old", target)
         shutil.rmtree(leftover, ignore_errors=True)

@@ -24,7 +24,7 @@ from graphrec.errors import RunError
 SCHEMA_VERSION = 1
 STATE = "state.json"
 _SLOTS = ("a.safetensors", "b.safetensors")
-_MEND = "delete the folder of the run, or train again with overwrite"
+_MEND = "delete the folder of the run, or train again with --overwrite"
 
 
 def save(folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def load(folder: Path, mend: str = _MEND) -> tuple[dict[str, torch.Tensor], dict
     """
     path = folder / STATE
     if not path.is_file():
-        raise RunError(f"{folder} holds no checkpoint ({STATE} is missing); start the training again with overwrite")
+        raise RunError(f"{folder} holds no checkpoint ({STATE} is missing); start the training again with --overwrite")
     try:
         payload = json.loads(path.read_text(encoding="utf-8"))
         version, record, state = int(payload["schema_version"]), payload["tensors"], dict(payload["state"])

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from graphrec.errors import ConfigError, nearest
+from graphrec.errors import ConfigError, nearest, shell_word
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
 
@@ -241,7 +241,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         with open(path, "rb") as handle:
             return tomllib.load(handle)
     except FileNotFoundError:
-        raise ConfigError(f"there is no run file {path}; write one with: graphrec init {path}") from None
+        raise ConfigError(f"there is no run file {path}; write one with: graphrec init {shell_word(path)}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder, not a run file; give the file, such as {path / DEFAULT_PATH}") from None
     except PermissionError:

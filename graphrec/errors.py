@@ -7,6 +7,8 @@ the rule, the value received, and the mend.
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 from collections.abc import Iterable
 
 
@@ -56,6 +58,11 @@ class DatasetError(GraphrecError):
 
 class LanguageModelError(GraphrecError):
     """A language model cannot be loaded, or its endpoint refuses or gives no usable answer."""
+
+
+def shell_word(path: str | os.PathLike[str]) -> str:
+    """Return a path as it is typed in a shell, for commands that messages name."""
+    return shlex.quote(os.fspath(path))
 
 
 def nearest(name: object, choices: Iterable[object]) -> str:

@@ -88,10 +88,32 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
     assert (tmp_path / "target" / "precious").read_text() == "old"
 
 
+@pytest.mark.parametrize(("name", "other"), [("shop", "shop.v2"), ("run", "run.2026-09-30"), ("a*", "abc"), ("[ab]", "a")])
+def test_a_writer_leaves_those_of_other_names_alone(name, other, tmp_path):
+    (tmp_path / f".{other}.x1y2z3.tmp" / "old").mkdir(parents=True)
+    (tmp_path / f".{other}.x1y2z3.tmp" / "old" / "precious").write_text("old")
+    (tmp_path / f".{name}.x1y2z3.tmp").mkdir()
+    with atomic_folder(tmp_path / name):
+        assert (tmp_path / f".{other}.x1y2z3.tmp" / "old" / "precious").exists()
+    assert leftovers(tmp_path) == sorted([f".{other}.x1y2z3.tmp", name])
+
+
+def test_a_link_stays_and_what_it_names_is_written(tmp_path):
+    for name, writer in (("folder", atomic_folder), ("file", atomic_file)):
+        (tmp_path / f"{name}-link").symlink_to(tmp_path / "there" / name)  # first without anything behind it
+        for text in ("first", "second"):
+            options = {"overwrite": True} if writer is atomic_folder else {}
+            with writer(tmp_path / f"{name}-link", **options) as temporary:
+                (temporary / "a" if name == "folder" else temporary).write_text(text)
+        assert (tmp_path / f"{name}-link").is_symlink()
+    assert (tmp_path / "there" / "folder" / "a").read_text() == (tmp_path / "there" / "file").read_text() == "second"
+    assert leftovers(tmp_path / "there") == ["file", "folder"]
+
+
 def test_overwriting_needs_the_marker(tmp_path):
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "thesis.txt").write_text("years of work")
-    with pytest.raises(StoreError, match="already exists"), atomic_folder(tmp_path / "target", StoreError):
+    with pytest.raises(StoreError, match="already exists.*--overwrite"), atomic_folder(tmp_path / "target", StoreError):
         pass
     writer = atomic_folder(tmp_path / "target", StoreError, overwrite=True, marker="manifest.json")
     with pytest.raises(StoreError, match="holds no manifest.json"), writer:
@@ -114,7 +136,7 @@ def test_check_file_tells_a_folder_from_a_file_that_is_there(tmp_path):
     check_file(tmp_path / "new.parquet")
     (tmp_path / "old.parquet").write_text("")
     check_file(tmp_path / "old.parquet", overwrite=True)
-    with pytest.raises(GraphrecError, match="already exists"):
+    with pytest.raises(GraphrecError, match="already exists.*--overwrite"):
         check_file(tmp_path / "old.parquet")
     with pytest.raises(GraphrecError, match="is a folder; give the name of a file"):
         check_file(tmp_path, overwrite=True)

@@ -9,6 +9,7 @@ import typer
 
 from graphrec.cli.features import show_features
 from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
+from graphrec.errors import shell_word
 from graphrec.logs import FORMATS
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def build(
         show_features(io, features)
         if source.rejected.path is not None:
             io.line(f"rows of the log that were not used, with reasons: {source.rejected.path}")
-        io.line(f"written to {store.folder}; look into it with: graphrec graph info {store.folder}")
+        io.line(f"written to {store.folder}; look into it with: graphrec graph info {shell_word(store.folder)}")
         io.result({"store": store.folder, **store.manifest.model_dump(mode="json", exclude={"files"}), "features": features})
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from graphrec.cli.output import Debug, Json, Quiet, Seed, command, examples, verb_group
+from graphrec.errors import shell_word
 
 app = verb_group("List public data sets, get one, or make a made-up log of any size.")
 
@@ -53,7 +54,7 @@ def get(
         io.line(
             f"{'Ready' if dataset.fresh else 'It was there already, unchanged'}. The card: {dataset.folder / 'CARD.md'}"
         )
-        io.line(f"Build a graph from it: graphrec build --config {dataset.config}")
+        io.line(f"Build a graph from it: graphrec build --config {shell_word(dataset.config)}")
         io.result(
             {
                 "name": name,
@@ -99,6 +100,7 @@ def make(
         )
         io.table(f"World in {folder}", ("what", "count"), [*world["counts"].items(), *world["behaviors"].items()])
         io.line(f"The card: {folder / 'README.md'}")
-        tables = f"{folder / 'events.parquet'} --items {folder / 'items.parquet'} --users {folder / 'users.parquet'}"
-        io.line(f"Build a graph from it: graphrec build {tables} --out stores/{folder.name}")
+        events, items, users = (shell_word(folder / f"{name}.parquet") for name in ("events", "items", "users"))
+        store = shell_word(f"stores/{folder.name}")
+        io.line(f"Build a graph from it: graphrec build {events} --items {items} --users {users} --out {store}")
         io.result({"folder": folder, **world})

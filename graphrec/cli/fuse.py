@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from graphrec.cli.output import Debug, Json, Quiet, Seed, command
+from graphrec.errors import shell_word
 
 EXAMPLES = (
     "graphrec fuse runs/seed-0 runs/seed-1 runs/seed-2 --out runs/mean",
@@ -46,5 +47,5 @@ def fuse(
             (folder, member["name"], weight)
             for folder, member, weight in zip(runs, run.model.settings.members, found, strict=True)
         ])  # fmt: skip
-        io.line(f"written to {run.folder}; next: graphrec evaluate {run.folder}")
+        io.line(f"written to {run.folder}; next: graphrec evaluate {shell_word(run.folder)}")
         io.result({"run": str(run.folder), "model": run.model.name, "runs": runs, "weights": found})

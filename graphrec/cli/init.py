@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from graphrec.cli.output import Debug, Json, Output, Quiet, command
+from graphrec.errors import shell_word
 
 EXAMPLES = (
     "graphrec init",
@@ -31,7 +32,7 @@ def init(
         from graphrec.config_text import write_run_file
 
         written = write_run_file(path, log=log, model=model, name=name, overwrite=overwrite)
-        config = "" if path == Path("graphrec.toml") else f" --config {path}"
+        config = "" if path == Path("graphrec.toml") else f" --config {shell_word(path)}"
         io.line(f"wrote {path}: reads {written['log']['path']}, trains {model}")
         _note_missing(io, written["log"]["path"], path)
         io.line(f"next: graphrec build{config}, then: graphrec train{config}")

@@ -25,7 +25,8 @@ The conventions, for whoever writes a verb:
   that prints a result calls `io.result` once. NaN and infinities become null.
 - `--quiet` silences bars and notes, never results or errors. `--debug` shows the traceback of a failure.
 - Verbs that use randomness take `--seed`.
-- Exit codes: 0 done, 1 a `GraphrecError` (its message alone) or an unexpected error, 2 wrong usage, 130 interrupted.
+- Exit codes: 0 done, 1 a `GraphrecError` (its message alone) or an unexpected error, 2 wrong usage, 130 interrupted (Ctrl-C),
+  143 ended by SIGTERM, which is treated alike.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ import datetime
 import json as json_module
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +59,11 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all ran
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: systemd, Docker and Kubernetes stop processes that way."""
 
 
 class Output:
@@ -118,16 +126,17 @@ def command(*, json: bool = False, quiet: bool = False, debug: bool = False) -> 
         debug: re-raise failures with their traceback.
 
     Raises:
-        typer.Exit: with code 1 after a failure and 130 after Ctrl-C.
+        typer.Exit: with code 1 after a failure, 130 after Ctrl-C and 143 after SIGTERM.
     """
     try:
-        yield Output(json, quiet)
-        sys.stdout.flush()
+        with _terminable():
+            yield Output(json, quiet)
+            sys.stdout.flush()
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _complain("interrupted; what was finished is kept, and no file is half-written")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader (`| head`) has gone; give the interpreter's final flush somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -142,6 +151,23 @@ def command(*, json: bool = False, quiet: bool = False, debug: bool = False) -> 
             raise
         _complain(f"unexpected error: {type(error).__name__}: {error}\nRun the command with --debug to see where.")
         raise typer.Exit(EXIT_FAILURE) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM, where nobody else has a handler for it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
 
 
 def verb_group(help: str) -> typer.Typer:

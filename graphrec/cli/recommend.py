@@ -1,8 +1,8 @@
-"""`graphrec recommend RUN USER...`: the best items for some users, for all of them into a Parquet file, or for a new one."""
+"""`graphrec recommend RUN USER...`: the best items for some users, for many or all of them into a Parquet file, or for a new one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -12,12 +12,15 @@ from graphrec.errors import GraphrecError
 if TYPE_CHECKING:
     import polars as pl
 
+    from graphrec.models.base import Recommender
+
 _LENGTH = 10  # of a list, where there are so many
 
 EXAMPLES = (
     "graphrec recommend runs/demo u00017 u00042 --k 5",
     "graphrec recommend runs/demo u00017 --json",
-    "graphrec recommend runs/demo --all --out recommendations.parquet",
+    "graphrec recommend runs/demo --all --out recommendations.parquet --fallback popular",
+    "graphrec recommend runs/demo --users tonight.txt --skip-unknown --out tonight.parquet",
     "graphrec recommend runs/demo --history i00003,i00017",
     "graphrec recommend runs/texts u00017 --new-items new.csv",
     "graphrec recommend runs/social u00017 --friends --k 5",
@@ -39,7 +42,14 @@ def recommend(
     ] = False,
     all_users: Annotated[bool, typer.Option("--all", help="Recommend to every user; needs --out.")] = False,
     friends: Annotated[bool, typer.Option("--friends", help="Recommend users to befriend, not items.")] = False,
-    out: Annotated[Optional[str], typer.Option("--out", "-o", help="The Parquet file for --all.")] = None,  # noqa: UP045
+    users_file: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--users", metavar="FILE", help="Recommend to the users of a text file, one id a line."),
+    ] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out users that training did not see, and say how many.")
+    ] = False,
+    out: Annotated[Optional[str], typer.Option("--out", "-o", help="The Parquet file for --all or --users.")] = None,  # noqa: UP045
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
     history: Annotated[
         Optional[str],  # noqa: UP045
@@ -55,7 +65,7 @@ def recommend(
     ] = None,
     fallback: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--fallback", help="A new user of whom nothing is known: popular."),
+        typer.Option("--fallback", help="popular: what users get of whom no choice is known; alone, one new user."),
     ] = None,
     new_items: Annotated[
         Optional[str],  # noqa: UP045
@@ -66,23 +76,32 @@ def recommend(
     debug: Debug = False,
 ) -> None:
     """Recommend items to users, by original id."""
-    is_new = any(part is not None for part in (history, like, text, fallback))
-    if [all_users, bool(users), is_new].count(True) != 1:
-        rule = "give either user ids, or --all, or a new user by --history, --like, --text or --fallback"
+    is_new = any(part is not None for part in (history, like, text)) or (
+        fallback is not None and not (all_users or users or users_file)
+    )
+    if [all_users, bool(users), bool(users_file), is_new].count(True) != 1:
+        rule = "give either user ids, or --users FILE, or --all, or a new user by --history, --like, --text or --fallback"
         raise typer.BadParameter(rule, param_hint="USER...")
-    if all_users != bool(out):
-        raise typer.BadParameter("--all and --out FILE.parquet go together", param_hint="--out")
-    if friends and all_users:
-        raise typer.BadParameter("--friends answers for the users given, not for --all", param_hint="--friends")
+    if all_users and not out:
+        raise typer.BadParameter("--all needs --out FILE.parquet", param_hint="--out")
+    if friends and (all_users or fallback):
+        option = "--all" if all_users else "--fallback"
+        raise typer.BadParameter(f"--friends answers for the users given, without {option}", param_hint="--friends")
+    if out and (friends or not (all_users or users_file)):
+        raise typer.BadParameter("--out FILE.parquet takes the items of --all or --users FILE", param_hint="--out")
     if is_new and (friends or include_seen):
         option = "--friends" if friends else "--include-seen"
         raise typer.BadParameter(f"{option} is for users of the training data, given by their ids", param_hint=option)
+    if skip_unknown and not (users or users_file):
+        raise typer.BadParameter("it is for users given by their ids or by --users FILE", param_hint="--skip-unknown")
     with command(json=json, quiet=quiet, debug=debug) as io:
+        from graphrec.retrieval.answer import check_fallback, known_users, read_ids, recommend_all
         from graphrec.retrieval.answer import recommend as recommend_to
-        from graphrec.retrieval.answer import recommend_all
         from graphrec.retrieval.friends import recommend_friends
         from graphrec.retrieval.source import open_model, open_store
 
+        check_fallback(fallback)
+        asked = None if all_users or is_new else read_ids(users_file) if users_file else list(dict.fromkeys(users))
         if new_items:
             from graphrec.features.settings import FeaturesSettings
             from graphrec.logs.side_tables import read_item_table
@@ -103,29 +122,37 @@ def recommend(
             io.table(f"new user, by {frame['by'][0]}", frame.columns, frame.rows())
             io.result({"run": run, "k": k, "by": frame["by"][0], "items": frame.drop("by").to_dicts()})
             return
-        if not (friends or include_seen):
-            _note_held_out(io, run)
-        if out:
-            rows = recommend_all(source, out, k, not include_seen, overwrite=overwrite, progress=io.reporter)
-            io.line(f"{rows:,} rows written to {out}")
-            io.result({"run": run, "k": k, "file": out, "rows": rows})
-            return
-        users = list(dict.fromkeys(users))
+        skipped = []
+        if skip_unknown:
+            asked, skipped = known_users(source, asked)
+            if skipped:
+                few = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
+                io.note(f"{len(skipped):,} of {len(asked) + len(skipped):,} users are unknown and were skipped: {few}")
+        more = {"skipped": skipped} if skip_unknown else {}
         if friends:
             known = None if include_seen else open_store(run, verify=False)
-            found = recommend_friends(source, users, k, exclude_known=not include_seen, store=known)
-            _show_friends(io, run, k, found)
+            found = recommend_friends(source, asked, k, exclude_known=not include_seen, store=known)
+            _show_friends(io, {"run": run, "k": k, **more}, found)
             return
-        lists = recommend_to(source, users, k, not include_seen).partition_by("user_id", maintain_order=True)
-        if len(lists) < len(users):
+        if not include_seen:
+            _note_held_out(io, run)
+        _note_without_events(io, source, asked, fallback)
+        if out:
+            options = {"users": asked, "fallback": fallback, "overwrite": overwrite, "progress": io.reporter}
+            rows = recommend_all(source, out, k, not include_seen, **options)
+            io.line(f"{rows:,} rows written to {out}")
+            io.result({"run": run, "k": k, "file": out, "rows": rows, **more})
+            return
+        lists = recommend_to(source, asked, k, not include_seen, fallback=fallback).partition_by("user_id", maintain_order=True)
+        if len(lists) < len(asked):
             io.note(
-                f"{len(users) - len(lists)} of these users already know every item; --include-seen lists them again"
+                f"{len(asked) - len(lists)} of these users already know every item; --include-seen lists them again"
             )
         for part in lists:
             shown = part.drop("user_id")
             io.table(f"user {part['user_id'][0]}", shown.columns, shown.rows())
         answers = [{"user_id": part["user_id"][0], "items": part.drop("user_id").to_dicts()} for part in lists]
-        io.result({"run": run, "k": k, "users": answers})
+        io.result({"run": run, "k": k, "users": answers, **more})
 
 
 def _ids(given: str | None) -> list[str]:
@@ -148,9 +175,23 @@ def _note_held_out(io: Output, run: str) -> None:
         )
 
 
-def _show_friends(io: Output, run: str, k: int, found: pl.DataFrame) -> None:
+def _note_without_events(io: Output, model: Recommender, users: list[str] | None, fallback: str | None) -> None:
+    """Say for how many users a list rests on none of their choices."""
+    from graphrec.retrieval.answer import without_events
+
+    count, asked = without_events(model, users)
+    if count and fallback is None:
+        io.note(
+            f"{count:,} of {asked:,} users have no training event of the target behaviour, so their lists rest on none of their "
+            "choices; --fallback popular gives them what is popular"
+        )
+    elif count:
+        io.note(f"{count:,} of {asked:,} users have no training event of the target behaviour and get what is popular")
+
+
+def _show_friends(io: Output, asked: dict[str, Any], found: pl.DataFrame) -> None:
     parts = found.partition_by("user_id", maintain_order=True)
     for part in parts:
         io.table(f"friends for {part['user_id'][0]}", part.columns[1:], part.drop("user_id").rows())
     answers = [{"user_id": part["user_id"][0], "friends": part.drop("user_id").to_dicts()} for part in parts]
-    io.result({"run": run, "k": k, "users": answers})
+    io.result({**asked, "users": answers})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from graphrec.cli.output import Config, Debug, Json, Output, Quiet, Seed, command
+from graphrec.errors import shell_word
 
 if TYPE_CHECKING:
     from graphrec.training.run import Run
@@ -35,7 +36,7 @@ def train(
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, as train.epochs=20. May be repeated."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the run folder.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder; it answers until the new one is finished.")] = False,
     stage: Annotated[
         str, typer.Option("--stage", help="retrieval, or rank: a second stage onto the run of --retrieval.")
     ] = "retrieval",
@@ -99,5 +100,5 @@ def _report(io: Output, run: Run) -> None:
     rows += [(f"valid {name}", value) for name, value in summary.get("valid", {}).items()]
     rows += [(f"weight of {name}", value) for name, value in summary.get("relations", {}).items()]
     io.table(f"{run.model.name} trained", ("what", "value"), rows)
-    io.line(f"written to {run.folder}; go on with: graphrec evaluate {run.folder}")
+    io.line(f"written to {run.folder}; go on with: graphrec evaluate {shell_word(run.folder)}")
     io.result({"run": run.folder, "model": run.model.name, "store": run.store_path, **summary})

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from graphrec.cli.output import Config, Debug, Json, Quiet, Seed, command
+from graphrec.errors import shell_word
 
 EXAMPLES = (
     "graphrec tune stores/demo --model lightgcn --trials 40 --out runs/tune",
@@ -75,5 +76,5 @@ def tune(
             rows += list(result.best["params"].items())
         io.table(f"{result.model} tuned", ("what", "value"), rows)
         if result.best_file is not None:
-            io.line(f"written to {result.best_file}; go on with: graphrec train --config {result.best_file}")
+            io.line(f"written to {result.best_file}; go on with: graphrec train --config {shell_word(result.best_file)}")
         io.result(result.to_dict())

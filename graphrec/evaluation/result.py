@@ -14,7 +14,7 @@ import polars as pl
 
 from graphrec.atomic import atomic_file
 from graphrec.checksum import sha256_of
-from graphrec.errors import RunError
+from graphrec.errors import RunError, shell_word
 from graphrec.training.run import EVALUATION
 
 SCHEMA = 1
@@ -91,8 +91,8 @@ class Evaluation:
         """
         path, table = file_names(folder, split)
         if not path.is_file():
-            raise RunError(f"{folder} holds no evaluation of the split {split!r}; run: graphrec evaluate {folder}")
-        again = f"write it again with: graphrec evaluate {folder} --split {split}"
+            raise RunError(f"{folder} holds no evaluation of the split {split!r}; run: graphrec evaluate {shell_word(folder)}")
+        again = f"write it again with: graphrec evaluate {shell_word(folder)} --split {split}"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("schema") > SCHEMA:

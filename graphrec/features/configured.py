@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, shell_word
 from graphrec.features.settings import FeaturesSettings, TextFeature
 from graphrec.features.write import recorded_text
 
@@ -50,7 +50,7 @@ def _check_same(store: GraphStore, ntype: str, name: str, feature: TextFeature) 
     if changed:
         raise ConfigError(
             f"[features.{ntype}.{name}] is not how the store {store.folder} made {ntype}.{name}: {'; '.join(changed)}; make it "
-            f"again with: graphrec features {store.folder} --config FILE"
+            f"again with: graphrec features {shell_word(store.folder)} --config FILE"
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrec.errors import ConfigError, nearest
+from graphrec.errors import ConfigError, nearest, shell_word
 from graphrec.features.project import given
 from graphrec.progress import Reporter
 
@@ -75,7 +75,7 @@ def load_features(store: GraphStore, ntype: str, names: Sequence[str], rows: int
             raise ConfigError(
                 f"inputs {ntype}: the store {store.folder} has no feature {ntype}.{name}; it has "
                 f"{', '.join(have) or 'none'}{nearest(name, have)}; make it with a section [features.{ntype}.{name}] "
-                f"and: graphrec features {store.folder}"
+                f"and: graphrec features {shell_word(store.folder)}"
             )
         array, provenance = store.feature(ntype, name)
         arrays.append(_checked(array, f"{ntype}.{name}", rows, store))
@@ -95,7 +95,7 @@ def note_unused_features(store: GraphStore, progress: Reporter) -> None:
 
 
 def _checked(array: np.ndarray, name: str, rows: int, store: GraphStore) -> np.ndarray:
-    again = f"write it again with: graphrec features {store.folder}"
+    again = f"write it again with: graphrec features {shell_word(store.folder)}"
     if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
         raise ConfigError(
             f"the feature {name} must be numbers of shape ({rows}, F), got {array.dtype} {array.shape}; {again}"

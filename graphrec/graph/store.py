@@ -59,7 +59,8 @@ class GraphStore:
 
     Edge e of `(user, b, item)` in `graph.dgl` is row e of behaviour b in `splits/train.parquet`; both are written by
     one build and checksummed. Interactions are read from `splits/`, which does not need DGL, and
-    `graph.dgl` only by `graph()`.
+    `graph.dgl` only by `graph()`. Everything is read when it is asked for; once the store was built anew in the meantime, that
+    is a StoreError.
 
     Open a store with `GraphStore.open` or get one from `build`.
     """
@@ -88,6 +89,13 @@ class GraphStore:
 
     def __repr__(self) -> str:
         return f"GraphStore({str(self.folder)!r}, {self.num_users:,} users, {self.num_items:,} items)"
+
+    @property
+    def _current(self) -> Path:
+        """The folder, as long as what is read there is of the store that was opened."""
+        if Manifest.read(self.folder) != self.manifest:
+            raise StoreError(f"the store {self.folder} was built anew since it was opened; open it again")
+        return self.folder
 
     @property
     def num_users(self) -> int:
@@ -126,7 +134,7 @@ class GraphStore:
 
     def graph(self) -> Any:
         """Load the DGL heterograph of the training edges (int32 ids; edge data `weight` and, with times, `timestamp`)."""
-        return load_graph(self.folder / "graph.dgl")
+        return load_graph(self._current / "graph.dgl")
 
     def ids(self, ntype: str) -> IdMap:
         """Return the id map of a node type ("user", "item", "entity").
@@ -137,7 +145,7 @@ class GraphStore:
         if ntype not in self.manifest.nodes:
             raise unknown_name("node type", ntype, self.node_types)
         if ntype not in self._ids:
-            self._ids[ntype] = IdMap.load(self.folder / "ids" / f"{ntype}.parquet", ntype)
+            self._ids[ntype] = IdMap.load(self._current / "ids" / f"{ntype}.parquet", ntype)
         return self._ids[ntype]
 
     def interactions(self, split: str = "train", behavior: str | None = None) -> Interactions:
@@ -183,12 +191,12 @@ class GraphStore:
         also have `user_id` and `item_id`, and null indices where training does not know the id."""
         if split not in SIDES:
             raise unknown_name("split", split, SIDES)
-        return _read_parquet(self.folder / "splits" / f"{split}.parquet")
+        return _read_parquet(self._current / "splits" / f"{split}.parquet")
 
     def table(self, ntype: str) -> pl.DataFrame | None:
         """Return the attributes of a node type as read, row i for node i, or None where the log has none."""
-        path = self.folder / "tables" / f"{ntype}.parquet"
-        return _read_parquet(path) if path.relative_to(self.folder).as_posix() in self.manifest.files else None
+        name = f"tables/{ntype}.parquet"
+        return _read_parquet(self._current / name) if name in self.manifest.files else None
 
     def new_items(self) -> tuple[IdMap, pl.DataFrame] | None:
         """Return ids and attributes, row by row, of the listed items without a training event; None where there are none."""
@@ -206,7 +214,7 @@ class GraphStore:
 
     def held_out_links(self) -> pl.DataFrame | None:
         """Return the links between users that the build held out: src, dst (original ids), weight; None where it held out none."""
-        return _read_parquet(self.folder / HELD_LINKS) if HELD_LINKS in self.manifest.files else None
+        return _read_parquet(self._current / HELD_LINKS) if HELD_LINKS in self.manifest.files else None
 
     def titles(self, ntype: str = "item") -> list[str] | None:
         """Return a title per item from the column `title`, else `name`, of the item table; None where it has neither.
@@ -234,7 +242,7 @@ class GraphStore:
 
     def features(self, ntype: str) -> list[str]:
         """Return the names of the features of a node type, sorted."""
-        return list_features(self.folder, ntype)
+        return list_features(self._current, ntype)
 
     def feature(self, ntype: str, name: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Return a feature array (n, …) and its provenance.
@@ -244,15 +252,15 @@ class GraphStore:
             StoreError: the file is damaged or was edited.
         """
         self._check_feature(ntype, name)
-        return read_feature(self.folder, ntype, name)
+        return read_feature(self._current, ntype, name)
 
     def provenance(self, ntype: str, name: str) -> dict[str, Any]:
         """Return the provenance of a feature without reading its values; raises as `feature`."""
         self._check_feature(ntype, name)
-        return read_provenance(self.folder, ntype, name)
+        return read_provenance(self._current, ntype, name)
 
     def _check_feature(self, ntype: str, name: str) -> None:
-        if not feature_path(self.folder, ntype, name).exists():
+        if not feature_path(self._current, ntype, name).exists():
             raise unknown_name(f"{ntype} feature", name, self.features(ntype))
 
     def add_feature(self, ntype: str, name: str, array: np.ndarray, provenance: dict[str, Any]) -> None:
@@ -272,19 +280,19 @@ class GraphStore:
         rows = len(self.ids(ntype) if new is None else new[0])
         if len(array) != rows:
             raise ValueError(f"feature {name} must have a row for each of the {rows} {ntype} nodes, got {len(array)}")
-        write_feature(self.folder, ntype, name, array, provenance)
+        write_feature(self._current, ntype, name, array, provenance)
 
     @cached_property
     def has_timestamps(self) -> bool:
         """Whether training events have times."""
-        statistics = pl.scan_parquet(self.folder / "splits" / "train.parquet").select(pl.col("timestamp").count())
+        statistics = pl.scan_parquet(self._current / "splits" / "train.parquet").select(pl.col("timestamp").count())
         return statistics.collect().item() > 0
 
     def _events(self, split: str, columns: list[str], behavior: str | None) -> pl.DataFrame:
         behavior = self.target_behavior if behavior is None else behavior
         if behavior not in self.behaviors:
             raise unknown_name("behaviour", behavior, self.behaviors)
-        frame = _read_parquet(self.folder / "splits" / f"{split}.parquet", [*columns, "behavior"])
+        frame = _read_parquet(self._current / "splits" / f"{split}.parquet", [*columns, "behavior"])
         keep = pl.col("user").is_not_null() & pl.col("item").is_not_null()
         return frame.filter(keep & (pl.col("behavior") == behavior)).drop("behavior").rechunk()
 

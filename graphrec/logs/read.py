@@ -20,6 +20,7 @@ from graphrec.logs.files import find_files, sniff_format
 from graphrec.logs.raw import RawLog, Source, combine
 from graphrec.logs.side_tables import finish_tables, read_tables
 from graphrec.logs.source import LogSettings
+from graphrec.logs.spool import Spool
 from graphrec.logs.table import InteractionLog
 from graphrec.progress import SILENT, Reporter
 from graphrec.registry import resolve
@@ -66,7 +67,7 @@ def read_log(
         raise ConfigError("[log] path: required but missing; give a file, folder, glob or database URL")
     paths = [resolved.path] if isinstance(resolved.path, str) else resolved.path
     where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    cache = tempfile.TemporaryDirectory(prefix="graphrec-log-")
+    cache = Spool()
     try:
         raw, origin = _read_raw(paths, resolved, Path(cache.name), progress)
         tables = read_tables(resolved, raw.tables, origin)  # before the events, which take longer

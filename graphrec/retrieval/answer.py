@@ -12,17 +12,23 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
+from graphrec import ops
 from graphrec.atomic import atomic_file, check_file
 from graphrec.errors import ConfigError, RunError
-from graphrec.models.base import blocks
+from graphrec.models.base import Recommender, blocks
+from graphrec.models.listing import ranked_frame
 from graphrec.progress import SILENT, Reporter
 from graphrec.retrieval.source import Source, open_model
 
+FALLBACKS = ("popular",)
 _OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 
-def recommend(source: Source, users: Any, k: int = 10, exclude_seen: bool = True) -> pl.DataFrame:
+def recommend(
+    source: Source, users: Any, k: int = 10, exclude_seen: bool = True, *, fallback: str | None = None
+) -> pl.DataFrame:
     """Return the `k` best items for each user.
 
     Args:
@@ -30,18 +36,20 @@ def recommend(source: Source, users: Any, k: int = 10, exclude_seen: bool = True
         users: original user ids, or a single one; text is converted where the store's ids are whole numbers.
         k: list length, 1..I.
         exclude_seen: leave out the items of the user's training history.
+        fallback: "popular" lists the most chosen items to users without a training event of the target behaviour, in the place
+            of what the model says without one; None asks the model for all.
 
     Returns:
         A frame with user_id, rank (1 is best), item_id, score and, where the store has titles, title; users in the
-        order given. Ties break to the lower item index.
+        order given. Ties break to the lower item index. With a fallback also `by`: "model" or "popular".
 
     Raises:
         UnknownIdError: a user does not occur in the training data.
-        ConfigError: no user is given, or `k` is out of range.
+        ConfigError: no user is given, `k` is out of range, or there is no such fallback.
         RunError: the folder holds no readable run or model.
     """
-    model = open_model(source)
-    return model.recommend(given_ids(users, "user"), k, exclude_seen=exclude_seen)
+    check_fallback(fallback)
+    return _lists(open_model(source), given_ids(users, "user"), k, exclude_seen, fallback)
 
 
 def similar(source: Source, items: Any, k: int = 10) -> pl.DataFrame:
@@ -71,18 +79,28 @@ def recommend_all(
     k: int = 10,
     exclude_seen: bool = True,
     *,
+    users: Any = None,
+    fallback: str | None = None,
     overwrite: bool = False,
     progress: Reporter = SILENT,
 ) -> int:
-    """Write the `k` best items of every user to a Parquet file, block by block in bounded memory.
+    """Write the `k` best items of every user, or of many, to a Parquet file, block by block in bounded memory.
 
-    The columns are those of `recommend`; the users come in the order of the store.
+    The columns are those of `recommend`; all users come in the order of the store.
+
+    Args:
+        source, k, exclude_seen, fallback: as in `recommend`.
+        path: the file.
+        users: original user ids; None means all.
+        overwrite: replace the file.
+        progress: receives the users.
 
     Returns:
         The number of rows written.
 
     Raises:
-        ConfigError: `k` is out of range.
+        UnknownIdError: a user does not occur in the training data.
+        ConfigError: `k` is out of range, or there is no such fallback.
         RunError: the folder holds no readable run or model, `path` exists and `overwrite` is false, or the disk is full.
     """
     import pyarrow.parquet as pq
@@ -91,14 +109,16 @@ def recommend_all(
     check_file(target, RunError, overwrite)
     if target.suffix.lower() in _OTHER_FORMATS:
         raise ConfigError(f"lists are written as Parquet, and {target.name} names another format; call it {target.stem}.parquet")
+    check_fallback(fallback)
     model = open_model(source)
     catalogue = model.catalogue
     rows = 0
-    with atomic_file(target, RunError) as temporary, progress.task("recommend", catalogue.num_users, "users") as task:
+    asked = np.arange(catalogue.num_users) if users is None else catalogue.users.index_of(given_ids(users, "user"))
+    with atomic_file(target, RunError) as temporary, progress.task("recommend", len(asked), "users") as task:
         writer = None
         try:
-            for block in blocks(np.arange(catalogue.num_users, dtype=np.int64), catalogue.num_items):
-                table = model.recommend(catalogue.users.gather(block), k, exclude_seen=exclude_seen).to_arrow()
+            for block in blocks(asked, catalogue.num_items):
+                table = _lists(model, catalogue.users.gather(block), k, exclude_seen, fallback).to_arrow()
                 writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
                 writer.write_table(table)
                 rows += table.num_rows
@@ -107,6 +127,84 @@ def recommend_all(
             if writer is not None:
                 writer.close()
     return rows
+
+
+def without_events(model: Recommender, users: Any = None) -> tuple[int, int]:
+    """Count the users of whom a model knows no training event of the target behaviour.
+
+    Args:
+        model: any; one that ranks alike for all has none.
+        users: original user ids; None means all.
+
+    Returns:
+        How many, and how many were looked at.
+    """
+    catalogue = model.catalogue
+    asked = np.arange(catalogue.num_users) if users is None else catalogue.users.index_of(given_ids(users, "user"))
+    return int((_events(model, asked) == 0).sum()) if model.personal else 0, len(asked)
+
+
+def known_users(model: Recommender, users: Any) -> tuple[list[Any], list[Any]]:
+    """Part original user ids into those of the training data and the others.
+
+    Raises:
+        UnknownIdError: none is of the training data.
+    """
+    ids = given_ids(users, "user")
+    found = model.catalogue.users.find(ids) >= 0
+    if not found.any():
+        model.catalogue.users.index_of(ids)
+    known, others = ([name for name, there in zip(ids, found, strict=True) if there == wanted] for wanted in (True, False))
+    return known, others
+
+
+def read_ids(path: str | os.PathLike[str]) -> list[str]:
+    """Read ids from a text file, one a line; empty lines do not count, and an id counts once.
+
+    Raises:
+        ConfigError: the file cannot be read, is no text, or holds no id.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as problem:
+        raise ConfigError(f"cannot read {path}: {problem.strerror}; give a text file with one id a line") from problem
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{path} is not UTF-8 text; give a text file with one id a line") from problem
+    ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not ids:
+        raise ConfigError(f"{path} holds no id; give a text file with one id a line")
+    return ids
+
+
+def check_fallback(fallback: str | None) -> None:
+    """Refuse a fallback that there is not.
+
+    Raises:
+        ConfigError: it is none of `FALLBACKS`.
+    """
+    if fallback is not None and fallback not in FALLBACKS:
+        raise ConfigError(f"fallback: choose one of {', '.join(FALLBACKS)}, got {fallback!r}")
+
+
+def _lists(model: Recommender, ids: Any, k: int, exclude_seen: bool, fallback: str | None) -> pl.DataFrame:
+    if fallback is None:
+        return model.recommend(ids, k, exclude_seen=exclude_seen)
+    catalogue = model.catalogue
+    users = catalogue.users.index_of(ids)
+    distinct = np.unique(users)
+    cold = _events(model, distinct) == 0
+    listed = model.recommend(catalogue.users.gather(distinct[~cold]), k, exclude_seen=exclude_seen)  # also checks k
+    values, items = ops.select_topk(torch.from_numpy(catalogue.item_counts.astype(np.float32))[None], k)
+    shape = (int(cold.sum()), k)
+    popular = [np.broadcast_to(array.numpy(), shape) for array in (items, values)]
+    frame = ranked_frame("user_id", catalogue.users, distinct[cold], "item_id", *popular, catalogue)
+    both = pl.concat([listed.with_columns(by=pl.lit("model")), frame.with_columns(by=pl.lit("popular"))])
+    order = pl.DataFrame({"user_id": catalogue.users.gather(users), "place": np.arange(len(users))})
+    return order.join(both, on="user_id").sort("place", "rank").drop("place")
+
+
+def _events(model: Recommender, users: np.ndarray) -> np.ndarray:
+    return np.diff(model.catalogue.seen_indptr)[users]
 
 
 def given_ids(ids: Any, kind: str) -> list[Any]:

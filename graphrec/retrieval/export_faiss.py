@@ -1,12 +1,14 @@
 """FAISS: an inner-product index of the items (flat, HNSW or IVF) and the original ids of its rows.
 
 The users go into a flat index of their own, so that the folder alone answers a query: `reconstruct(row)` gives the
-user's vector. An approximate index is measured against exact search when it is built, and the agreement is written to
-the manifest, because maximum inner product is harder for both HNSW and IVF than the distances they were made for.
+user's vector. An approximate index is measured against exact search when it is built, and the agreement is told and written
+to the manifest and README.txt, because maximum inner product is harder for both HNSW and IVF than the distances they were
+made for. IVF visits as many lists as it needs for `_WANTED_RECALL`, unless the settings say how many.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable, Wr
 _TRAINING_ITEMS_PER_LIST = 39  # below this FAISS' k-means warns that the lists are not worth much
 _CHECKED_USERS = 256
 _CHECKED_K = 10
+_WANTED_RECALL = 0.95
+_MORE = {"ivf": "ivf_probes", "hnsw": "hnsw_ef_search"}
 
 
 def write(tables: list[VectorTable], folder: Path, settings: ExportSettings, progress: Reporter) -> Written:
@@ -33,7 +37,7 @@ def write(tables: list[VectorTable], folder: Path, settings: ExportSettings, pro
             index, chosen = _build(table.vectors, kind, settings, notes)
             task.advance(len(table.ids))
         if kind != "flat" and "user" in by_type:
-            chosen["recall_at_10_of_exact"] = _agreement(index, table.vectors, by_type["user"].vectors)
+            chosen |= _measured(index, kind, table.vectors, by_type["user"].vectors, settings, notes)
         parameters[table.ntype] = {"index": kind, "rows": len(table.ids), **chosen}
         faiss.write_index(index, str(folder / f"{table.ntype}.faiss"))
         table.id_frame().write_parquet(folder / f"{table.ntype}_ids.parquet")
@@ -75,19 +79,38 @@ def _ivf_shape(n: int, settings: ExportSettings, notes: list[str]) -> tuple[int,
             f"{_TRAINING_ITEMS_PER_LIST} items, so {lists:,} lists are used instead of {wanted:,}; a catalogue of this "
             "size is searched faster by the flat index"
         )
-    probes = min(lists, settings.ivf_probes or max(8, lists // 8))
-    return lists, probes
+    return lists, min(lists, settings.ivf_probes or lists)
 
 
-def _agreement(index: Any, items: np.ndarray, users: np.ndarray) -> float:
-    """Return the mean share of the exact top 10 that the index finds, over evenly spaced users."""
+def _measured(
+    index: Any, kind: str, items: np.ndarray, users: np.ndarray, settings: ExportSettings, notes: list[str]
+) -> dict[str, Any]:
+    """Set the probes of an IVF index where the settings leave them open, and tell how much of the exact top 10 is found."""
     import faiss
 
     k = min(_CHECKED_K, len(items))
     queries = users[np.linspace(0, len(users) - 1, min(_CHECKED_USERS, len(users)), dtype=np.int64)]
-    found = index.search(queries, k)[1]  # (B, k)
-    exact = faiss.knn(queries, items, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
-    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, exact, strict=True)]))
+    exact = faiss.knn(queries, items, k, metric=faiss.METRIC_INNER_PRODUCT)[1]  # (B, k)
+
+    def recall(probes: int | None = None) -> float:
+        if probes is not None:
+            index.nprobe = probes
+        found = index.search(queries, k)[1]  # (B, k)
+        return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, exact, strict=True)]))
+
+    chosen: dict[str, Any] = {}
+    if kind == "ivf" and settings.ivf_probes is None:
+        # What more probes find holds what fewer find, so the recall never falls with them.
+        probes = 1 + bisect_left(range(1, index.nlist), _WANTED_RECALL, key=recall)
+        chosen["probes"] = index.nprobe = probes
+    share = recall()
+    told = f"faiss {kind}: an approximate index, which finds {share:.1%} of the exact top {k} of {len(queries):,} users"
+    if kind == "ivf":
+        told += f", visiting {index.nprobe:,} of {index.nlist:,} lists"
+    if share < _WANTED_RECALL:
+        told += f"; for more raise [export] {_MORE[kind]}, or take the flat index, which is exact"
+    notes.append(told)
+    return {**chosen, "recall_at_10_of_exact": share}
 
 
 FAISS = Exporter(

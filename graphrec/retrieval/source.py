@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import ConfigError, RunError, shell_word
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
@@ -28,7 +28,7 @@ def open_model(source: Source) -> Recommender:
     if folder.is_file():
         raise RunError(f"{folder} is a file; give the folder of a run")
     if not folder.is_dir():
-        raise RunError(f"there is no run folder {folder}; train one with: graphrec train --out {folder}")
+        raise RunError(f"there is no run folder {folder}; train one with: graphrec train --out {shell_word(folder)}")
     if (folder / "model.json").is_file():
         from graphrec.models import load_model
 

@@ -21,12 +21,12 @@ from graphrec.graph.store import GraphStore
 from graphrec.models.listing import ranked_frame
 from graphrec.models.ridge import Ridge, fit_ridge
 from graphrec.progress import SILENT, Reporter
+from graphrec.retrieval.answer import check_fallback
 from graphrec.retrieval.source import Source, open_model, open_store
 
 if TYPE_CHECKING:
     from graphrec.models.base import Recommender
 
-FALLBACKS = ("popular",)
 _USER_MAPS: WeakKeyDictionary[Recommender, tuple[list[dict[str, Any]], Projection, Ridge]] = WeakKeyDictionary()
 
 
@@ -140,8 +140,7 @@ def recommend_new_user(
     model = open_model(source)
     catalogue = model.catalogue
     check_list_length(k, catalogue.num_items)
-    if fallback is not None and fallback not in FALLBACKS:
-        raise ConfigError(f"fallback: choose one of {', '.join(FALLBACKS)}, got {fallback!r}")
+    check_fallback(fallback)
     for name, ids in (("history", history), ("friends", friends)):
         if isinstance(ids, str | bytes):
             raise ConfigError(f"{name} must be a list of ids, got the text {ids!r}; give [{ids!r}]")

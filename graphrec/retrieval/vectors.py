@@ -59,7 +59,7 @@ class ExportSettings(Settings):
     ivf_lists: int | None = Field(None, ge=1)
     """IVF lists; None: 4·sqrt(items). Lowered, with a note, so that each list has 39 items to be trained on."""
     ivf_probes: int | None = Field(None, ge=1)
-    """IVF lists visited per query; None: an eighth of the lists, at least 8."""
+    """IVF lists visited per query; None: the fewest that find 95 % of the exact top 10, measured on a sample of the users."""
 
     @field_validator("formats")
     @classmethod

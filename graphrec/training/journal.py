@@ -36,7 +36,7 @@ class Journal:
             self._file.close()
             raise RunError(
                 f"{self._path} holds {size} bytes, {length} were written before the checkpoint: it was cut or replaced; "
-                "put it back, or train again with overwrite"
+                "put it back, or train again with --overwrite"
             )
         self._file.truncate(length)
         self._file.seek(0, os.SEEK_END)
@@ -63,7 +63,7 @@ class Journal:
             self._events.flush()
         except OSError as problem:
             raise RunError(
-                f"cannot write {self._path}: {problem.strerror}; free some space and resume, the last checkpoint is kept"
+                f"cannot write {self._path}: {problem.strerror}; free some space and go on with --resume"
             ) from problem
 
     def close(self) -> None:

@@ -238,7 +238,7 @@ class Loop:
                     }
         except (AttributeError, KeyError, TypeError, RuntimeError) as problem:
             raise RunError(
-                f"{self._last / checkpoints.STATE} does not fit the model ({problem}); train again with overwrite"
+                f"{self._last / checkpoints.STATE} does not fit the model ({problem}); train again with --overwrite"
             ) from problem
         self.progress.note(f"going on from step {self.position.steps} (epoch {self.position.epoch + 1})")
 
@@ -266,7 +266,7 @@ class Loop:
         raise RunError(
             f"the loss became {loss} at step {self.position.steps + 1} (epoch {self.position.epoch + 1}); lower "
             f"train.learning_rate (now {self.settings.learning_rate:g}) or, with a softmax loss, raise its temperature, and "
-            f"train again; the last checkpoint is kept in {self._last}"
+            f"train again with --overwrite; --resume keeps the settings and would fail alike"
         )
 
     def _gpus(self) -> list[torch.device]:

@@ -22,10 +22,11 @@ from graphrec.models.ranker import TwoStage
 from graphrec.progress import SILENT, Reporter, Task
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
+from graphrec.training.place import check_free, locked
 from graphrec.training.rank_lists import Lists, features_of, held_out, make_lists, resolve_candidates, resolve_labels
 from graphrec.training.rank_settings import RankSettings
 from graphrec.training.run import Run, fingerprint, other_data
-from graphrec.training.train import check_free, locked, write_made
+from graphrec.training.train import write_made
 
 
 def train_ranker(

@@ -6,6 +6,7 @@
 <folder>/checkpoints/best/     the parameters after the best validation so far
 <folder>/metrics.jsonl         one line per epoch
 <folder>/events.out.tfevents*  the same for TensorBoard
+<folder>/replacement/          the run that is trained to replace this one, a run folder itself (`graphrec.training.place`)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphrec import __version__
 from graphrec.atomic import atomic_file
-from graphrec.errors import RunError
+from graphrec.errors import RunError, shell_word
 from graphrec.graph.sides import HELD_LINKS
 from graphrec.models import load_model
 from graphrec.models.base import Recommender
@@ -76,13 +77,13 @@ class RunRecord(BaseModel):
         if not path.is_file():
             taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
             raise RunError(
-                f"{folder} holds no run ({CONFIG} is missing); train one with: graphrec train --out {'FOLDER' if taken else folder}"
+                f"{folder} holds no run ({CONFIG} is missing); train one with: graphrec train --out {'FOLDER' if taken else shell_word(folder)}"
             )
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             version = int(values["schema_version"])
         except (OSError, ValueError, KeyError, TypeError) as problem:
-            raise RunError(f"{path} is damaged ({problem!r}); train again with overwrite") from problem
+            raise RunError(f"{path} is damaged ({problem!r}); train again with --overwrite") from problem
         if version > SCHEMA_VERSION:
             raise RunError(
                 f"{path} has schema version {version}, this graphrec reads up to {SCHEMA_VERSION}; upgrade graphrec"
@@ -91,7 +92,7 @@ class RunRecord(BaseModel):
             return cls.model_validate(values)
         except ValidationError as problem:
             wrong = ", ".join(".".join(map(str, error["loc"])) for error in problem.errors())
-            raise RunError(f"{path} is damaged (wrong: {wrong}); train again with overwrite") from problem
+            raise RunError(f"{path} is damaged (wrong: {wrong}); train again with --overwrite") from problem
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,14 @@ class Run:
         path = Path(folder)
         record = RunRecord.read(path)
         if not (path / MODEL).is_dir():
-            raise RunError(f"the training in {path} is not complete; go on with: graphrec train --resume --out {path}")
-        return cls(path, load_model(path / MODEL), Path(record.store["path"]), record)
+            raise RunError(
+                f"the training in {path} is not complete; go on with: graphrec train --resume --out {shell_word(path)} (or, where it failed "
+                "for its settings, train again with --overwrite)"
+            )
+        model = load_model(path / MODEL)
+        if RunRecord.read(path) != record:
+            raise RunError(f"the run in {path} was replaced while it was read; run this again")
+        return cls(path, model, Path(record.store["path"]), record)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records of `metrics.jsonl`, oldest first."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from graphrec.atomic import check_kind
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import ConfigError, RunError, shell_word
 from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
 from graphrec.models import MADE_FROM_RUNS, create
@@ -29,7 +25,8 @@ from graphrec.training.journal import Journal
 from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
 from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of
-from graphrec.training.run import CONFIG, MODEL, RESULTS, Run, RunRecord, fingerprint, other_data
+from graphrec.training.place import check_free, clear, forget_results, locked, place_of, recover, take_over
+from graphrec.training.run import MODEL, Run, RunRecord, fingerprint, other_data
 from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
 
@@ -72,7 +69,7 @@ def train(
             the best weights and stops early; without a validation, training goes on for all epochs.
         resume: go on with the run in `folder` from its last checkpoint; settings given must be the run's own, except
             epochs, patience, checkpoint_every, device and inference_block.
-        overwrite: replace the run in `folder`.
+        overwrite: replace the run in `folder`, which stays and answers until the new one is finished.
         progress: receives steps, rate, loss and validations.
 
     Raises:
@@ -89,7 +86,11 @@ def train(
             f"model must be a name or a model, got {type(model).__name__}; give its settings as model_settings = {{...}}"
         )
     path = _folder(folder, model)
-    saved = RunRecord.read(path) if resume else None
+    if not resume:
+        check_free(path, overwrite)
+    recover(path)
+    place = place_of(path, resume)
+    saved = RunRecord.read(place) if resume else None
     if store is None:
         if saved is None:
             raise ConfigError("train needs a graph store; only a resumed run knows its own")
@@ -104,7 +105,6 @@ def train(
         chosen = _create(model or DEFAULT_MODEL, model_settings)
         _check_not_of_the_model(given, chosen)
         train_settings = _with_half_life(parse(TrainSettings, given, "train"), chosen, store, progress)
-        check_free(path, overwrite)
     record = RunRecord(
         model={"name": chosen.name, "settings": chosen.settings.model_dump(mode="json")},
         train=train_settings.model_dump(mode="json"),
@@ -112,7 +112,7 @@ def train(
     )
     # What the store or the settings forbid must show before the old run is cleared.
     trained = isinstance(chosen, TrainedRecommender)
-    loop = _loop(chosen, store, path, train_settings, validation, progress) if trained else None
+    loop = _loop(chosen, store, place, train_settings, validation, progress) if trained else None
     if trained:
         record = record.model_copy(update={"origins": chosen.origins})
         if saved is not None and saved.origins and saved.origins != chosen.origins:
@@ -121,18 +121,23 @@ def train(
                 "features into it again, or train anew in another folder"
             )
     with locked(path):
+        if place_of(path, resume) != place:
+            raise RunError(f"another process has finished a training in {path} meanwhile; look at its run, and start again")
         seconds = _fit(chosen, store, train_settings.seed, progress) if loop is None else None
+        if place != path:
+            progress.note(f"the run in {path} stays until the new one, trained in {place}, is finished")
         if not resume:
-            clear(path)
-        record.write(path)
+            clear(place)
+        record.write(place)
         if loop is None:
-            _record_fit(path, seconds)
+            _record_fit(place, seconds)
         else:
-            before = journal.read(path)
-            _run(loop)
-            if journal.read(path) != before:
-                forget_results(path)
-        chosen.save(path / MODEL, overwrite=True)
+            before = journal.read(place)
+            _run(loop, path)
+            if journal.read(place) != before:
+                forget_results(place)
+        chosen.save(place / MODEL, overwrite=True)
+        take_over(path)
     return Run(path, chosen, Path(record.store["path"]), record)
 
 
@@ -159,11 +164,11 @@ def _loop(
     return Loop(model, make_sampler(model, settings, ages), settings, folder, validate, progress)
 
 
-def _run(loop: Loop) -> None:
+def _run(loop: Loop, folder: Path) -> None:
     try:
         loop.run()
     except KeyboardInterrupt:
-        loop.progress.note(f"interrupted; go on with: graphrec train --resume --out {loop.folder}")
+        loop.progress.note(f"interrupted; go on with: graphrec train --resume --out {shell_word(folder)}")
         raise
 
 
@@ -261,7 +266,7 @@ def _resumed(
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
     if name in MADE_FROM_RUNS:
         what, again = _MADE[name]
-        raise ConfigError(f"the run is {what}, which is not resumed; {again} and overwrite")
+        raise ConfigError(f"the run is {what}, which is not resumed; {again} and --overwrite")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet
@@ -287,30 +292,6 @@ def _check_same_store(saved: RunRecord, store: GraphStore, path: Path) -> None:
         )
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    check_kind(path, RunError, "run", CONFIG)
-    if (path / CONFIG).exists() and not overwrite:
-        raise RunError(
-            f"{path} already holds a run; choose another folder, go on with it (resume) or replace it (overwrite)"
-        )
-
-
-def clear(path: Path) -> None:
-    """Remove a run's own files, config.json last, and leave everything else in the folder."""
-    for name in (MODEL, "checkpoints"):
-        shutil.rmtree(path / name, ignore_errors=True)
-    forget_results(path)
-    for entry in (path / journal.FILE, *path.glob("events.out.tfevents.*"), path / CONFIG):
-        entry.unlink(missing_ok=True)
-
-
-def forget_results(path: Path) -> None:
-    """Remove what was measured of a run: it does not hold for other weights."""
-    for pattern in RESULTS:
-        for entry in path.glob(pattern):
-            entry.unlink(missing_ok=True)
-
-
 def write_made(
     path: Path, model: Recommender, train: dict[str, Any], store: dict[str, str], told: list[tuple[int, dict[str, Any]]]
 ) -> Run:
@@ -321,38 +302,22 @@ def write_made(
         train, store: of the `RunRecord`.
         told: steps and records of the journal.
     """
-    clear(path)
+    take_over(path)
+    place = place_of(path, resume=False)
+    clear(place)
     record = RunRecord(
         model={"name": model.name, "settings": model.settings.model_dump(mode="json")}, train=train, store=store
     )
-    record.write(path)
-    log = Journal(path)
+    record.write(place)
+    log = Journal(place)
     try:
         for step, values in told:
             log.record(step, values)
     finally:
         log.close()
-    model.save(path / MODEL, overwrite=True)
+    model.save(place / MODEL, overwrite=True)
+    take_over(path)
     return Run(path, model, Path(store["path"]), record)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".lock", "w")  # noqa: SIM115 - closed below; a killed process frees it too
-    except OSError as problem:
-        raise RunError(f"cannot write {path}: {problem.strerror}; choose a folder you can write") from problem
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"another process is training in {path}; wait for it or choose another folder") from None
-        try:
-            yield
-        finally:
-            if [entry.name for entry in path.iterdir()] == [".lock"]:  # failed before anything was written
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _device(name: str) -> torch.device:

@@ -16,8 +16,9 @@ from graphrec.models import MODELS
 from graphrec.models.base import Recommender
 from graphrec.models.score_sum import ScoreSum, spreads_of
 from graphrec.progress import SILENT, Reporter
+from graphrec.training.place import check_free, locked
 from graphrec.training.run import Run
-from graphrec.training.train import check_free, locked, write_made
+from graphrec.training.train import write_made
 
 
 def fuse(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,26 @@ def test_init_says_where_the_log_is_set_when_it_is_not_there(tmp_path, monkeypat
     assert done.exit_code == 0 and "set path under [log] in a.toml first" in done.stderr
     (tmp_path / "events.csv").touch()
     assert "first" not in CliRunner().invoke(app, ["init", "b.toml", "--log", "events.csv"]).stderr
+
+
+def test_the_commands_that_are_printed_can_be_typed(tmp_path, monkeypatch):
+    """Follow them, from init to evaluate, in a folder whose names have spaces."""
+    (tmp_path / "my work").mkdir()
+    monkeypatch.chdir(tmp_path)
+    pairs = [f"u{user},i{item}" for user in range(9) for item in range(user % 2, 40, 2)]
+    (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id", *pairs]))
+
+    def follow(command: str) -> str:
+        done = CliRunner().invoke(app, shlex.split(command)[1:], env={"COLUMNS": "300"})
+        assert done.exit_code == 0, (command, done.output)
+        return done.stdout
+
+    arguments = "--log events.csv --model popularity --name 'my shop'"
+    build, train = re.search(r"next: (.*), then: (.*)", follow(f"graphrec init 'my work/my run.toml' {arguments}")).groups()
+    info = re.search(r"look into it with: (.*)", follow(build))[1]
+    assert "Nodes of stores/my shop" in follow(info)
+    evaluate = re.search(r"go on with: (.*)", follow(train))[1]
+    assert "recall@10" in follow(evaluate)
+    shutil.rmtree(tmp_path / "runs" / "my shop" / "model")
+    unfinished = CliRunner().invoke(app, ["evaluate", "runs/my shop"])
+    assert "--resume --out 'runs/my shop' (or" in unfinished.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -77,6 +78,24 @@ def test_quiet_silences_notes_and_bars_but_not_results(run):
 def test_failures_are_one_message_and_an_exit_code(run, what, code, message):
     result = run(what, "--quiet", "--json")
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", message)
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does():
+    script = """
+import os, signal, time, typer
+from graphrec.cli.output import command
+def verb():
+    with command():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            print("cleared up")
+typer.run(verb)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (143, "cleared up\n")
+    assert done.stderr == "interrupted; what was finished is kept, and no file is half-written\n"
 
 
 def test_debug_lets_the_traceback_through(run):

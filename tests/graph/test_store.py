@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from graphrec.errors import ConfigError, StoreError
+from graphrec.graph.build import build
 from graphrec.graph.manifest import SCHEMA_VERSION, Manifest
 from graphrec.graph.store import GraphStore
+from graphrec.logs.read import read_log
 
 
 @pytest.fixture
@@ -143,3 +145,28 @@ def test_features_are_added_replaced_and_checked(copy):
     path.write_bytes(whole[:-1])
     with pytest.raises(StoreError, match="item.text-mini.safetensors is missing or damaged"):
         store.feature("item", "text-mini")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.train_matrix(),
+        lambda store: store.graph(),
+        lambda store: store.ids("user"),
+        lambda store: store.titles(),
+        lambda store: store.events("test"),
+        lambda store: store.has_timestamps,
+        lambda store: store.features("item"),
+        lambda store: store.catalogue(),
+        lambda store: store.add_feature("item", "new", np.zeros((12, 1)), {}),
+    ],
+)
+def test_a_store_that_was_built_anew_is_not_mixed_with_the_opened_one(copy, tmp_path, read):
+    store, unread = GraphStore.open(copy), GraphStore.open(copy)
+    store.ids("item")
+    (tmp_path / "log.csv").write_text("user_id,item_id\n" + "".join(f"u{n},i{n % 7}\n" for n in range(20)))
+    build(read_log(tmp_path / "log.csv"), copy, split={"method": "random", "valid": 0, "test": 0}, overwrite=True)
+    for opened in (store, unread):
+        with pytest.raises(StoreError, match="copy was built anew since it was opened; open it again"):
+            read(opened)
+    assert GraphStore.open(copy).train_matrix().shape[0] == 20

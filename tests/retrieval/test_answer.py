@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from graphrec.errors import ConfigError, RunError, UnknownIdError, UnsupportedError
-from graphrec.retrieval.answer import recommend, recommend_all, similar
+from graphrec.retrieval.answer import known_users, read_ids, recommend, recommend_all, similar, without_events
 
 
 def test_recommend_gives_the_best_unseen_items_by_original_id(model):
@@ -91,3 +94,59 @@ def test_recommend_all_refuses_a_folder_and_the_name_of_another_format(model, tm
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(RunError, match="no run folder .*nowhere"):
         recommend(tmp_path / "nowhere", ["u1"])
+
+
+@pytest.fixture
+def half_known(factors):
+    """Users 1 and 4 have no training event; item 3 is the most popular, then 7."""
+    model = factors()
+    counts = np.zeros(40, np.int64)
+    counts[[3, 7]] = 5, 4
+    indptr, indices = np.array([0, 1, 1, 2, 3, 3, 4]), np.array([0, 2, 3, 5], np.int32)
+    model.catalogue = replace(model.catalogue, seen_indptr=indptr, seen_indices=indices, item_counts=counts)
+    return model
+
+
+def test_users_without_events_get_what_is_popular_only_when_it_is_asked_for(half_known, popularity, tmp_path):
+    ids = half_known.catalogue.users.series
+    assert without_events(half_known) == (2, 6) and without_events(half_known, [ids[1], ids[2]]) == (1, 2)
+    assert without_events(popularity)[0] == 0
+    asked = [ids[4], ids[2], ids[1], ids[4]]
+    plain = recommend(half_known, asked, k=2)
+    assert "by" not in plain.columns
+    frame = recommend(half_known, asked, k=2, fallback="popular")
+    assert frame["user_id"].to_list() == [name for name in asked for _ in range(2)]
+    assert frame["by"].to_list() == ["popular"] * 2 + ["model"] * 2 + ["popular"] * 4
+    assert frame["rank"].to_list() == [1, 2] * 4
+    assert frame.filter(by="popular").select("item_id", "score", "title").unique(maintain_order=True).rows() == [
+        ("i00003", 5.0, "Title 3"), ("i00007", 4.0, "Title 7")
+    ]  # fmt: skip
+    assert_frame_equal(frame.filter(by="model").drop("by"), plain.filter(user_id=ids[2]))
+    recommend_all(half_known, tmp_path / "all.parquet", 2, fallback="popular")
+    assert pl.read_parquet(tmp_path / "all.parquet").equals(recommend(half_known, ids, k=2, fallback="popular"))
+    with pytest.raises(ConfigError, match="fallback: choose one of popular, got 'random'"):
+        recommend(half_known, asked, fallback="random")
+
+
+def test_lists_of_many_users_come_in_their_order(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphrec.models.base._BLOCK_SCORES", 80)
+    asked = model.catalogue.users.series.to_list()[::-2]
+    assert recommend_all(model, tmp_path / "some.parquet", k=5, users=asked) == 15
+    assert pl.read_parquet(tmp_path / "some.parquet").equals(recommend(model, asked, k=5))
+
+
+def test_unknown_users_are_set_apart(model):
+    ids = model.catalogue.users.series.to_list()
+    assert known_users(model, ["u9", ids[1], "u8", ids[0]]) == ([ids[1], ids[0]], ["u9", "u8"])
+    with pytest.raises(UnknownIdError, match="u9"):
+        known_users(model, ["u9", "u8"])
+
+
+def test_ids_of_a_file(tmp_path):
+    (tmp_path / "ids.txt").write_text("\ufeffu1\r\n\n u2 \nu1\n", encoding="utf-8")
+    assert read_ids(tmp_path / "ids.txt") == ["u1", "u2"]
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "ids.parquet").write_bytes(b"PAR1\xff\xfe")
+    for name, message in (("empty.txt", "holds no id"), ("ids.parquet", "is not UTF-8"), ("nowhere", "cannot read .*nowhere")):
+        with pytest.raises(ConfigError, match=message):
+            read_ids(tmp_path / name)

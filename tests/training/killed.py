@@ -4,7 +4,7 @@
 
 A moment is `place:count` (the process dies when it gets to the place for the count-th time in that session) or a number of
 seconds after which the parent kills it from outside. After the last moment one more session ends the run. Folders named
-`residual...` train with a residual, those named `sampled...` on sampled neighbourhoods. Children are forked from a parent that has imported everything and computed nothing, which
+`residual...` train with a residual, those named `sampled...` on sampled neighbourhoods; those named `overwriting...` replace a finished run. Children are forked from a parent that has imported everything and computed nothing, which
 saves seconds per session.
 """
 
@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import torch
 import torch._dynamo
@@ -22,7 +23,7 @@ import torch.utils.tensorboard
 import graphrec.models.lightgcn  # noqa: F401 - this and the two above are imported late; here every child would do it again
 from graphrec import checkpoints
 from graphrec.ops import RowAdam
-from graphrec.training import journal, loop
+from graphrec.training import journal, loop, place
 from graphrec.training.train import train
 
 SETTINGS = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01, "eval_every": 1, "patience": 2, "schedule": "cosine"}
@@ -62,39 +63,44 @@ def half_a_line(self, step, values):  # type: ignore[no-untyped-def]
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(place: str, count: int) -> None:
+def arm(moment: str, count: int) -> None:
     """Make this process die at a place."""
-    if place == "step":
+    if moment == "step":
         loop.Loop.step = dying(count, loop.Loop.step)
-    elif place == "adam":
+    elif moment == "adam":
         for optimizer in (torch.optim.Adam, RowAdam):
             optimizer.step = dying(count, optimizer.step)
-    elif place == "tensors-written":
+    elif moment == "tensors-written":
         checkpoints.save_file = dying(count, checkpoints.save_file)
-    elif place == "state-before":
+    elif moment == "state-before":
         checkpoints._named_slot = dying(count, checkpoints._named_slot)
-    elif place == "checkpoint":
+    elif moment == "checkpoint":
         loop.checkpoints.save = dying(count, checkpoints.save)
-    elif place == "record":
+    elif moment == "record":
         journal.Journal.record = dying(count, journal.Journal.record)
-    elif place == "half-line":
+    elif moment == "half-line":
         journal.Journal.record = half_a_line
+    elif moment == "move":
+        place.os = SimpleNamespace(replace=dying(count, os.replace))
 
 
 def session(store: str, folder: str, moment: str | None, every: float) -> None:
     """Fork a child that starts or resumes the run; wait until it is dead or done."""
     child = os.fork()
     if child == 0:
-        place, _, count = (moment or "").partition(":")
+        name, _, count = (moment or "").partition(":")
+        overwriting = os.path.basename(folder).startswith("overwriting")
+        if overwriting and not os.path.exists(folder):
+            train(store, "popularity", folder)
+        resume = os.path.exists(os.path.join(folder, place.REPLACEMENT if overwriting else "config.json"))
         if count:
-            arm(place, int(count))
-        resume = os.path.exists(os.path.join(folder, "config.json"))
+            arm(name, int(count))
         settings = {"checkpoint_every": every} if resume else {**SETTINGS, "checkpoint_every": every}
         if os.path.basename(folder).startswith("sampled") and not resume:
             settings |= {"batching": "sampled", "fanouts": [3, 2, 2]}
         residual = {"weight": 0.5} if os.path.basename(folder).startswith("residual") else None
         model = {"model_settings": {"residual": residual}, "validation": validation}
-        train(store, "lightgcn", folder, settings, resume=resume, **model)
+        train(store, "lightgcn", folder, settings, resume=resume, overwrite=overwriting and not resume, **model)
         os._exit(0)
     if moment and ":" not in moment:
         time.sleep(float(moment))

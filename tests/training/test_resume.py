@@ -19,6 +19,7 @@ MOMENTS = {
     "in-the-journal": ["half-line:1", "record:1", "record:1", "half-line:1"],
     "residual": ["step:2", "checkpoint:1", "record:1"],
     "sampled": ["step:2", "adam:4", "checkpoint:1", "record:1"],
+    "overwriting": ["step:2", "record:1", "move:1", "move:1", "move:1", "move:2"],
     "from-outside": ["0.35", "0.5", "0.4", "0.6"],
 }
 
@@ -70,3 +71,4 @@ def test_killed_and_resumed_reaches_the_same_weights_and_lines(folder, name):
     expected_weights, expected_lines = result(folder / (f"{name}-whole" if name in ("residual", "sampled") else "whole"))
     assert lines == expected_lines
     assert weights == expected_weights
+    assert not (folder / name / "replacement").exists()

@@ -128,7 +128,7 @@ def test_model_settings_in_other_places_are_named(board, tmp_path):
 
 def test_an_existing_run_is_kept_unless_asked(board, copy):
     before = (copy.folder / "config.json").read_bytes()
-    with pytest.raises(RunError, match="already holds a run"):
+    with pytest.raises(RunError, match="already holds a run; .*--resume.*--overwrite"):
         train(board, "bpr-mf", copy.folder, FAST)
     with pytest.raises(ConfigError, match="exclude each other"):
         train(board, "bpr-mf", copy.folder, FAST, resume=True, overwrite=True)
@@ -218,7 +218,7 @@ def test_a_damaged_config_is_refused(copy, content, message):
 
 def test_an_incomplete_run_says_how_to_go_on(copy):
     shutil.rmtree(copy.folder / "model")
-    with pytest.raises(RunError, match="not complete; go on with: graphrec train --resume"):
+    with pytest.raises(RunError, match="not complete; go on with: graphrec train --resume .*train again with --overwrite"):
         load(copy.folder)
 
 
