@@ -18,6 +18,7 @@ from graphrec.benchmarking.summary import Comparison, Summary, mean_sd
 from graphrec.errors import RunError
 from graphrec.evaluation.plots import BLUE, new_figure, png
 from graphrec.evaluation.report import html_image, html_note, html_page, html_table
+from graphrec.evaluation.result import left_out
 from graphrec.evaluation.significance import shown_p
 
 FILES = {"cells": "cells.csv", "comparisons": "comparisons.csv", "markdown": "table.md", "html": "report.html"}
@@ -48,7 +49,7 @@ def write_reports(
     texts = {
         "cells": cells_csv(cells),
         "comparisons": comparisons_csv(comparisons),
-        "markdown": markdown(protocol, rows, tested),
+        "markdown": markdown(protocol, cells, rows, tested),
         "html": html(protocol, cells, rows, tested),
     }
     for name, text in texts.items():
@@ -78,9 +79,9 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
     ))  # fmt: skip
 
 
-def markdown(protocol: Protocol, rows: Sequence[Summary], tested: Table) -> str:
+def markdown(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], tested: Table) -> str:
     """The table, the failures and the paired tests as Markdown."""
-    parts = [_method(protocol), _markdown_table(*table(rows))]
+    parts = [_method(protocol), _markdown_table(*table(rows)), *left_out_notes(cells)]
     errors = failures(rows)
     if errors:
         parts += ["Failed:", "\n".join(f"- {data}, `{row}`, seed {seed}: {error}" for data, row, seed, error in errors)]
@@ -97,6 +98,7 @@ def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], tes
         head, body = table(own)
         sections += [f"<h2>{escape(data)}</h2>", html_image(_bars(own), f"Metrics of the models on {data}")]
         sections.append(html_table(head[1:], [line[1:] for line in body]))
+        sections += map(html_note, left_out_notes([cell for cell in cells if cell.data == data]))
         errors = failures(own)
         if errors:
             sections += ["<h3>Failed</h3>", html_table(("model", "seed", "why"), [error[1:] for error in errors])]
@@ -139,6 +141,12 @@ def tests(comparisons: Sequence[Comparison]) -> Table:
 def failures(rows: Sequence[Summary]) -> list[tuple[str, str, int, str]]:
     """(data, row, seed, message) of every cell that failed."""
     return [(row.data, row.row, seed, error) for row in rows for seed, error in row.errors.items()]
+
+
+def left_out_notes(cells: Sequence[Cell]) -> list[str]:
+    """A sentence for each data set with held-out interactions that no metric counts, because training knows not both their ends."""
+    counts = {cell.data: cell.result.get("counts", {}) for cell in cells if cell.result is not None}
+    return [f"{data}: {note}." for data, of_data in counts.items() if (note := left_out(of_data))]
 
 
 def metric_names(tables: Iterable[Iterable[str]]) -> list[str]:

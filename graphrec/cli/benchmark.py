@@ -53,7 +53,7 @@ def benchmark(
     """
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.api import benchmark as run_benchmark
-        from graphrec.benchmarking.report import table
+        from graphrec.benchmarking.report import left_out_notes, table
         from graphrec.errors import ConfigError
 
         try:
@@ -74,6 +74,8 @@ def benchmark(
             progress=io.reporter,
         )
         io.table("Benchmark", *table(result.rows))
+        for note in left_out_notes(result.cells):
+            io.line(note)
         if result.comparisons:
             io.table("Per user, paired" if ablate is None else "What leaving it out loses, per user, paired", *result.tested)
         if ablate is not None and seeds == 1:

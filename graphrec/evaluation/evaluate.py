@@ -18,7 +18,7 @@ from graphrec.evaluation.ranking import Positions, rank_positions, rank_users
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
 from graphrec.evaluation.significance import bootstrap_intervals
-from graphrec.evaluation.split_data import SplitData, check_fits, read_split
+from graphrec.evaluation.split_data import SplitData, check_fits, count_unknown, read_split
 from graphrec.progress import SILENT, Reporter
 from graphrec.settings import parse
 
@@ -159,6 +159,7 @@ def _summarise(
             name: pair.tolist() for name, pair in zip(per_user, bounds, strict=True) if np.isfinite(pair).all()
         }
     catalogue = data.catalogue
+    unknown, unknown_users = count_unknown(store, data.split)
     history = np.diff(catalogue.seen_indptr)[data.users]
     ids = {"user_id": catalogue.users.gather(data.users), "history": history, "relevant": lists.relevant}
     return Evaluation(
@@ -181,6 +182,8 @@ def _summarise(
             "training_users": catalogue.num_users,
             "left_out_users": data.left_out_users,
             "left_out_repeats": data.repeated,
+            "left_out_unknown": unknown,
+            "left_out_unknown_users": unknown_users,
         },
         seconds=seconds,
         per_user=pl.DataFrame({**ids, **per_user}),

@@ -14,7 +14,7 @@ from graphrec import __version__
 from graphrec.atomic import atomic_file
 from graphrec.errors import RunError
 from graphrec.evaluation import METRICS, plots
-from graphrec.evaluation.result import Evaluation
+from graphrec.evaluation.result import Evaluation, left_out
 from graphrec.registry import resolve
 from graphrec.training import journal
 
@@ -78,6 +78,8 @@ def report_html(evaluation: Evaluation, run: str | os.PathLike[str] | None = Non
         f"Split {evaluation.split} of {evaluation.store}: {counts['users']:,} users with "
         f"{counts['test_interactions']:,} held-out interactions, each ranked against all {counts['catalogue_items']:,} items."
     )
+    if note := left_out(counts):
+        lead += f" {note[0].upper()}{note[1:]}."
     sections = [
         *_overall(evaluation),
         *_by_activity(evaluation),
@@ -191,7 +193,8 @@ def _method(evaluation: Evaluation) -> list[str]:
         "<h2>How it was measured</h2>",
         html_note(
             f"All items are ranked for every user; {masked} of the user are left out of the list. Metrics are averaged over "
-            "users with at least one held-out item. Held-out interactions that repeat a left-out item do not count."
+            "users with at least one held-out item. Held-out interactions that repeat a left-out item, or whose "
+            "user or item training does not know, do not count: neither as hits nor among the held-out items of a user."
         ),
         html_table(("what", "count"), rows),
         html_note(f"Data fingerprint {evaluation.data[:16]}: evaluations that share it can be compared user by user."),

@@ -58,6 +58,15 @@ def test_models_are_measured_as_train_and_evaluate_measure_them(board, tmp_path,
     assert quick.fit_seconds > 0 and quick.total_seconds > quick.fit_seconds and quick.peak_mb > 50
 
 
+def test_test_items_that_training_does_not_know_are_said_in_every_table(board, tmp_path, measured):
+    with open(board / "test.txt", "a") as file:
+        file.write("0 777\n99 1 778\n")
+    result = bench(board, "popularity", tmp_path / "out")
+    said = "board: left out of every metric: 3 of 51 held-out interactions, whose user or item training does not know; users who have no others: 1"
+    for name in ("markdown", "html"):
+        assert said in result.files[name].read_text()
+
+
 def test_a_finished_cell_is_kept_and_a_changed_one_is_measured_again(board, tmp_path, measured):
     models = ["popularity", write_run_file(tmp_path / "quick.toml")]
     first = bench(board, models, tmp_path / "out", seeds=2)

@@ -15,9 +15,12 @@ from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation import METRICS
 from graphrec.evaluation.breakdown import by_user_activity
 from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.report import report_html
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
 from graphrec.evaluation.validation import validator
+from graphrec.models.popularity import Popularity
+from tests.training.conftest import make_store
 
 
 def test_protocol_by_hand(hand):
@@ -55,6 +58,20 @@ def test_repeated_items_and_duplicate_rows_do_not_count(small_store, given_score
         name: result.counts[name] for name in ("users", "left_out_users", "left_out_repeats", "test_interactions")
     }
     assert counts == {"users": 1, "left_out_users": 1, "left_out_repeats": 2, "test_interactions": 1}
+
+
+def test_what_training_does_not_know_is_counted_and_said(tmp_path):
+    known = [(0, 0, "train"), (0, 1, "train"), (1, 2, "train"), (0, 2, "test"), (1, 2, "test")]
+    unknown = [(0, 9, "test"), (0, 9, "test"), (7, 0, "test"), (7, 9, "test"), (8, 1, "test"), (1, 9, "test")]
+    store = make_store(tmp_path / "store", known + unknown)
+    result = evaluate(Popularity().fit(store), store, k=1, metrics="recall")
+    assert result.metrics == {"recall@1": 1.0}  # item 9 is no test item of user 0
+    names = ("users", "test_interactions", "left_out_users", "left_out_repeats", "left_out_unknown", "left_out_unknown_users")
+    assert [result.counts[name] for name in names] == [1, 1, 1, 1, 5, 2]
+    said = "5 of 7 held-out interactions, whose user or item training does not know; users who have no others: 2"
+    assert said in str(result) and said in report_html(result)
+    whole = make_store(tmp_path / "whole", known)
+    assert "does not know" not in str(evaluate(Popularity().fit(whole), whole, k=1, metrics="recall"))
 
 
 def test_ratings(small_store, given_scores):
