@@ -129,7 +129,7 @@ def compare(
                 high=float(bounds[1, column]),
                 p_permutation=float(permutation[column]),
                 p_t=float(student[column]),
-                better=_better(name, gap, float(permutation[column])),
+                better=better(name, gap, float(permutation[column])),
             )
         )
     shared = [name for name in first.metrics if name in second.metrics and name not in first.user_metrics]
@@ -177,7 +177,8 @@ def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None
     return list(metrics) if metrics else shared
 
 
-def _better(metric: str, difference: float, p_value: float) -> str:
+def better(metric: str, difference: float, p_value: float) -> str:
+    """Return which of two models is better, "A", "B" or "neither", by the difference B - A and its p-value."""
     if not p_value < 0.05 or difference == 0:
         return "neither"
     lower_wins = metric.partition("@")[0] in LOWER_IS_BETTER
