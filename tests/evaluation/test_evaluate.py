@@ -18,7 +18,7 @@ from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.report import report_html
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
-from graphrec.evaluation.validation import validator
+from graphrec.evaluation.validation import validator, watch
 from graphrec.models.popularity import Popularity
 from tests.training.conftest import make_store
 
@@ -213,3 +213,5 @@ def test_validator_refuses(store, small_store):
     for bad in ("gini@20", "auc", "rmse", "ndgc@20", "ndcg@41", "diversity@10"):
         with pytest.raises(ConfigError):
             validator(store, bad)
+    with pytest.raises(ConfigError, match="nothing can be chosen on validation items by 'rmse'; choose an accuracy metric"):
+        watch(store, "rmse")
