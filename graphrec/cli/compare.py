@@ -44,5 +44,7 @@ def compare(
         if result.totals:
             totals = [(name, a, b, b - a) for name, (a, b) in result.totals.items()]
             io.table("Over all lists", ("metric", "A", "B", "B - A"), totals)
+        for note in result.notes():
+            io.line(note)
         io.line("low and high bound the 95% bootstrap interval of B - A; better: permutation test at p < 0.05")
         io.result(result.to_dict())

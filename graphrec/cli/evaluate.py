@@ -51,7 +51,6 @@ def evaluate(
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.config import load_config
         from graphrec.evaluation.evaluate import evaluate as evaluate_run
-        from graphrec.evaluation.result import left_out
 
         names = None if metrics is None else [name.strip() for name in metrics.split(",")]
         settings = load_config(config).evaluate
@@ -66,7 +65,7 @@ def evaluate(
         result = evaluate_run(run, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
         title = f"{result.model}, split {split}, {result.counts['users']:,} users, {result.counts['catalogue_items']:,} items"
         io.table(title, ("metric", "value", "low", "high"), result.rows())
-        if note := left_out(result.counts):
+        for note in result.notes():
             io.line(note)
         io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; written to {run}")
         if report is not None:

@@ -55,6 +55,7 @@ class Comparison:
         split, users: the split, and the number of users that both were evaluated on.
         differences: one per metric that has a value per user.
         totals: `{metric: (a, b)}` of the metrics of all lists together, which no paired test fits.
+        learned: which of the two has learned from the split, "A" or "B"; its figures are not of unseen interactions.
     """
 
     a: str
@@ -63,13 +64,21 @@ class Comparison:
     users: int
     differences: list[Difference]
     totals: dict[str, tuple[float, float]]
+    learned: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return asdict(self)
 
+    def notes(self) -> list[str]:
+        """Return what has to be known of the figures, in sentences."""
+        return [
+            f"{side} has learned from the {self.split} split: its figures are not of unseen interactions, so that better ones are no finding"
+            for side in self.learned
+        ]
+
     def __str__(self) -> str:
-        lines = [f"A = {self.a}, B = {self.b}; split {self.split}, {self.users:,} users"]
+        lines = [f"A = {self.a}, B = {self.b}; split {self.split}, {self.users:,} users", *self.notes()]
         for row in self.differences:
             lines.append(
                 f"  {row.metric:<14} A {row.a:>10.4f}  B {row.b:>10.4f}  B - A {row.difference:+.4f} "
@@ -134,7 +143,8 @@ def compare(
         )
     shared = [name for name in first.metrics if name in second.metrics and name not in first.user_metrics]
     totals = {name: (first.metrics[name], second.metrics[name]) for name in shared if metrics is None}
-    return Comparison(_label(a, first), _label(b, second), first.split, len(difference), rows, totals)
+    learned = [name for name, side in (("A", first), ("B", second)) if side.learned]
+    return Comparison(_label(a, first), _label(b, second), first.split, len(difference), rows, totals, learned)
 
 
 def _saved(source: Evaluation | Run | str | os.PathLike[str], split: str) -> Evaluation | None:

@@ -63,8 +63,6 @@ def evaluate(
     settings = parse(EvaluateSettings, {**(settings.model_dump() if settings else {}), **given}, "evaluate")
     model, store, folder = _open(run_or_model, store)
     check_list_length(max(settings.k), store.num_items)
-    if split in model.learned_splits:
-        progress.note(f"{model.name} has learned from the {split} split: these figures are not of unseen interactions")
     started = time.perf_counter()
     data = read_split(store, split, settings.mask_valid)
     check_fits(model.catalogue, data, store)
@@ -76,7 +74,7 @@ def evaluate(
     lists = _lists(topk, positions, store, data, settings)
     values = compute(settings.metrics, settings.k, lists)
     seconds = {"read": ranked - started, "rank": located - ranked, "locate": measured - located}
-    evaluation = _summarise(model.name, store, data, lists, values, settings, seconds)
+    evaluation = _summarise(model, store, data, lists, values, settings, seconds)
     seconds["measure"] = time.perf_counter() - measured
     if folder is not None:
         evaluation.save(folder)
@@ -141,7 +139,7 @@ def _lists(
 
 
 def _summarise(
-    model: str,
+    model: Recommender,
     store: GraphStore,
     data: SplitData,
     lists: Lists,
@@ -163,7 +161,7 @@ def _summarise(
     history = np.diff(catalogue.seen_indptr)[data.users]
     ids = {"user_id": catalogue.users.gather(data.users), "history": history, "relevant": lists.relevant}
     return Evaluation(
-        model=model,
+        model=model.name,
         store=str(store.folder),
         split=data.split,
         data=data.fingerprint(),
@@ -187,4 +185,5 @@ def _summarise(
         },
         seconds=seconds,
         per_user=pl.DataFrame({**ids, **per_user}),
+        learned=data.split in model.learned_splits,
     )

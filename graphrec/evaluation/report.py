@@ -14,7 +14,7 @@ from graphrec import __version__
 from graphrec.atomic import atomic_file
 from graphrec.errors import RunError
 from graphrec.evaluation import METRICS, plots
-from graphrec.evaluation.result import Evaluation, left_out
+from graphrec.evaluation.result import Evaluation
 from graphrec.registry import resolve
 from graphrec.training import journal
 
@@ -78,8 +78,7 @@ def report_html(evaluation: Evaluation, run: str | os.PathLike[str] | None = Non
         f"Split {evaluation.split} of {evaluation.store}: {counts['users']:,} users with "
         f"{counts['test_interactions']:,} held-out interactions, each ranked against all {counts['catalogue_items']:,} items."
     )
-    if note := left_out(counts):
-        lead += f" {note[0].upper()}{note[1:]}."
+    lead += "".join(f" {note[0].upper()}{note[1:]}." for note in evaluation.notes())
     sections = [
         *_overall(evaluation),
         *_by_activity(evaluation),

@@ -41,6 +41,7 @@ class Evaluation:
             not know (`left_out_unknown`, `left_out_unknown_users`).
         seconds: wall time of the steps.
         per_user: one row per evaluated user: user_id, history, relevant, and the per-user metrics (float64).
+        learned: the model has learned from this very split, so that the figures are not of unseen interactions.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Evaluation:
     counts: dict[str, int]
     seconds: dict[str, float]
     per_user: pl.DataFrame = field(repr=False)
+    learned: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the per-user table as plain values; NaN becomes None."""
@@ -120,9 +122,14 @@ class Evaluation:
         """Return (metric, value, low, high) for printing; the bounds are None where there is no interval."""
         return [(name, value, *self.intervals.get(name, (None, None))) for name, value in self.metrics.items()]
 
+    def notes(self) -> list[str]:
+        """Return what has to be known of the figures, in sentences."""
+        learned = f"{self.model} has learned from the {self.split} split: these figures are not of unseen interactions"
+        return [note for note in (learned if self.learned else "", left_out(self.counts)) if note]
+
     def __str__(self) -> str:
         lines = [f"{self.model} on {self.store}, split {self.split}, {self.counts['users']:,} users"]
-        lines += [note] if (note := left_out(self.counts)) else []
+        lines += self.notes()
         for name, value, low, high in self.rows():
             interval = "" if low is None else f"  [{low:.4f}, {high:.4f}]"
             lines.append(f"  {name:<14} {value:>10.4f}{interval}")
