@@ -156,13 +156,15 @@ def metric_names(tables: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _method(protocol: Protocol) -> str:
-    side = (
-        "a validation part of the training items; the test items were not looked at"
-        if protocol.validate
-        else "the test items"
-    )
+    side, masked = "the test items", "training items, and validation items where the data have them,"
+    if protocol.validate:
+        side = (
+            "validation items (the validation split of a graph store; of a folder with train.txt, a tenth of each user's training "
+            "items); the test items were not looked at"
+        )
+        masked = "training items"
     return (
-        f"Measured on {side}: all items are ranked for every user, training items are left out, metrics are averaged over users. "
+        f"Measured on {side}: all items are ranked for every user, {masked} are left out, metrics are averaged over users. "
         f"Mean ± standard deviation over {len(protocol.seeds)} seed{'s' * (len(protocol.seeds) != 1)}. Fit is training, total "
         "goes from the text files (or a store that was there) to the metrics; the peak is resident memory of one fresh process. "
         "A sum adds the scores of two models in units of their spreads; its weight is chosen on a part of the training items, "

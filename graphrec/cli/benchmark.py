@@ -10,7 +10,8 @@ from graphrec.cli.output import EXIT_FAILURE, Debug, Json, Quiet, Seed, command
 
 EXAMPLES = (
     "graphrec benchmark --data data/gowalla --models popularity,graph-filter,lightgcn --seeds 3 --out benchmarks/gowalla",
-    "graphrec benchmark --data stores/a --data stores/b --models runs/tune/best.toml,graph-filter --validate",
+    "graphrec benchmark --data stores/a --data stores/b --models runs/tune/best.toml,graph-filter",
+    "graphrec benchmark --data data/gowalla --models item-knn,lightgcn --validate",
     "graphrec benchmark --data data/gowalla --models sum:graph-filter+lightgcn --k 10,20 --metrics recall,ndcg",
     "graphrec benchmark --data stores/music --models social-lightgcn --ablate relations --seeds 3",
 )
@@ -32,7 +33,7 @@ def benchmark(
     k: Annotated[str, typer.Option("--k", help="List lengths, with commas between.")] = "20",
     metrics: Annotated[str, typer.Option("--metrics", help="Names of metrics, with commas between.")] = "recall,ndcg",
     validate: Annotated[
-        bool, typer.Option("--validate", help="Measure on a part of the training items; the test is not looked at.")
+        bool, typer.Option("--validate", help="Measure on validation items; the test is not looked at. Not for settings tuned on them.")
     ] = False,
     device: Annotated[
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10

@@ -18,6 +18,7 @@ import graphrec
 from graphrec.benchmarking import grid
 from graphrec.errors import ConfigError, LogError, RunError
 from graphrec.progress import Reporter
+from graphrec.tuning.tune import tune
 from tests.benchmarking.conftest import write_board, write_run_file
 from tests.training.conftest import checkerboard, make_store
 
@@ -167,11 +168,23 @@ def test_a_graph_store_is_taken_as_it_is_and_training_may_stop_early_by_its_own_
     )
     early = bench(store.folder, str(tmp_path / "run.toml"), tmp_path / "out")
     assert early.cells[0].result["epochs"] < 50 and early.cells[0].result["build_seconds"] is None
+    assert "validation items where the data have them, are left out" in early.files["markdown"].read_text()
     whole = bench(store.folder, str(tmp_path / "run.toml"), tmp_path / "validated", validate=True)
     assert whole.cells[0].result["epochs"] == 50  # what it is measured on may not steer it
     plain = make_store(tmp_path / "plain", [(u, i, "train" if s == "valid" else s) for u, i, s in checkerboard()])
     refused = bench(plain.folder, "popularity", tmp_path / "out", validate=True)
     assert "no validation split to measure on" in refused.failures[0].error
+    assert "the validation split of a graph store" in whole.files["markdown"].read_text()
+
+
+def test_a_row_that_was_tuned_on_the_split_that_it_is_measured_on_is_told(tmp_path, measured):
+    store = make_store(tmp_path / "store", checkerboard()).folder
+    fast = {"trials": 1, "defaults": False, "space": {"model.neighbours": [5]}}
+    found = tune(store, "item-knn", tmp_path / "study", fast, train_settings={"metric": "ndcg@5"})
+    for validate, told in ((True, 1), (False, 0)):
+        notes = Notes()
+        bench(store, str(found.best_file), tmp_path / f"out-{validate}", validate=validate, progress=notes)
+        assert len([line for line in notes.lines if f"found by the validation split of {store}" in line]) == told
 
 
 def test_a_folder_of_triples_is_read(tmp_path, measured):
