@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -54,6 +55,7 @@ def test_evaluate_and_compare(runs, tmp_path):
     assert [row["better"] for row in json.loads(out)["differences"]] == ["B"]
     code, out, _ = call("compare", runs / "popularity", runs / "item-knn", "--quiet", "--resamples", "200")
     assert code == 0 and "recall@5" in out and "better" in out
+    assert "p (Holm)" in out and re.search(r"adjusted for the \d+ metrics shown", out)
     code, out, _ = call("evaluate", runs / "popularity", "--quiet")
     assert code == 0 and "ndcg@20" in out
 
