@@ -83,8 +83,10 @@ class Benchmark:
         cells: every cell, data set by data set.
         rows: the table.
         comparisons: paired tests; of an ablation each row against its full model.
-        files: name to path of what was written: cells, comparisons, markdown, html.
+        files: name to path of what was written: cells, comparisons, markdown, html; empty where no cell is finished and there are
+            tables of an earlier call.
         tested: head and lines of the table of the comparisons; of an ablation that of the losses.
+        not_shown: data and row to number of finished cells in the folder that were not asked for, and are in no table.
     """
 
     folder: Path
@@ -94,6 +96,7 @@ class Benchmark:
     comparisons: list[Comparison]
     files: dict[str, Path]
     tested: tuple[list[str], list[list[Any]]] = field(repr=False)
+    not_shown: dict[str, int] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[Cell]:

@@ -81,7 +81,13 @@ def benchmark(
             io.table("Per user, paired" if ablate is None else "What leaving it out loses, per user, paired", *result.tested)
         if ablate is not None and seeds == 1:
             io.note("one seed: the tests know how users differ, not what another start of the training gives; --seeds 3 does")
-        io.line(f"written to {', '.join(str(path) for path in result.files.values())}")
+        if result.not_shown:
+            io.line(
+                f"{sum(result.not_shown.values())} finished cells in {result.folder} were not asked for and are in no table: "
+                f"{', '.join(result.not_shown)}; name them again to have them beside these"
+            )
+        if result.files:
+            io.line(f"written to {', '.join(str(path) for path in result.files.values())}")
         io.result(result.to_dict())
         if result.failures:
             raise typer.Exit(EXIT_FAILURE)

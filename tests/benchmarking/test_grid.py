@@ -230,6 +230,26 @@ def test_a_folder_with_other_things_is_left_alone(board, tmp_path):
     assert (tmp_path / "report.html").read_text() == "mine"
 
 
+def test_a_failure_on_the_data_leaves_a_folder_that_the_corrected_command_takes(board, tmp_path, measured):
+    (tmp_path / "wrong").mkdir()
+    wrong = bench(tmp_path / "wrong", "popularity", tmp_path / "out")
+    assert wrong.failures and "1" in wrong.files["markdown"].read_text()
+    right = bench(board, "popularity", tmp_path / "out")
+    assert not right.failures and "board" in right.files["markdown"].read_text()
+
+
+def test_tables_are_kept_where_no_cell_is_finished_and_cells_outside_of_a_table_are_told(board, tmp_path, measured):
+    whole = bench(board, ["popularity", "item-knn"], tmp_path / "out", seeds=2)
+    before = whole.files["markdown"].read_bytes()
+    assert not whole.not_shown
+    notes = Notes()
+    broken = bench(board, write_run_file(tmp_path / "broken.toml", rate=1e30), tmp_path / "out", progress=notes)
+    assert broken.failures and not broken.files and whole.files["markdown"].read_bytes() == before
+    assert any("stay as an earlier call wrote them" in line for line in notes.lines)
+    narrow = bench(board, "popularity", tmp_path / "out")
+    assert narrow.not_shown == {"board/item-knn": 2, "board/popularity": 1}
+
+
 def test_two_benchmarks_do_not_write_one_folder(board, tmp_path):
     from graphrec.atomic import locked
 
