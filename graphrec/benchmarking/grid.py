@@ -22,6 +22,7 @@ from graphrec.atomic import atomic_folder, check_kind, locked
 from graphrec.benchmarking.data import Data, prepare, prepare_selection
 from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Protocol, Row, changes, folder_name
 from graphrec.errors import GraphrecError, RunError
+from graphrec.evaluation.evaluate import check_measurable
 from graphrec.progress import Reporter
 
 CELLS, CELL = "cells", "cell.json"
@@ -73,6 +74,7 @@ def run_grid(
         for source, label in data.items():
             try:
                 ready = prepare(source, label, folder / "stores", protocol.validate, progress)
+                check_measurable(ready.store, protocol.split, protocol.k, protocol.metrics)  # not only once a model is trained
             except GraphrecError as problem:
                 progress.note(f"{label}: {problem}")
                 for row in ordered:

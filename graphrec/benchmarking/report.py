@@ -163,12 +163,13 @@ def _method(protocol: Protocol) -> str:
             "items); the test items were not looked at"
         )
         masked = "training items"
+    ratings = " A dash under rmse or mae: the scores of that model are no ratings." if {"rmse", "mae"} & set(protocol.metrics) else ""
     return (
         f"Measured on {side}: all items are ranked for every user, {masked} are left out, metrics are averaged over users. "
         f"Mean ± standard deviation over {len(protocol.seeds)} seed{'s' * (len(protocol.seeds) != 1)}. Fit is training, total "
         "goes from the text files (or a store that was there) to the metrics; the peak is resident memory of one fresh process. "
         "A sum adds the scores of two models in units of their spreads; its weight is chosen on a part of the training items, "
-        "and its seconds contain those of both models and of choosing."
+        f"and its seconds contain those of both models and of choosing.{ratings}"
     )
 
 

@@ -125,7 +125,10 @@ class Evaluation:
     def notes(self) -> list[str]:
         """Return what has to be known of the figures, in sentences."""
         learned = f"{self.model} has learned from the {self.split} split: these figures are not of unseen interactions"
-        return [note for note in (learned if self.learned else "", left_out(self.counts)) if note]
+        have = {name.partition("@")[0] for name in self.metrics}
+        missing = [name for name in self.settings.get("metrics", ()) if name not in have]
+        unfit = f"no {' and no '.join(missing)}: the scores of {self.model} order items and are no ratings"
+        return [note for note in (learned if self.learned else "", left_out(self.counts), unfit if missing else "") if note]
 
     def __str__(self) -> str:
         lines = [f"{self.model} on {self.store}, split {self.split}, {self.counts['users']:,} users"]

@@ -214,6 +214,25 @@ def test_mistakes_show_before_anything_runs(board, tmp_path, measured, models, m
     assert not measured and not (tmp_path / "out").exists()
 
 
+def test_a_list_or_a_metric_that_the_data_do_not_have_shows_before_a_model_is_trained(board, tmp_path, measured):
+    for how, message in (({"k": 99}, r"k must lie in 1\.\.20.*got 99"), ({"metrics": "rmse"}, "every test interaction has the weight 1")):
+        result = bench(board, ["popularity", "item-knn"], tmp_path / "out", **how)
+        assert len(result.failures) == 2 and all(re.search(message, cell.error) for cell in result.failures)
+    assert not measured
+
+
+def test_scores_that_are_no_ratings_are_a_dash_beside_those_that_are(tmp_path, measured):
+    rows = [(user, item, "test" if user == item else "train") for user in range(20) for item in range(8)]
+    store = make_store(tmp_path / "store", rows, [1.0 + user % 5 for user, _, _ in rows])
+    (tmp_path / "gcmc.toml").write_text('[model]\nname = "gc-mc"\n[train]\nepochs = 1\n')
+    result = bench(store.folder, ["popularity", str(tmp_path / "gcmc.toml")], tmp_path / "out", metrics=["recall", "rmse"])
+    popular, rated = result.rows
+    assert not result.failures and "rmse" not in popular.mean and rated.mean["rmse"] > 0
+    text = result.files["markdown"].read_text()
+    assert "A dash under rmse or mae: the scores of that model are no ratings" in text
+    assert re.search(r"\| popularity \| 1 \| \d\.\d{4} \| – \|", text)
+
+
 def test_a_missing_folder_and_a_wrong_metric_show_before_anything_runs(board, tmp_path):
     with pytest.raises(LogError, match="no such data folder"):
         bench(tmp_path / "nowhere", "popularity", tmp_path / "out")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from graphrec.errors import ConfigError, RunError, StoreError
+from graphrec.errors import ConfigError, RunError, StoreError, UnsupportedError
 from graphrec.evaluation import METRICS
 from graphrec.evaluation.breakdown import by_user_activity
 from graphrec.evaluation.evaluate import evaluate
@@ -78,9 +78,21 @@ def test_ratings(small_store, given_scores):
     weights = {"test": [4.0, 1.0, 3.0]}
     store = small_store(2, 3, {"train": [(0, 0), (1, 0)], "test": [(1, 2), (0, 1), (0, 2)]}, weights)
     model = given_scores(np.array([[0, 2.0, 3.0], [0, 0, 3.0]]), store)
-    assert evaluate(model, store, k=1, metrics=("rmse", "mae")).metrics == pytest.approx(
-        {"rmse": math.sqrt((1 + 0 + 1) / 3), "mae": 2 / 3}
-    )
+    with pytest.raises(UnsupportedError, match="the scores of given-scores order items and are no ratings, so rmse and mae"):
+        evaluate(model, store, k=1, metrics=("rmse", "mae"))
+    beside = evaluate(model, store, k=1, metrics=("rmse", "hit"))
+    assert beside.metrics == {"hit@1": 1.0} and "no rmse: the scores of given-scores order items" in str(beside)
+    model.name = "given-ratings"
+    found = evaluate(model, store, k=1, metrics=("rmse", "mae"))
+    assert found.metrics == pytest.approx({"rmse": math.sqrt((1 + 0 + 1) / 3), "mae": 2 / 3})
+    assert not found.notes()
+
+
+def test_what_cannot_be_measured_shows_before_users_are_ranked(store, model, monkeypatch):
+    monkeypatch.setattr("graphrec.evaluation.evaluate.rank_users", None)
+    model.name = "given-ratings"
+    with pytest.raises(ConfigError, match="every test interaction has the weight 1"):
+        evaluate(model, store, metrics=["rmse", "recall"])
 
 
 def test_all_metrics_are_in_bounds_and_have_intervals(store, model):
@@ -166,7 +178,6 @@ def test_damaged_and_missing_evaluations(store, model, tmp_path):
         ({"k": 41}, r"k must lie in 1\.\.40.*41"),
         ({"k": 0}, "at least 1"),
         ({"metrics": "recal"}, "unknown metric 'recal'.*did you mean 'recall'"),
-        ({"metrics": "rmse"}, "every test interaction has the weight 1"),
         ({"split": "train"}, "'valid' or 'test'"),
         ({"bootstrap": -1}, "bootstrap"),
         ({"boostrap": 10}, "unknown key.*did you mean 'bootstrap'"),
