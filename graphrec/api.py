@@ -136,14 +136,20 @@ def benchmark(
     """
     from graphrec.benchmarking.contest import contest, contestants
 
-    rows = contestants(models, lambda name: _read_contender(name, progress))
+    folders = [data] if isinstance(data, str | os.PathLike) else list(data)
+    validated = {Path(folder).resolve() for folder in folders} if validate else set()
+    rows = contestants(models, lambda name: _read_contender(name, progress, validated))
     return contest(data, rows, folder, seeds, first_seed, k, metrics, validate, device, progress, ablate)
 
 
-def _read_contender(name: str, progress: Reporter) -> Contender:
-    """A row of the table from a registered name or a run file, whose metrics would be those of one row alone."""
+def _read_contender(name: str, progress: Reporter, validated: set[Path]) -> Contender:
+    """A row of the table from a registered name or a run file, whose metrics would be those of one row alone.
+
+    `validated` are the stores on whose validation split all rows are measured.
+    """
     from graphrec.benchmarking.plan import Contender
     from graphrec.config import load_config
+    from graphrec.tuning.result import tuned_on
 
     if not name.endswith(".toml"):
         return Contender(name, name)
@@ -151,5 +157,11 @@ def _read_contender(name: str, progress: Reporter) -> Contender:
     if config.evaluate.model_fields_set:
         unused = ", ".join(sorted(config.evaluate.model_fields_set))
         progress.note(f"{name}: its [evaluate] {unused} is not used; all rows are measured alike, as metrics and k say")
+    tuned = tuned_on(name)
+    if tuned is not None and Path(tuned).resolve() in validated:
+        progress.note(
+            f"{name}: found by the validation split of {tuned}, on which --validate measures: its row is better than it would be on "
+            "items that no search has seen, and is to be compared on the test, without --validate"
+        )
     model, train = (settings.model_dump(exclude_unset=True) for settings in (config.model.settings, config.train))
     return Contender(Path(name).stem, config.model.name, model, train)

@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
     result["evaluate_seconds"] = time.perf_counter() - started
     result["evaluate_peak_mb"] = peak_mb()
     evaluation.save(folder)
-    result |= {"metrics": evaluation.metrics, "users": evaluation.counts["users"]}
+    result |= {"metrics": evaluation.metrics, "users": evaluation.counts["users"], "counts": evaluation.counts}
     result |= {"version": __version__, "backend": backend(), "threads": torch.get_num_threads()}
     (folder / RESULT).write_text(json.dumps(result), encoding="utf-8")
 

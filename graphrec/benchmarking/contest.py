@@ -8,9 +8,9 @@ from pathlib import Path
 
 from graphrec.benchmarking.ablation import ablated_rows, losses
 from graphrec.benchmarking.data import labels
-from graphrec.benchmarking.grid import Cell, run_grid
+from graphrec.benchmarking.grid import Cell, not_shown, run_grid
 from graphrec.benchmarking.plan import Contender, Fusion, Protocol, Row, check_rows
-from graphrec.benchmarking.report import tests, write_reports
+from graphrec.benchmarking.report import FILES, tests, write_reports
 from graphrec.benchmarking.summary import Benchmark, compare_rows, summarise
 from graphrec.errors import ConfigError, LogError
 from graphrec.evaluation.settings import EvaluateSettings
@@ -88,5 +88,9 @@ def contest(
     pairs = [(origin.full, label) for label, origin in origins.items()] or None
     summaries, comparisons = summarise(cells), compare_rows(cells, protocol, progress, pairs)
     tested = losses(comparisons, origins) if origins else tests(comparisons)
-    files = write_reports(path, protocol, cells, summaries, comparisons, tested)
-    return Benchmark(path, protocol, cells, summaries, comparisons, files, tested)
+    files: dict[str, Path] = {}
+    if any(cell.result is not None for cell in cells) or not all((path / name).is_file() for name in FILES.values()):
+        files = write_reports(path, protocol, cells, summaries, comparisons, tested)
+    else:
+        progress.note(f"no cell is finished; the tables in {path} stay as an earlier call wrote them")
+    return Benchmark(path, protocol, cells, summaries, comparisons, files, tested, not_shown(path, cells))

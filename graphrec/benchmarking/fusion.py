@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from graphrec import ops
-from graphrec.errors import check_list_length
-from graphrec.evaluation.lists import Lists, compute, split_name
+from graphrec.evaluation.lists import Lists, compute
 from graphrec.evaluation.split_data import SplitData, check_fits, read_split
+from graphrec.evaluation.validation import metric_to_choose_by
 from graphrec.models.base import Recommender, blocks
 from graphrec.models.score_sum import ScoreSum
 
@@ -42,13 +42,12 @@ def choose_share(
         Share to value; the one to take is `best_share` of it.
 
     Raises:
-        ConfigError: the list is longer than the catalogue.
+        ConfigError: the metric is unknown, or nothing can be chosen by it (`metric_to_choose_by`).
     """
+    name, k = metric_to_choose_by(metric, store.num_items)
     data = read_split(store, "valid", mask_valid=False)
     for model in (first, second):
         check_fits(model.catalogue, data, store)
-    name, k = split_name(metric)
-    check_list_length(k, store.num_items)
     fused = ScoreSum.of((first, second), (1.0, 0.0), seed, spreads=spreads)
     topk = np.empty((len(SHARES), len(data.users), k), dtype=np.int64)
     start = 0

@@ -22,6 +22,7 @@ from graphrec.atomic import atomic_folder, check_kind, locked
 from graphrec.benchmarking.data import Data, prepare, prepare_selection
 from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Protocol, Row, changes, folder_name
 from graphrec.errors import GraphrecError, RunError
+from graphrec.evaluation.evaluate import check_measurable
 from graphrec.progress import Reporter
 
 CELLS, CELL = "cells", "cell.json"
@@ -69,9 +70,11 @@ def run_grid(
     with locked(folder / ".lock", RunError, wait=False) as held:
         if not held:
             raise RunError(f"another process is at work in {folder}; wait for it or choose another folder")
+        (folder / CELLS).mkdir(exist_ok=True)  # by which the folder is known as ours even where every cell fails
         for source, label in data.items():
             try:
                 ready = prepare(source, label, folder / "stores", protocol.validate, progress)
+                check_measurable(ready.store, protocol.split, protocol.k, protocol.metrics)  # not only once a model is trained
             except GraphrecError as problem:
                 progress.note(f"{label}: {problem}")
                 for row in ordered:
@@ -79,6 +82,13 @@ def run_grid(
                         yield Cell(label, row.label, seed, _place(folder, label, row.label, seed), None, str(problem))
                 continue
             yield from _Grid(ready, protocol, folder, device, progress).cells(ordered)
+
+
+def not_shown(folder: Path, cells: Sequence[Cell]) -> dict[str, int]:
+    """Count the finished cells in a benchmark's folder that are not among `cells`, by data and row as their folders are called."""
+    shown = {cell.folder for cell in cells}
+    others = (path.parent for path in sorted((folder / CELLS).glob(f"*/*/seed-*/{CELL}")) if path.parent not in shown)
+    return dict(Counter(place.parent.relative_to(folder / CELLS).as_posix() for place in others))
 
 
 class _Grid:

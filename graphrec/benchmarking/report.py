@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -18,7 +19,8 @@ from graphrec.benchmarking.summary import Comparison, Summary, mean_sd
 from graphrec.errors import RunError
 from graphrec.evaluation.plots import BLUE, new_figure, png
 from graphrec.evaluation.report import html_image, html_note, html_page, html_table
-from graphrec.evaluation.significance import shown_p
+from graphrec.evaluation.result import left_out
+from graphrec.evaluation.significance import resamples_for, shown_p
 
 FILES = {"cells": "cells.csv", "comparisons": "comparisons.csv", "markdown": "table.md", "html": "report.html"}
 
@@ -48,8 +50,8 @@ def write_reports(
     texts = {
         "cells": cells_csv(cells),
         "comparisons": comparisons_csv(comparisons),
-        "markdown": markdown(protocol, rows, tested),
-        "html": html(protocol, cells, rows, tested),
+        "markdown": markdown(protocol, cells, rows, tested, how_tested(comparisons)),
+        "html": html(protocol, cells, rows, tested, how_tested(comparisons)),
     }
     for name, text in texts.items():
         with atomic_file(folder / FILES[name], RunError) as temporary:
@@ -78,18 +80,18 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
     ))  # fmt: skip
 
 
-def markdown(protocol: Protocol, rows: Sequence[Summary], tested: Table) -> str:
+def markdown(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], tested: Table, how: str) -> str:
     """The table, the failures and the paired tests as Markdown."""
-    parts = [_method(protocol), _markdown_table(*table(rows))]
+    parts = [_method(protocol), _markdown_table(*table(rows)), *left_out_notes(cells)]
     errors = failures(rows)
     if errors:
         parts += ["Failed:", "\n".join(f"- {data}, `{row}`, seed {seed}: {error}" for data, row, seed, error in errors)]
     if tested[1]:
-        parts += [_tests(), _markdown_table(*tested)]
+        parts += [how, _markdown_table(*tested)]
     return "\n\n".join(parts) + "\n"
 
 
-def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], tested: Table) -> str:
+def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], tested: Table, how: str) -> str:
     """The same as one page without other files, with a picture per data set."""
     sections: list[str] = []
     for data in dict.fromkeys(row.data for row in rows):
@@ -97,6 +99,7 @@ def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], tes
         head, body = table(own)
         sections += [f"<h2>{escape(data)}</h2>", html_image(_bars(own), f"Metrics of the models on {data}")]
         sections.append(html_table(head[1:], [line[1:] for line in body]))
+        sections += map(html_note, left_out_notes([cell for cell in cells if cell.data == data]))
         errors = failures(own)
         if errors:
             sections += ["<h3>Failed</h3>", html_table(("model", "seed", "why"), [error[1:] for error in errors])]
@@ -104,7 +107,7 @@ def html(protocol: Protocol, cells: Sequence[Cell], rows: Sequence[Summary], tes
         if pairs:
             sections += ["<h3>Paired tests</h3>", html_table(tested[0][1:], pairs)]
     if tested[1]:
-        sections.append(html_note(_tests()))
+        sections.append(html_note(how))
     sections += ["<h2>How it was measured</h2>", html_note(_method(protocol)), html_note(_machine(cells))]
     title = "Benchmark of " + ", ".join(dict.fromkeys(row.row for row in rows))
     done = sum(cell.result is not None for cell in cells)
@@ -141,30 +144,44 @@ def failures(rows: Sequence[Summary]) -> list[tuple[str, str, int, str]]:
     return [(row.data, row.row, seed, error) for row in rows for seed, error in row.errors.items()]
 
 
+def left_out_notes(cells: Sequence[Cell]) -> list[str]:
+    """A sentence for each data set with held-out interactions that no metric counts, because training knows not both their ends."""
+    counts = {cell.data: cell.result.get("counts", {}) for cell in cells if cell.result is not None}
+    return [f"{data}: {note}." for data, of_data in counts.items() if (note := left_out(of_data))]
+
+
 def metric_names(tables: Iterable[Iterable[str]]) -> list[str]:
     """All names in `tables`, each once, in the order they come."""
     return list(dict.fromkeys(name for table in tables for name in table))
 
 
 def _method(protocol: Protocol) -> str:
-    side = (
-        "a validation part of the training items; the test items were not looked at"
-        if protocol.validate
-        else "the test items"
-    )
+    side, masked = "the test items", "training items, and validation items where the data have them,"
+    if protocol.validate:
+        side = (
+            "validation items (the validation split of a graph store; of a folder with train.txt, a tenth of each user's training "
+            "items); the test items were not looked at"
+        )
+        masked = "training items"
+    ratings = " A dash under rmse or mae: the scores of that model are no ratings." if {"rmse", "mae"} & set(protocol.metrics) else ""
     return (
-        f"Measured on {side}: all items are ranked for every user, training items are left out, metrics are averaged over users. "
+        f"Measured on {side}: all items are ranked for every user, {masked} are left out, metrics are averaged over users. "
         f"Mean ± standard deviation over {len(protocol.seeds)} seed{'s' * (len(protocol.seeds) != 1)}. Fit is training, total "
         "goes from the text files (or a store that was there) to the metrics; the peak is resident memory of one fresh process. "
         "A sum adds the scores of two models in units of their spreads; its weight is chosen on a part of the training items, "
-        "and its seconds contain those of both models and of choosing."
+        f"and its seconds contain those of both models and of choosing.{ratings}"
     )
 
 
-def _tests() -> str:
+def how_tested(comparisons: Sequence[Comparison]) -> str:
+    """What the paired tests are and what they can tell apart."""
+    pairs = Counter((one.data, one.difference.metric) for one in comparisons)
+    most, patterns = max(pairs.values(), default=1), max((one.resamples for one in comparisons), default=resamples_for(1))
     return (
         "Paired over users, each user's metric averaged over seeds first: 95% bootstrap interval, two-sided sign-flip permutation "
         "test, the same adjusted for all tested pairs of the data set by Holm's method, and the paired t-test. Better: adjusted p < 0.05. "
+        f"The permutation test draws up to {patterns:,} sign patterns, so that no p can be below {1 / (1 + patterns):.1g} and none "
+        f"that is adjusted for {most} pair{'s' * (most != 1)} below {most / (1 + patterns):.1g}. "
         "In an ablation the loss is the full model less the one without the part, and each is tested against its full model. What "
         "the tests tell apart are users; with one seed they do not know how much another start of the training would change."
     )

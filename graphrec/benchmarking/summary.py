@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import polars as pl
 
 from graphrec.benchmarking.grid import Cell
 from graphrec.benchmarking.plan import Protocol
-from graphrec.evaluation.compare import Difference, compare
+from graphrec.evaluation.compare import Difference, better, compare
 from graphrec.evaluation.result import Evaluation
-from graphrec.evaluation.significance import holm
+from graphrec.evaluation.significance import holm, resamples_for, sign_flip_p
 from graphrec.progress import Reporter
 
 _LEFT_OUT = ("user_id", "history", "relevant")  # columns of the per-user table that are no metrics
+_AT_ONCE = 256  # pairs of rows whose differences are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Comparison:
         users, seeds: how many went into it.
         difference: means, interval and p-values; see `graphrec.evaluation.compare.Difference`.
         p_holm: `difference.p_permutation` adjusted for all tested pairs of the data set in this metric.
+        resamples: sign patterns behind a p_permutation below 0.05: the more, the more pairs the data set has.
     """
 
     data: str
@@ -67,6 +70,7 @@ class Comparison:
     seeds: int
     difference: Difference
     p_holm: float
+    resamples: int
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,10 @@ class Benchmark:
         cells: every cell, data set by data set.
         rows: the table.
         comparisons: paired tests; of an ablation each row against its full model.
-        files: name to path of what was written: cells, comparisons, markdown, html.
+        files: name to path of what was written: cells, comparisons, markdown, html; empty where no cell is finished and there are
+            tables of an earlier call.
         tested: head and lines of the table of the comparisons; of an ablation that of the losses.
+        not_shown: data and row to number of finished cells in the folder that were not asked for, and are in no table.
     """
 
     folder: Path
@@ -90,6 +96,7 @@ class Benchmark:
     comparisons: list[Comparison]
     files: dict[str, Path]
     tested: tuple[list[str], list[list[Any]]] = field(repr=False)
+    not_shown: dict[str, int] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[Cell]:
@@ -126,17 +133,20 @@ def compare_rows(
         for cell in cells:
             if cell.data == data and cell.result is not None:
                 by_row.setdefault(cell.row, {})[cell.seed] = cell
-        of_data: list[Comparison] = []
         both = combinations(by_row, 2) if pairs is None else [pair for pair in pairs if set(pair) <= by_row.keys()]
-        for a, b in both:
-            seeds = sorted(by_row[a].keys() & by_row[b].keys())
-            if seeds:
-                progress.note(f"{data}: paired tests of {a} and {b}")
-                sides = [_averaged([by_row[row][seed] for seed in seeds], protocol.split) for row in (a, b)]
-                result = compare(*sides)
-                of_data += [
-                    Comparison(data, a, b, result.users, len(seeds), one, math.nan) for one in result.differences
-                ]
+        tested = {(a, b): seeds for a, b in both if (seeds := tuple(sorted(by_row[a].keys() & by_row[b].keys())))}
+        side = cache(lambda row, seeds, own=by_row: _averaged([own[row][seed] for seed in seeds], protocol.split))
+        resamples = resamples_for(len(tested))
+        of_data: list[Comparison] = []
+        for (a, b), seeds in tested.items():
+            progress.note(f"{data}: paired tests of {a} and {b}")
+            result = compare(side(a, seeds), side(b, seeds))
+            of_data += [
+                Comparison(data, a, b, result.users, len(seeds), one, math.nan, resamples) for one in result.differences
+            ]
+        if resamples > resamples_for(1):
+            progress.note(f"{data}: {len(tested)} pairs of rows; those that differ are tested again, on {resamples:,} sign patterns")
+            of_data = _tested_again(of_data, {pair: [side(row, seeds) for row in pair] for pair, seeds in tested.items()}, resamples)
         found += _adjusted(of_data)
     return found
 
@@ -177,6 +187,24 @@ def _averaged(cells: Sequence[Cell], split: str) -> Evaluation:
     per_user = first.per_user.with_columns(pl.Series(name, values[:, column]) for column, name in enumerate(names))
     means = {name: float(np.nanmean(values[:, column])) for column, name in enumerate(names)}
     return replace(first, model=cells[0].row, metrics={**first.metrics, **means}, per_user=per_user)
+
+
+def _tested_again(
+    comparisons: Sequence[Comparison], sides: dict[tuple[str, str], list[Evaluation]], resamples: int
+) -> list[Comparison]:
+    """Take p_permutation from more sign patterns where it is below 0.05; above, no adjustment makes it a finding."""
+    done = list(comparisons)
+    for metric in dict.fromkeys(one.difference.metric for one in done):
+        places = [p for p, one in enumerate(done) if one.difference.metric == metric and one.difference.p_permutation < 0.05]
+        for start in range(0, len(places), _AT_ONCE):
+            block = places[start : start + _AT_ONCE]
+            pairs = [[side.values(metric) for side in sides[done[place].a, done[place].b]] for place in block]
+            p_values = sign_flip_p(np.stack([b - a for a, b in pairs], axis=1), resamples, 0)
+            for place, p_value in zip(block, p_values.tolist(), strict=True):
+                old = done[place].difference
+                new = replace(old, p_permutation=p_value, better=better(metric, old.difference, p_value))
+                done[place] = replace(done[place], difference=new)
+    return done
 
 
 def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:

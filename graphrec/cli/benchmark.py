@@ -10,7 +10,8 @@ from graphrec.cli.output import EXIT_FAILURE, Debug, Json, Quiet, Seed, command
 
 EXAMPLES = (
     "graphrec benchmark --data data/gowalla --models popularity,graph-filter,lightgcn --seeds 3 --out benchmarks/gowalla",
-    "graphrec benchmark --data stores/a --data stores/b --models runs/tune/best.toml,graph-filter --validate",
+    "graphrec benchmark --data stores/a --data stores/b --models runs/tune/best.toml,graph-filter",
+    "graphrec benchmark --data data/gowalla --models item-knn,lightgcn --validate",
     "graphrec benchmark --data data/gowalla --models sum:graph-filter+lightgcn --k 10,20 --metrics recall,ndcg",
     "graphrec benchmark --data stores/music --models social-lightgcn --ablate relations --seeds 3",
 )
@@ -32,7 +33,7 @@ def benchmark(
     k: Annotated[str, typer.Option("--k", help="List lengths, with commas between.")] = "20",
     metrics: Annotated[str, typer.Option("--metrics", help="Names of metrics, with commas between.")] = "recall,ndcg",
     validate: Annotated[
-        bool, typer.Option("--validate", help="Measure on a part of the training items; the test is not looked at.")
+        bool, typer.Option("--validate", help="Measure on validation items; the test is not looked at. Not for settings tuned on them.")
     ] = False,
     device: Annotated[
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
@@ -53,7 +54,7 @@ def benchmark(
     """
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.api import benchmark as run_benchmark
-        from graphrec.benchmarking.report import table
+        from graphrec.benchmarking.report import left_out_notes, table
         from graphrec.errors import ConfigError
 
         try:
@@ -74,11 +75,19 @@ def benchmark(
             progress=io.reporter,
         )
         io.table("Benchmark", *table(result.rows))
+        for note in left_out_notes(result.cells):
+            io.line(note)
         if result.comparisons:
             io.table("Per user, paired" if ablate is None else "What leaving it out loses, per user, paired", *result.tested)
         if ablate is not None and seeds == 1:
             io.note("one seed: the tests know how users differ, not what another start of the training gives; --seeds 3 does")
-        io.line(f"written to {', '.join(str(path) for path in result.files.values())}")
+        if result.not_shown:
+            io.line(
+                f"{sum(result.not_shown.values())} finished cells in {result.folder} were not asked for and are in no table: "
+                f"{', '.join(result.not_shown)}; name them again to have them beside these"
+            )
+        if result.files:
+            io.line(f"written to {', '.join(str(path) for path in result.files.values())}")
         io.result(result.to_dict())
         if result.failures:
             raise typer.Exit(EXIT_FAILURE)

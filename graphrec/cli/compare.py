@@ -19,7 +19,7 @@ def compare(
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
         typer.Option("--metrics", "-m", help="Such as recall@20,ndcg@20; default: all that both runs have."),
     ] = None,
-    resamples: Annotated[int, typer.Option("--resamples", help="Random draws of each test.")] = 10_000,
+    resamples: Annotated[int, typer.Option("--resamples", help="Random draws of each test, at least 100.")] = 10_000,
     seed: Seed = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -35,14 +35,20 @@ def compare(
         io.line(f"A = {result.a}, B = {result.b}; split {result.split}, {result.users:,} users")
         io.table(
             "Per user, paired",
-            ("metric", "A", "B", "B - A", "low", "high", "p permutation", "p t-test", "better"),
+            ("metric", "A", "B", "B - A", "low", "high", "p permutation", "p (Holm)", "p t-test", "better"),
             [
-                (row.metric, row.a, row.b, row.difference, row.low, row.high, *map(shown_p, (row.p_permutation, row.p_t)), row.better)
+                (row.metric, row.a, row.b, row.difference, row.low, row.high,
+                 *map(shown_p, (row.p_permutation, result.p_holm[row.metric], row.p_t)), row.better)
                 for row in result.differences
             ],
         )
         if result.totals:
             totals = [(name, a, b, b - a) for name, (a, b) in result.totals.items()]
             io.table("Over all lists", ("metric", "A", "B", "B - A"), totals)
-        io.line("low and high bound the 95% bootstrap interval of B - A; better: permutation test at p < 0.05")
+        for note in result.notes():
+            io.line(note)
+        io.line(
+            "low and high bound the 95% bootstrap interval of B - A; better: permutation test at p < 0.05, each metric by itself; p (Holm) "
+            f"is adjusted for the {len(result.differences)} metrics shown"
+        )
         io.result(result.to_dict())

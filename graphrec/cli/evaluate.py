@@ -65,6 +65,8 @@ def evaluate(
         result = evaluate_run(run, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
         title = f"{result.model}, split {split}, {result.counts['users']:,} users, {result.counts['catalogue_items']:,} items"
         io.table(title, ("metric", "value", "low", "high"), result.rows())
+        for note in result.notes():
+            io.line(note)
         io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; written to {run}")
         if report is not None:
             io.line(f"report: {write_report(report, result, run)}")

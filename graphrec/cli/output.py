@@ -79,7 +79,7 @@ class Output:
 
         Args:
             title: the line above the table.
-            columns: C column names.
+            columns: C column names; one that ends in `_id` holds original ids, which are printed as they stand in the log.
             rows: sequences of C values; None shows as an empty cell.
         """
         if self.json:
@@ -94,7 +94,8 @@ class Output:
             numeric = any(_is_number(row[position]) for row in rows)
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(format_cell(value)) for value in row))
+            cells = zip(columns, row, strict=True)
+            table.add_row(*(Text(str(value) if name.endswith("_id") else format_cell(value)) for name, value in cells))
         console = Console()
         if not console.is_terminal:  # a pipe or a file: never fold a row to the 80 columns nobody has
             console = Console(width=max(200, console.width))

@@ -96,8 +96,9 @@ def train(
 
 def _report(io: Output, run: Run) -> None:
     summary = run.summary()
-    rows = [(name, value) for name, value in summary.items() if name not in ("valid", "relations")]
-    rows += [(f"valid {name}", value) for name, value in summary.get("valid", {}).items()]
+    rows = [(name, value) for name, value in summary.items() if name not in ("valid", "check", "relations")]
+    for checked in ("valid", "check"):
+        rows += [(f"{checked} {name}", value) for name, value in summary.get(checked, {}).items()]
     rows += [(f"weight of {name}", value) for name, value in summary.get("relations", {}).items()]
     io.table(f"{run.model.name} trained", ("what", "value"), rows)
     io.line(f"written to {run.folder}; go on with: graphrec evaluate {shell_word(run.folder)}")

@@ -73,7 +73,8 @@ def tune(
         rows = [("trials", ended)]
         if result.best is not None:
             rows += [("best trial", result.best["number"]), (f"valid {result.metric}", result.best["value"])]
-            rows += list(result.best["params"].items())
+            for key, value in result.best["params"].items():  # a learning rate of 6e-06 is no 0.0000
+                rows.append((key, f"{value:.4g}" if isinstance(value, float) else value))
         io.table(f"{result.model} tuned", ("what", "value"), rows)
         if result.best_file is not None:
             io.line(f"written to {result.best_file}; go on with: graphrec train --config {shell_word(result.best_file)}")

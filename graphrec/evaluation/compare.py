@@ -13,11 +13,14 @@ from graphrec.errors import ConfigError, RunError, nearest
 from graphrec.evaluation import LOWER_IS_BETTER
 from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.result import Evaluation, file_names
-from graphrec.evaluation.significance import bootstrap_means, paired_t_p, sign_flip_p
+from graphrec.evaluation.significance import bootstrap_means, holm, paired_t_p, sign_flip_p
 from graphrec.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from graphrec.training.run import Run
+
+
+_FEWEST = 100  # draws
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Difference:
         p_permutation: two-sided p-value of the paired sign-flip test.
         p_t: two-sided p-value of the paired t-test.
         better: "A" or "B" where p_permutation < 0.05, else "neither". Several metrics are several tests: a single p-value
-            near 0.05 among many is no finding.
+            near 0.05 among many is no finding (`Comparison.p_holm`).
     """
 
     metric: str
@@ -55,6 +58,8 @@ class Comparison:
         split, users: the split, and the number of users that both were evaluated on.
         differences: one per metric that has a value per user.
         totals: `{metric: (a, b)}` of the metrics of all lists together, which no paired test fits.
+        p_holm: p_permutation of each metric, adjusted for all metrics of `differences` by Holm's method.
+        learned: which of the two has learned from the split, "A" or "B"; its figures are not of unseen interactions.
     """
 
     a: str
@@ -63,17 +68,26 @@ class Comparison:
     users: int
     differences: list[Difference]
     totals: dict[str, tuple[float, float]]
+    p_holm: dict[str, float]
+    learned: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return asdict(self)
 
+    def notes(self) -> list[str]:
+        """Return what has to be known of the figures, in sentences."""
+        return [
+            f"{side} has learned from the {self.split} split: its figures are not of unseen interactions, so that better ones are no finding"
+            for side in self.learned
+        ]
+
     def __str__(self) -> str:
-        lines = [f"A = {self.a}, B = {self.b}; split {self.split}, {self.users:,} users"]
+        lines = [f"A = {self.a}, B = {self.b}; split {self.split}, {self.users:,} users", *self.notes()]
         for row in self.differences:
             lines.append(
                 f"  {row.metric:<14} A {row.a:>10.4f}  B {row.b:>10.4f}  B - A {row.difference:+.4f} "
-                f"[{row.low:+.4f}, {row.high:+.4f}]  p {row.p_permutation:.4f}  better: {row.better}"
+                f"[{row.low:+.4f}, {row.high:+.4f}]  p {row.p_permutation:.4f}  p (Holm) {self.p_holm[row.metric]:.4f}  better: {row.better}"
             )
         lines += [f"  {name:<14} A {a:>10.4f}  B {b:>10.4f}" for name, (a, b) in self.totals.items()]
         return "\n".join(lines)
@@ -97,16 +111,19 @@ def compare(
         a, b: evaluations, runs or run folders.
         split: the split to compare on; evaluations bring their own.
         metrics: full names such as "recall@20"; None takes all that both have.
-        resamples: draws of the bootstrap and sign patterns of the permutation test.
+        resamples: draws of the bootstrap and sign patterns of the permutation test, at least 100.
         seed: fixes them.
         progress: receives the long steps.
 
     Raises:
         RunError: the two were evaluated on other stores, splits or masks, or have no metric in common.
-        ConfigError: a metric is not in both evaluations, or `resamples` is below 1.
+        ConfigError: a metric is not in both evaluations or has no value per user, or `resamples` is too small for an interval.
     """
-    if resamples < 1:
-        raise ConfigError(f"compare: resamples must be at least 1, got {resamples}")
+    if resamples < _FEWEST:
+        raise ConfigError(
+            f"compare: resamples must be at least {_FEWEST}, for fewer draws have no 95% interval and no small p, got {resamples}; "
+            "leave it out for 10,000"
+        )
     first, second = _saved(a, split), _saved(b, split)
     first = first or evaluate(a, split=split, progress=progress, **_settings_of(second))
     second = second or evaluate(b, split=split, progress=progress, **_settings_of(first))
@@ -129,12 +146,14 @@ def compare(
                 high=float(bounds[1, column]),
                 p_permutation=float(permutation[column]),
                 p_t=float(student[column]),
-                better=_better(name, gap, float(permutation[column])),
+                better=better(name, gap, float(permutation[column])),
             )
         )
     shared = [name for name in first.metrics if name in second.metrics and name not in first.user_metrics]
     totals = {name: (first.metrics[name], second.metrics[name]) for name in shared if metrics is None}
-    return Comparison(_label(a, first), _label(b, second), first.split, len(difference), rows, totals)
+    learned = [name for name, side in (("A", first), ("B", second)) if side.learned]
+    adjusted = dict(zip(names, holm(permutation).tolist(), strict=True))
+    return Comparison(_label(a, first), _label(b, second), first.split, len(difference), rows, totals, adjusted, learned)
 
 
 def _saved(source: Evaluation | Run | str | os.PathLike[str], split: str) -> Evaluation | None:
@@ -165,10 +184,15 @@ def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None
     shared = [name for name in first.user_metrics if name in second.user_metrics]
     if not shared:
         raise RunError(
-            f"A has {', '.join(first.user_metrics)} and B has {', '.join(second.user_metrics)}: no metric per user in "
-            "common; evaluate both again with the same k and metrics"
+            f"A has {', '.join(first.metrics)} and B has {', '.join(second.metrics)}: no metric with a value per user in common, "
+            "which a paired test needs; evaluate both again with the same k and metrics, such as recall"
         )
     for name in metrics or ():
+        if name in first.metrics and name in second.metrics and name not in shared:
+            raise ConfigError(
+                f"{name!r} has one value for all lists together, which no paired test fits; leave --metrics out to see it beside the "
+                f"tests, or choose among {', '.join(shared)}"
+            )
         if name not in shared:
             raise ConfigError(
                 f"{name!r} is not in both evaluations; they share {', '.join(shared)}{nearest(name, shared)}; "
@@ -177,7 +201,8 @@ def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None
     return list(metrics) if metrics else shared
 
 
-def _better(metric: str, difference: float, p_value: float) -> str:
+def better(metric: str, difference: float, p_value: float) -> str:
+    """Return which of two models is better, "A", "B" or "neither", by the difference B - A and its p-value."""
     if not p_value < 0.05 or difference == 0:
         return "neither"
     lower_wins = metric.partition("@")[0] in LOWER_IS_BETTER

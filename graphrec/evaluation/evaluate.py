@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from graphrec.errors import ConfigError, check_list_length
+from graphrec.errors import ConfigError, UnsupportedError, check_list_length
 from graphrec.evaluation import breakdown
 from graphrec.evaluation.lists import Lists, compute, needs
 from graphrec.evaluation.ranking import Positions, rank_positions, rank_users
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
 from graphrec.evaluation.significance import bootstrap_intervals
-from graphrec.evaluation.split_data import SplitData, check_fits, read_split
+from graphrec.evaluation.split_data import SplitData, check_fits, count_unknown, read_split
 from graphrec.progress import SILENT, Reporter
 from graphrec.settings import parse
 
@@ -55,28 +55,33 @@ def evaluate(
         The overall metrics with intervals, per-user values, breakdowns, counts and times.
 
     Raises:
-        ConfigError: a setting is wrong, a metric is unknown, k is larger than the catalogue, or no store is given.
+        ConfigError: a setting is wrong, a metric is unknown, k is larger than the catalogue, ratings are asked for and the weights
+            are all equal, or no store is given.
+        UnsupportedError: nothing but errors of predicted ratings is asked for, and the model predicts none; beside other metrics
+            they are left out.
         StoreError: the store has no interaction in that split.
         RunError: the model was trained on another store, or its scores are not numbers.
     """
     given = {name: value for name, value in {"k": k, "metrics": metrics, **overrides}.items() if value is not None}
     settings = parse(EvaluateSettings, {**(settings.model_dump() if settings else {}), **given}, "evaluate")
     model, store, folder = _open(run_or_model, store)
-    check_list_length(max(settings.k), store.num_items)
-    if split in model.learned_splits:
-        progress.note(f"{model.name} has learned from the {split} split: these figures are not of unseen interactions")
+    metrics = _of_model(model, settings.metrics)
     started = time.perf_counter()
     data = read_split(store, split, settings.mask_valid)
     check_fits(model.catalogue, data, store)
+    check_measurable(store, split, settings.k, metrics)
     ranked = time.perf_counter()
     topk = rank_users(model, data.users, max(settings.k), data.seen, block=settings.block, progress=progress)
     located = time.perf_counter()
-    positions = _positions(model, data, settings, progress)
+    wanted = frozenset().union(*map(needs, metrics))
+    positions = None
+    if wanted & {"ranks", "predicted"}:
+        positions = rank_positions(model, data.users, data.truth, data.seen, block=settings.block, progress=progress)
     measured = time.perf_counter()
-    lists = _lists(topk, positions, store, data, settings)
-    values = compute(settings.metrics, settings.k, lists)
+    lists = _lists(topk, positions, store, data, settings.diversity_by if "item_vectors" in wanted else None)
+    values = compute(metrics, settings.k, lists)
     seconds = {"read": ranked - started, "rank": located - ranked, "locate": measured - located}
-    evaluation = _summarise(model.name, store, data, lists, values, settings, seconds)
+    evaluation = _summarise(model, store, data, lists, values, settings, seconds)
     seconds["measure"] = time.perf_counter() - measured
     if folder is not None:
         evaluation.save(folder)
@@ -104,26 +109,41 @@ def _open(
     return model, GraphStore.open(store) if isinstance(store, str | os.PathLike) else store, folder
 
 
-def _positions(model: Recommender, data: SplitData, settings: EvaluateSettings, progress: Reporter) -> Positions | None:
-    """Locate the test items in the full ranking, if a metric asks for it."""
-    wanted = frozenset().union(*(needs(name) for name in settings.metrics))
-    if "ratings" in wanted and np.ptp(data.ratings) == 0:
+def check_measurable(store: GraphStore, split: str, k: Sequence[int], metrics: Sequence[str]) -> None:
+    """Check whether a split of a store can be measured so, before models are trained for it or users ranked.
+
+    Raises:
+        ConfigError: k is larger than the catalogue, or ratings are asked for and the weights are all equal.
+    """
+    check_list_length(max(k), store.num_items)
+    if not any("ratings" in needs(name) for name in metrics):
+        return
+    weights = store.interactions(split).weight
+    if weights is None or (len(weights) and np.ptp(weights) == 0):
         raise ConfigError(
-            f"rmse and mae compare scores with ratings, but every {data.split} interaction has the weight "
-            f"{data.ratings[0]:g}; leave these metrics out, or map the rating column to weight when reading the log"
+            f"rmse and mae compare scores with ratings, but every {split} interaction has the weight "
+            f"{1 if weights is None else weights[0]:g}; leave these metrics out, or map the rating column to weight when reading the log"
         )
-    if not wanted & {"ranks", "predicted"}:
-        return None
-    return rank_positions(model, data.users, data.truth, data.seen, block=settings.block, progress=progress)
+
+
+def _of_model(model: Recommender, metrics: Sequence[str]) -> list[str]:
+    """The metrics without those that a model's scores cannot have; `Evaluation.notes` says which are missing."""
+    fitting = [name for name in metrics if model.predicts_ratings or "predicted" not in needs(name)]
+    if not fitting:
+        raise UnsupportedError(
+            f"the scores of {model.name} order items and are no ratings, so {' and '.join(metrics)} would say nothing; choose other "
+            "metrics, or a model that predicts ratings, such as gc-mc"
+        )
+    return fitting
 
 
 def _lists(
-    topk: np.ndarray, positions: Positions | None, store: GraphStore, data: SplitData, settings: EvaluateSettings
+    topk: np.ndarray, positions: Positions | None, store: GraphStore, data: SplitData, diversity_by: str | None
 ) -> Lists:
     vectors = None
-    if any("item_vectors" in needs(name) for name in settings.metrics):
-        by_feature = settings.diversity_by != "co-occurrence"
-        feature = store.feature("item", settings.diversity_by)[0] if by_feature else None
+    if diversity_by is not None:
+        by_feature = diversity_by != "co-occurrence"
+        feature = store.feature("item", diversity_by)[0] if by_feature else None
         vectors = data.cooccurrence_vectors() if feature is None else feature.reshape(len(feature), -1)
     return Lists(
         topk=topk,
@@ -141,7 +161,7 @@ def _lists(
 
 
 def _summarise(
-    model: str,
+    model: Recommender,
     store: GraphStore,
     data: SplitData,
     lists: Lists,
@@ -159,10 +179,11 @@ def _summarise(
             name: pair.tolist() for name, pair in zip(per_user, bounds, strict=True) if np.isfinite(pair).all()
         }
     catalogue = data.catalogue
+    unknown, unknown_users = count_unknown(store, data.split)
     history = np.diff(catalogue.seen_indptr)[data.users]
     ids = {"user_id": catalogue.users.gather(data.users), "history": history, "relevant": lists.relevant}
     return Evaluation(
-        model=model,
+        model=model.name,
         store=str(store.folder),
         split=data.split,
         data=data.fingerprint(),
@@ -181,7 +202,10 @@ def _summarise(
             "training_users": catalogue.num_users,
             "left_out_users": data.left_out_users,
             "left_out_repeats": data.repeated,
+            "left_out_unknown": unknown,
+            "left_out_unknown_users": unknown_users,
         },
         seconds=seconds,
         per_user=pl.DataFrame({**ids, **per_user}),
+        learned=data.split in model.learned_splits,
     )

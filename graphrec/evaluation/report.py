@@ -78,6 +78,7 @@ def report_html(evaluation: Evaluation, run: str | os.PathLike[str] | None = Non
         f"Split {evaluation.split} of {evaluation.store}: {counts['users']:,} users with "
         f"{counts['test_interactions']:,} held-out interactions, each ranked against all {counts['catalogue_items']:,} items."
     )
+    lead += "".join(f" {note[0].upper()}{note[1:]}." for note in evaluation.notes())
     sections = [
         *_overall(evaluation),
         *_by_activity(evaluation),
@@ -191,7 +192,8 @@ def _method(evaluation: Evaluation) -> list[str]:
         "<h2>How it was measured</h2>",
         html_note(
             f"All items are ranked for every user; {masked} of the user are left out of the list. Metrics are averaged over "
-            "users with at least one held-out item. Held-out interactions that repeat a left-out item do not count."
+            "users with at least one held-out item. Held-out interactions that repeat a left-out item, or whose "
+            "user or item training does not know, do not count: neither as hits nor among the held-out items of a user."
         ),
         html_table(("what", "count"), rows),
         html_note(f"Data fingerprint {evaluation.data[:16]}: evaluations that share it can be compared user by user."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,12 @@ class Evaluation:
         by_user_activity: one dict per group of users (`graphrec.evaluation.breakdown.by_user_activity`).
         by_item_popularity: head, mid and tail (`graphrec.evaluation.breakdown.by_item_popularity`).
         concentration: cumulative popularity curves (`graphrec.evaluation.breakdown.concentration`).
-        counts: users evaluated and left out, test interactions, catalogue size.
+        counts: users evaluated, test interactions, catalogue size, and what no metric counts: test interactions that repeat a
+            masked item and users with no others (`left_out_repeats`, `left_out_users`), and those whose user or item training does
+            not know (`left_out_unknown`, `left_out_unknown_users`).
         seconds: wall time of the steps.
         per_user: one row per evaluated user: user_id, history, relevant, and the per-user metrics (float64).
+        learned: the model has learned from this very split, so that the figures are not of unseen interactions.
     """
 
     model: str
@@ -53,6 +57,7 @@ class Evaluation:
     counts: dict[str, int]
     seconds: dict[str, float]
     per_user: pl.DataFrame = field(repr=False)
+    learned: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the per-user table as plain values; NaN becomes None."""
@@ -117,12 +122,33 @@ class Evaluation:
         """Return (metric, value, low, high) for printing; the bounds are None where there is no interval."""
         return [(name, value, *self.intervals.get(name, (None, None))) for name, value in self.metrics.items()]
 
+    def notes(self) -> list[str]:
+        """Return what has to be known of the figures, in sentences."""
+        learned = f"{self.model} has learned from the {self.split} split: these figures are not of unseen interactions"
+        have = {name.partition("@")[0] for name in self.metrics}
+        missing = [name for name in self.settings.get("metrics", ()) if name not in have]
+        unfit = f"no {' and no '.join(missing)}: the scores of {self.model} order items and are no ratings"
+        return [note for note in (learned if self.learned else "", left_out(self.counts), unfit if missing else "") if note]
+
     def __str__(self) -> str:
         lines = [f"{self.model} on {self.store}, split {self.split}, {self.counts['users']:,} users"]
+        lines += self.notes()
         for name, value, low, high in self.rows():
             interval = "" if low is None else f"  [{low:.4f}, {high:.4f}]"
             lines.append(f"  {name:<14} {value:>10.4f}{interval}")
         return "\n".join(lines)
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """Say in a sentence which held-out interactions no metric counts because training knows not both their ends; "" where none."""
+    unknown, users = (counts.get(name, 0) for name in ("left_out_unknown", "left_out_unknown_users"))
+    if not unknown:
+        return ""
+    held_out = unknown + counts["left_out_repeats"] + counts["test_interactions"]
+    return (
+        f"left out of every metric: {unknown:,} of {held_out:,} held-out interactions, whose user or item training does not know; "
+        f"users who have no others: {users:,}"
+    )
 
 
 def file_names(folder: str | os.PathLike[str], split: str) -> tuple[Path, Path]:

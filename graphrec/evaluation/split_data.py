@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 from scipy import sparse
 
 from graphrec.errors import ConfigError, RunError, StoreError
@@ -99,6 +100,22 @@ def read_split(store: GraphStore, split: str, mask_valid: bool) -> SplitData:
         repeated=len(given.indices) - len(truth.indices),
         left_out_users=int((given.sizes > 0).sum() - len(tested)),
     )
+
+
+def count_unknown(store: GraphStore, split: str) -> tuple[int, int]:
+    """Count the held-out pairs of user and item that no metric counts, because training knows not both.
+
+    Returns:
+        The distinct pairs, and the users who have no others.
+    """
+    counts = store.manifest.splits[split]
+    if counts.target_events == counts.known_target:
+        return 0, 0
+    known = pl.col("user").is_not_null() & pl.col("item").is_not_null()
+    events = store.events(split).filter(pl.col("behavior") == store.target_behavior)
+    unknown = events.filter(~known).unique(["user_id", "item_id"])
+    others = events.filter(known).select("user_id").unique()
+    return len(unknown), unknown.join(others, on="user_id", how="anti")["user_id"].n_unique()
 
 
 def check_fits(catalogue: Catalogue, data: SplitData, store: GraphStore) -> None:

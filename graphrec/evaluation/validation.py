@@ -19,7 +19,26 @@ if TYPE_CHECKING:
 
 def watch(store: GraphStore, metric: str) -> Callable[[Recommender], dict[str, float]] | None:
     """Return the `validator` of `metric`, with recall at the same list length beside it."""
-    return validator(store, list(dict.fromkeys([metric, f"recall@{metric.partition('@')[2]}"])))
+    _, k = metric_to_choose_by(metric, store.num_items)
+    return validator(store, list(dict.fromkeys([metric, f"recall@{k}"])))
+
+
+def metric_to_choose_by(metric: str, num_items: int) -> tuple[str, int]:
+    """Split the name of a metric that weights, settings or shares are chosen by: its largest value must be the best one.
+
+    Raises:
+        ConfigError: a metric is unknown, one where smaller is better, one that needs more than the lists, or k is larger
+            than the catalogue.
+    """
+    name, k = split_name(metric)
+    if name in LOWER_IS_BETTER or k is None or "item_vectors" in needs(name):
+        raise ConfigError(f"nothing can be chosen on validation items by {metric!r}; choose an accuracy metric such as 'ndcg@20'")
+    if k > num_items:
+        raise ConfigError(
+            f"the validation metric {metric} lists more items than the {num_items} of the catalogue; choose a shorter list, such "
+            f"as '{name}@{max(1, num_items // 2)}' ([train] metric, --metric)"
+        )
+    return name, k
 
 
 def validator(
@@ -37,19 +56,10 @@ def validator(
         The function, or None where the store has no valid split.
 
     Raises:
-        ConfigError: a metric is unknown, one where smaller is better, one that needs more than the lists, or k is larger
-            than the catalogue.
+        ConfigError: as in `metric_to_choose_by`.
     """
     names = [metric] if isinstance(metric, str) else list(metric)
-    wanted = [split_name(name) for name in names]
-    for name, k in wanted:
-        if name in LOWER_IS_BETTER or k is None or "item_vectors" in needs(name):
-            raise ConfigError(f"early stopping cannot watch {name!r}; choose an accuracy metric such as 'ndcg@20'")
-        if k > store.num_items:
-            raise ConfigError(
-                f"the validation metric {name}@{k} lists more items than the {store.num_items} of the catalogue; set "
-                f"[train] metric to a shorter list, such as '{name}@{max(1, store.num_items // 2)}'"
-            )
+    wanted = [metric_to_choose_by(name, store.num_items) for name in names]
     if "valid" not in store.splits:
         return None
     data = read_split(store, "valid", mask_valid=False)

@@ -218,6 +218,11 @@ class Recommender(ABC):
         return True
 
     @property
+    def predicts_ratings(self) -> bool:
+        """Whether a score estimates the weight that the interaction would have, and does not only order the items."""
+        return False
+
+    @property
     def learned_splits(self) -> tuple[str, ...]:
         """Held-out splits that the model has learned from, where it is not to be measured."""
         return ()

@@ -54,6 +54,10 @@ class GCMC(TrainedRecommender):
     name = "gc-mc"
     Settings = GCMCSettings
 
+    @property
+    def predicts_ratings(self) -> bool:
+        return True
+
     def prepare(
         self, store: GraphStore, *, seed: int = 0, device: str | torch.device = "cpu", progress: Reporter = SILENT
     ) -> None:

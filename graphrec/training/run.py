@@ -139,7 +139,8 @@ class Run:
 
         Returns:
             `epochs`, `steps` and `loss` of the last epoch, `train_seconds`, `valid_seconds`, and where there was a
-            validation `best_epoch` with its metrics as `valid`; `relations`, how much each counts, where a model reads
+            validation `best_epoch` with its metrics as `valid`, or as `check` where a second stage was checked on a share of its
+            candidate lists, which is no figure of the validation split; `relations`, how much each counts, where a model reads
             several; a closed-form model has only `train_seconds`.
         """
         records = self.metrics()
@@ -151,7 +152,8 @@ class Run:
         validated = [record for record in records if "valid" in record]
         if validated:
             best = max(validated, key=lambda record: record["valid"][self.config.train["metric"]])
-            result |= {"best_epoch": best["epoch"], "valid": best["valid"]}
+            of = "check" if "check_share" in self.config.train else "valid"
+            result |= {"best_epoch": best["epoch"], of: best["valid"]}
         weighed = best if validated else last
         return result | ({"relations": weighed["relations"]} if "relations" in weighed else {})
 

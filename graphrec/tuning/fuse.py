@@ -49,7 +49,8 @@ def fuse(
         progress: receives the steps and the weights.
 
     Raises:
-        ConfigError: fewer than two runs, weights that do not fit, or a run that is a sum or has two stages itself.
+        ConfigError: fewer than two runs, weights that do not fit, a metric by which nothing can be chosen, or a run that is a sum
+            or has two stages itself.
         RunError: a run is not finished, is damaged or of another store, or the folder is taken or cannot be written.
         StoreError: "valid" is asked for, and the store is damaged or has no validation split.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from graphrec.tuning.study import GIVEN_UP, Study
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+_TUNED_ON = " on the validation split of "
 BEST, TABLE, PLOT = "best.toml", "trials.csv", "history.png"
 
 
@@ -89,7 +91,7 @@ def publish(study: Study, store: str, metric: str, plot: bool = True) -> Tuning:
             "model": {"name": space.model, **tables["model"]},
             "train": {**tables["train"], "metric": metric},
         }
-        head = f"# {metric} {best['value']:.6f} on the validation split of {store}: trial {best['number']} of {len(trials)}.\n\n"
+        head = f"# {metric} {best['value']:.6f}{_TUNED_ON}{store}: trial {best['number']} of {len(trials)}.\n\n"
         _write(folder / BEST, (head + toml_sections(sections)).encode())
     _write(folder / TABLE, _csv(trials, list(space.entries), metric).encode())
     if plot and any(row["value"] is not None for row in trials):
@@ -104,6 +106,13 @@ def publish(study: Study, store: str, metric: str, plot: bool = True) -> Tuning:
         table=folder / TABLE,
         plot=folder / PLOT if (folder / PLOT).is_file() else None,
     )
+
+
+def tuned_on(run_file: str | os.PathLike[str]) -> str | None:
+    """Return the store on whose validation split a search found the run file, as its first line says; None for any other file."""
+    first = Path(run_file).read_text(encoding="utf-8").partition("\n")[0]
+    store, _, trial = first.partition(_TUNED_ON)[2].rpartition(": trial ")
+    return store if trial and first.startswith("# ") else None
 
 
 def _row(trial: FrozenTrial, marks: dict[int, str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import graphrec
 from graphrec.benchmarking import grid
 from graphrec.errors import ConfigError, LogError, RunError
 from graphrec.progress import Reporter
+from graphrec.tuning.tune import tune
 from tests.benchmarking.conftest import write_board, write_run_file
 from tests.training.conftest import checkerboard, make_store
 
@@ -56,6 +57,15 @@ def test_models_are_measured_as_train_and_evaluate_measure_them(board, tmp_path,
         assert quick.mean[name] == pytest.approx((a + b) / 2) and quick.sd[name] == pytest.approx(abs(a - b) / 2**0.5)
     assert result.rows[0].mean["recall@5"] == 1.0 and result.rows[0].sd["recall@5"] == 0.0
     assert quick.fit_seconds > 0 and quick.total_seconds > quick.fit_seconds and quick.peak_mb > 50
+
+
+def test_test_items_that_training_does_not_know_are_said_in_every_table(board, tmp_path, measured):
+    with open(board / "test.txt", "a") as file:
+        file.write("0 777\n99 1 778\n")
+    result = bench(board, "popularity", tmp_path / "out")
+    said = "board: left out of every metric: 3 of 51 held-out interactions, whose user or item training does not know; users who have no others: 1"
+    for name in ("markdown", "html"):
+        assert said in result.files[name].read_text()
 
 
 def test_a_finished_cell_is_kept_and_a_changed_one_is_measured_again(board, tmp_path, measured):
@@ -158,11 +168,23 @@ def test_a_graph_store_is_taken_as_it_is_and_training_may_stop_early_by_its_own_
     )
     early = bench(store.folder, str(tmp_path / "run.toml"), tmp_path / "out")
     assert early.cells[0].result["epochs"] < 50 and early.cells[0].result["build_seconds"] is None
+    assert "validation items where the data have them, are left out" in early.files["markdown"].read_text()
     whole = bench(store.folder, str(tmp_path / "run.toml"), tmp_path / "validated", validate=True)
     assert whole.cells[0].result["epochs"] == 50  # what it is measured on may not steer it
     plain = make_store(tmp_path / "plain", [(u, i, "train" if s == "valid" else s) for u, i, s in checkerboard()])
     refused = bench(plain.folder, "popularity", tmp_path / "out", validate=True)
     assert "no validation split to measure on" in refused.failures[0].error
+    assert "the validation split of a graph store" in whole.files["markdown"].read_text()
+
+
+def test_a_row_that_was_tuned_on_the_split_that_it_is_measured_on_is_told(tmp_path, measured):
+    store = make_store(tmp_path / "store", checkerboard()).folder
+    fast = {"trials": 1, "defaults": False, "space": {"model.neighbours": [5]}}
+    found = tune(store, "item-knn", tmp_path / "study", fast, train_settings={"metric": "ndcg@5"})
+    for validate, told in ((True, 1), (False, 0)):
+        notes = Notes()
+        bench(store, str(found.best_file), tmp_path / f"out-{validate}", validate=validate, progress=notes)
+        assert len([line for line in notes.lines if f"found by the validation split of {store}" in line]) == told
 
 
 def test_a_folder_of_triples_is_read(tmp_path, measured):
@@ -192,6 +214,25 @@ def test_mistakes_show_before_anything_runs(board, tmp_path, measured, models, m
     assert not measured and not (tmp_path / "out").exists()
 
 
+def test_a_list_or_a_metric_that_the_data_do_not_have_shows_before_a_model_is_trained(board, tmp_path, measured):
+    for how, message in (({"k": 99}, r"k must lie in 1\.\.20.*got 99"), ({"metrics": "rmse"}, "every test interaction has the weight 1")):
+        result = bench(board, ["popularity", "item-knn"], tmp_path / "out", **how)
+        assert len(result.failures) == 2 and all(re.search(message, cell.error) for cell in result.failures)
+    assert not measured
+
+
+def test_scores_that_are_no_ratings_are_a_dash_beside_those_that_are(tmp_path, measured):
+    rows = [(user, item, "test" if user == item else "train") for user in range(20) for item in range(8)]
+    store = make_store(tmp_path / "store", rows, [1.0 + user % 5 for user, _, _ in rows])
+    (tmp_path / "gcmc.toml").write_text('[model]\nname = "gc-mc"\n[train]\nepochs = 1\n')
+    result = bench(store.folder, ["popularity", str(tmp_path / "gcmc.toml")], tmp_path / "out", metrics=["recall", "rmse"])
+    popular, rated = result.rows
+    assert not result.failures and "rmse" not in popular.mean and rated.mean["rmse"] > 0
+    text = result.files["markdown"].read_text()
+    assert "A dash under rmse or mae: the scores of that model are no ratings" in text
+    assert re.search(r"\| popularity \| 1 \| \d\.\d{4} \| – \|", text)
+
+
 def test_a_missing_folder_and_a_wrong_metric_show_before_anything_runs(board, tmp_path):
     with pytest.raises(LogError, match="no such data folder"):
         bench(tmp_path / "nowhere", "popularity", tmp_path / "out")
@@ -206,6 +247,26 @@ def test_a_folder_with_other_things_is_left_alone(board, tmp_path):
     with pytest.raises(RunError, match="holds no benchmark"):
         bench(board, "popularity", tmp_path)
     assert (tmp_path / "report.html").read_text() == "mine"
+
+
+def test_a_failure_on_the_data_leaves_a_folder_that_the_corrected_command_takes(board, tmp_path, measured):
+    (tmp_path / "wrong").mkdir()
+    wrong = bench(tmp_path / "wrong", "popularity", tmp_path / "out")
+    assert wrong.failures and "1" in wrong.files["markdown"].read_text()
+    right = bench(board, "popularity", tmp_path / "out")
+    assert not right.failures and "board" in right.files["markdown"].read_text()
+
+
+def test_tables_are_kept_where_no_cell_is_finished_and_cells_outside_of_a_table_are_told(board, tmp_path, measured):
+    whole = bench(board, ["popularity", "item-knn"], tmp_path / "out", seeds=2)
+    before = whole.files["markdown"].read_bytes()
+    assert not whole.not_shown
+    notes = Notes()
+    broken = bench(board, write_run_file(tmp_path / "broken.toml", rate=1e30), tmp_path / "out", progress=notes)
+    assert broken.failures and not broken.files and whole.files["markdown"].read_bytes() == before
+    assert any("stay as an earlier call wrote them" in line for line in notes.lines)
+    narrow = bench(board, "popularity", tmp_path / "out")
+    assert narrow.not_shown == {"board/item-knn": 2, "board/popularity": 1}
 
 
 def test_two_benchmarks_do_not_write_one_folder(board, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import graphrec
 from graphrec.benchmarking.grid import Cell
 from graphrec.benchmarking.plan import Protocol
-from graphrec.benchmarking.report import write_reports
+from graphrec.benchmarking.report import how_tested, write_reports
 from graphrec.benchmarking.summary import compare_rows, mean_sd, summarise
 from graphrec.evaluation.result import Evaluation
 from graphrec.progress import SILENT
@@ -88,6 +88,22 @@ def test_the_files_show_all_of_it(cells, tmp_path):
     assert "out of &lt;memory&gt;" in page and "<memory>" not in page
     assert "Paired tests" in page and "± " in page and "5 of 6 cells" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_many_rows_leave_room_for_a_finding(tmp_path):
+    """With 34 rows the smallest p of 10,000 patterns, adjusted for 561 pairs, would be 0.056."""
+    rng = np.random.default_rng(1)
+    base = rng.uniform(0.2, 0.6, USERS)
+    better = np.where(np.arange(34) == 33, 0.2, 0.0)
+    cells = [make_cell(tmp_path, f"r{n:02}", 0, base + better[n] + rng.normal(0, 0.02, USERS)) for n in range(34)]
+    found = compare_rows(cells, PROTOCOL, SILENT)
+    best = [one for one in found if one.b == "r33"]
+    assert len(found) == 34 * 33 / 2 and len(best) == 33
+    assert {one.resamples for one in found} == {200 * 561}
+    assert all(one.p_holm < 0.01 and one.difference.better == "B" for one in best)
+    assert all(one.p_holm > 0.05 for one in found if one.b != "r33")
+    note = how_tested(found)
+    assert "up to 112,200 sign patterns, so that no p can be below 9e-06" in note and "for 561 pairs below 0.005" in note
 
 
 def test_a_real_benchmark_has_paired_tests(board, tmp_path, measured):

@@ -27,6 +27,9 @@ def test_it_prints_one_object_and_writes_the_tables(board, tmp_path, measured): 
     assert answer["comparisons"][0]["p_holm"] <= 1
     for name in ("cells", "comparisons", "markdown", "html"):
         assert (tmp_path / "out" / answer["files"][name].rsplit("/", 1)[1]).is_file()
+    narrow = invoke("--data", board, "--models", "popularity", "--seed", 5, "--k", "3,5", "--metrics", "recall",
+                    "--out", tmp_path / "out", "-q")  # fmt: skip
+    assert "3 finished cells in" in narrow.stdout and "are in no table: board/popularity, board/quick" in narrow.stdout
 
 
 def test_a_failing_cell_ends_in_exit_code_1_with_the_table(board, tmp_path, measured):  # noqa: F811

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from graphrec import cli
-from graphrec.cli.output import Debug, Json, Quiet, Seed, command, examples, format_cell
+from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command, examples, format_cell
 from graphrec.errors import ConfigError, UnknownIdError
 
 FAILURES = {
@@ -116,6 +116,13 @@ def test_help_ends_with_the_examples(run):
 
 def test_examples_escape_markup():
     assert examples("graphrec a[b]").endswith(r"graphrec a\[b]")
+
+
+def test_original_ids_are_printed_as_they_are_in_the_log(capsys):
+    rows = [(1, 1607, 12.5), (1200, 4076, 0.5)]
+    Output(json=False, quiet=True).table("lists", ("rank", "item_id", "score"), rows)
+    printed = capsys.readouterr().out
+    assert "1607" in printed and "4076" in printed and "1,607" not in printed and "1,200" in printed
 
 
 @pytest.mark.parametrize(

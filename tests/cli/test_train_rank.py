@@ -41,7 +41,7 @@ def train_rank(shop: Path, out: Path, *more: object):
 def test_both_stages_answer_from_the_new_run_folder(shop, tmp_path):
     done = answer(*train_rank(shop, tmp_path / "ranked", "--seed", 4))
     assert (done["model"], done["epochs"], done["run"]) == ("two-stage", 3, str(tmp_path / "ranked"))
-    assert 0 < done["valid"]["ndcg@10"] <= 1
+    assert 0 < done["check"]["ndcg@10"] <= 1 and "valid" not in done
     assert json.loads((tmp_path / "ranked" / "config.json").read_text())["train"]["seed"] == 4
     measured = answer("evaluate", tmp_path / "ranked", "--k", "5", "--metrics", "ndcg,recall")
     assert measured["model"] == "two-stage" and measured["counts"]["users"] == 60
@@ -51,6 +51,20 @@ def test_both_stages_answer_from_the_new_run_folder(shop, tmp_path):
     assert "two-stage" in json.dumps(compared)
     refused = invoke("train", "--resume", "--out", tmp_path / "ranked")
     assert refused.exit_code == 1 and "second stage" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_what_learned_from_the_validation_split_is_no_held_out_figure_of_it(shop, tmp_path):
+    trained = invoke(*train_rank(shop, tmp_path / "ranked"))
+    assert "check ndcg@10" in trained.stdout and "valid ndcg@10" not in trained.stdout
+    said = "learned from the valid split"
+    report = tmp_path / "report.html"
+    measured = invoke("evaluate", tmp_path / "ranked", "--split", "valid", "--k", 5, "--quiet", "--report", report)
+    assert f"two-stage has {said}" in measured.stdout and said in report.read_text()
+    for split, learned in (("valid", ["B"]), ("test", [])):
+        compared = invoke("compare", shop / "popularity", tmp_path / "ranked", "--split", split, "--quiet")
+        assert (f"B has {said}" in compared.stdout) == (split == "valid")
+        found = answer("compare", shop / "popularity", tmp_path / "ranked", "--split", split)
+        assert found["learned"] == learned
 
 
 def test_the_section_of_the_run_file_is_used(shop, tmp_path, monkeypatch):

@@ -65,6 +65,14 @@ def test_the_run_file_says_what_is_searched(store, tmp_path):
     )
 
 
+def test_small_settings_are_shown_in_significant_digits(store, tmp_path):
+    space = '{"train.learning_rate"=[0.0000061234567]}'
+    only = ("--set", "tune.defaults=false", "--set", f"tune.space={space}", "--trials", 1)
+    done = invoke("tune", store, "--model", "bpr-mf", "--out", tmp_path / "study", *only, *FAST)
+    assert done.exit_code == 0, done.output
+    assert "6.123e-06" in done.stdout and "0.0000" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -72,6 +72,10 @@ class GivenScores(Recommender):
         self.catalogue = store.catalogue()
         self._embeddings = embeddings
 
+    @property
+    def predicts_ratings(self) -> bool:
+        return self.name == "given-ratings"
+
     def embeddings(self) -> dict | None:
         return self._embeddings
 

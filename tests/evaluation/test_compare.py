@@ -105,12 +105,27 @@ def test_refusals(store, model, random_store, given_scores):
         compare(base, evaluate(model, store, k=10, mask_valid=False))
     with pytest.raises(RunError, match="split 'test' and B on 'valid'"):
         compare(base, evaluate(model, store, split="valid", k=10))
-    with pytest.raises(RunError, match="no metric per user in common"):
+    with pytest.raises(RunError, match="no metric with a value per user in common"):
         compare(base, evaluate(model, store, k=7, metrics="recall"))
     with pytest.raises(ConfigError, match="did you mean 'recall@10'"):
         compare(base, base, metrics=["recall@11"])
-    with pytest.raises(ConfigError, match="resamples"):
-        compare(base, base, resamples=0)
+    for few in (0, 3, 99):
+        with pytest.raises(ConfigError, match=f"resamples must be at least 100, .* got {few}"):
+            compare(base, base, resamples=few)
+    with pytest.raises(ConfigError, match="'coverage@10' has one value for all lists together.* leave --metrics out"):
+        compare(base, base, metrics=["coverage@10"])
+    total = evaluate(model, store, k=10, metrics="coverage")
+    with pytest.raises(RunError, match="A has coverage@10 and B has coverage@10: no metric with a value per user"):
+        compare(total, total)
+
+
+def test_several_metrics_are_one_family(random_store, given_scores):
+    store = random_store(num_users=300)
+    result = compare(*(planted(store, given_scores, s, seed) for s, seed in ((0, 1), (0.25, 3))), resamples=2000)
+    p_values = np.array([row.p_permutation for row in result.differences])
+    assert list(result.p_holm) == [row.metric for row in result.differences]
+    np.testing.assert_allclose(list(result.p_holm.values()), holm(p_values))
+    assert (np.array(list(result.p_holm.values())) > p_values).any() and "p (Holm)" in str(result)
 
 
 def test_runs_are_evaluated_when_they_were_not(store, model, given_scores, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import graphrec
 from graphrec.cli import app
 from graphrec.evaluation.result import Evaluation
 from graphrec.logs.read import read_split_folder
+from tests.training.conftest import make_store
 
 TASTES, USERS, ITEMS = 3, 45, 30
 
@@ -53,8 +55,17 @@ def test_evaluate_and_compare(runs, tmp_path):
     assert [row["better"] for row in json.loads(out)["differences"]] == ["B"]
     code, out, _ = call("compare", runs / "popularity", runs / "item-knn", "--quiet", "--resamples", "200")
     assert code == 0 and "recall@5" in out and "better" in out
+    assert "p (Holm)" in out and re.search(r"adjusted for the \d+ metrics shown", out)
     code, out, _ = call("evaluate", runs / "popularity", "--quiet")
     assert code == 0 and "ndcg@20" in out
+
+
+def test_evaluate_says_what_training_does_not_know(tmp_path):
+    store = make_store(tmp_path / "store", [(0, 0, "train"), (0, 1, "train"), (1, 2, "train"), (0, 2, "test"), (5, 1, "test")])
+    graphrec.train(store, "popularity", tmp_path / "run")
+    code, out, err = call("evaluate", tmp_path / "run", "--k", "1", "--quiet")
+    assert code == 0, err
+    assert "1 of 2 held-out interactions, whose user or item training does not know; users who have no others: 1" in out
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from graphrec.errors import ConfigError, RunError, StoreError
+from graphrec.errors import ConfigError, RunError, StoreError, UnsupportedError
 from graphrec.evaluation import METRICS
 from graphrec.evaluation.breakdown import by_user_activity
 from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.report import report_html
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
-from graphrec.evaluation.validation import validator
+from graphrec.evaluation.validation import validator, watch
+from graphrec.models.popularity import Popularity
+from tests.training.conftest import make_store
 
 
 def test_protocol_by_hand(hand):
@@ -57,13 +60,39 @@ def test_repeated_items_and_duplicate_rows_do_not_count(small_store, given_score
     assert counts == {"users": 1, "left_out_users": 1, "left_out_repeats": 2, "test_interactions": 1}
 
 
+def test_what_training_does_not_know_is_counted_and_said(tmp_path):
+    known = [(0, 0, "train"), (0, 1, "train"), (1, 2, "train"), (0, 2, "test"), (1, 2, "test")]
+    unknown = [(0, 9, "test"), (0, 9, "test"), (7, 0, "test"), (7, 9, "test"), (8, 1, "test"), (1, 9, "test")]
+    store = make_store(tmp_path / "store", known + unknown)
+    result = evaluate(Popularity().fit(store), store, k=1, metrics="recall")
+    assert result.metrics == {"recall@1": 1.0}  # item 9 is no test item of user 0
+    names = ("users", "test_interactions", "left_out_users", "left_out_repeats", "left_out_unknown", "left_out_unknown_users")
+    assert [result.counts[name] for name in names] == [1, 1, 1, 1, 5, 2]
+    said = "5 of 7 held-out interactions, whose user or item training does not know; users who have no others: 2"
+    assert said in str(result) and said in report_html(result)
+    whole = make_store(tmp_path / "whole", known)
+    assert "does not know" not in str(evaluate(Popularity().fit(whole), whole, k=1, metrics="recall"))
+
+
 def test_ratings(small_store, given_scores):
     weights = {"test": [4.0, 1.0, 3.0]}
     store = small_store(2, 3, {"train": [(0, 0), (1, 0)], "test": [(1, 2), (0, 1), (0, 2)]}, weights)
     model = given_scores(np.array([[0, 2.0, 3.0], [0, 0, 3.0]]), store)
-    assert evaluate(model, store, k=1, metrics=("rmse", "mae")).metrics == pytest.approx(
-        {"rmse": math.sqrt((1 + 0 + 1) / 3), "mae": 2 / 3}
-    )
+    with pytest.raises(UnsupportedError, match="the scores of given-scores order items and are no ratings, so rmse and mae"):
+        evaluate(model, store, k=1, metrics=("rmse", "mae"))
+    beside = evaluate(model, store, k=1, metrics=("rmse", "hit"))
+    assert beside.metrics == {"hit@1": 1.0} and "no rmse: the scores of given-scores order items" in str(beside)
+    model.name = "given-ratings"
+    found = evaluate(model, store, k=1, metrics=("rmse", "mae"))
+    assert found.metrics == pytest.approx({"rmse": math.sqrt((1 + 0 + 1) / 3), "mae": 2 / 3})
+    assert not found.notes()
+
+
+def test_what_cannot_be_measured_shows_before_users_are_ranked(store, model, monkeypatch):
+    monkeypatch.setattr("graphrec.evaluation.evaluate.rank_users", None)
+    model.name = "given-ratings"
+    with pytest.raises(ConfigError, match="every test interaction has the weight 1"):
+        evaluate(model, store, metrics=["rmse", "recall"])
 
 
 def test_all_metrics_are_in_bounds_and_have_intervals(store, model):
@@ -149,7 +178,6 @@ def test_damaged_and_missing_evaluations(store, model, tmp_path):
         ({"k": 41}, r"k must lie in 1\.\.40.*41"),
         ({"k": 0}, "at least 1"),
         ({"metrics": "recal"}, "unknown metric 'recal'.*did you mean 'recall'"),
-        ({"metrics": "rmse"}, "every test interaction has the weight 1"),
         ({"split": "train"}, "'valid' or 'test'"),
         ({"bootstrap": -1}, "bootstrap"),
         ({"boostrap": 10}, "unknown key.*did you mean 'bootstrap'"),
@@ -196,3 +224,5 @@ def test_validator_refuses(store, small_store):
     for bad in ("gini@20", "auc", "rmse", "ndgc@20", "ndcg@41", "diversity@10"):
         with pytest.raises(ConfigError):
             validator(store, bad)
+    with pytest.raises(ConfigError, match="nothing can be chosen on validation items by 'rmse'; choose an accuracy metric"):
+        watch(store, "rmse")

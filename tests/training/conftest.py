@@ -28,15 +28,15 @@ def checkerboard() -> list[tuple[int, int, str]]:
     return rows
 
 
-def make_store(folder: Path, rows: list[tuple[int, int, str]]) -> GraphStore:
-    """Build a store from (user id, item id, side) rows."""
+def make_store(folder: Path, rows: list[tuple[int, int, str]], weights: list[float] | None = None) -> GraphStore:
+    """Build a store from (user id, item id, side) rows, all of weight 1 unless `weights` says otherwise."""
     events = pl.DataFrame(
         {
             "user_id": [user for user, _, _ in rows],
             "item_id": [item for _, item, _ in rows],
             "behavior": "interaction",
             "timestamp": pl.Series([None] * len(rows), dtype=pl.Datetime("us", "UTC")),
-            "weight": pl.Series([1.0] * len(rows), dtype=pl.Float32),
+            "weight": pl.Series(weights or [1.0] * len(rows), dtype=pl.Float32),
             "split": [side for _, _, side in rows],
         }
     )

@@ -65,6 +65,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, ru
         (runs, {"weights": "best"}, ConfigError, '"equal", "valid" or a number for each run, got "best"'),
         ([*runs, other], {}, RunError, "training data of .* differ"),
         ([runs[0], mean], {}, ConfigError, 'is a "sum", made from runs itself; give these runs'),
+        (runs, {"weights": "valid", "metric": "popularity@5"}, ConfigError, "nothing can be chosen .* by 'popularity@5'"),
+        (runs, {"weights": "valid", "metric": "auc"}, ConfigError, "choose an accuracy metric"),
+        (runs, {"weights": "valid", "metric": "ndcg@99"}, ConfigError, "more items than the 20"),
         (same, {"weights": "valid"}, StoreError, "valid"),
         ([runs[0], tmp_path / "nowhere"], {}, RunError, "holds no run"),
     ):
