@@ -16,6 +16,7 @@ EXAMPLES = (
     "graphrec train stores/demo --model lightgcn --out runs/demo --set train.epochs=20",
     "graphrec train --config graphrec.toml --set model.loss=sampled-softmax --set model.head=cosine",
     "graphrec train --resume --out runs/demo",
+    "graphrec train stores/today --model lightgcn --start-from runs/demo --out runs/demo --overwrite --set train.epochs=5",
     "graphrec train --stage rank --retrieval runs/demo --out runs/ranked --set rank.candidates=100",
 )
 
@@ -44,6 +45,10 @@ def train(
         Optional[str],  # noqa: UP045
         typer.Option("--retrieval", help="With --stage rank: the finished run that retrieves; --out is another folder."),
     ] = None,
+    start_from: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--start-from", metavar="RUN", help="Start from the parameters of a finished run of the same model, by original id."),
+    ] = None,
     seed: Seed = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -54,15 +59,16 @@ def train(
         raise typer.BadParameter(f"give retrieval or rank, got {stage!r}", param_hint="--stage")
     if (stage == "rank") != bool(retrieval):
         raise typer.BadParameter("--stage rank and --retrieval RUN go together", param_hint="--retrieval")
-    if stage == "rank" and (model or resume):
-        raise typer.BadParameter("--stage rank takes neither --model nor --resume; it starts over with --overwrite")
+    if stage == "rank" and (model or resume or start_from):
+        raise typer.BadParameter("--stage rank takes none of --model, --resume and --start-from; it starts over with --overwrite")
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.api import check_features
         from graphrec.api import train as run_training
         from graphrec.config import load_config
 
-        seeds = [] if seed is None else [f"train.seed={seed}", f"rank.seed={seed}"]
-        chosen = load_config(config, [*(assignments or ()), *seeds], model=model)
+        given = [] if seed is None else [f"train.seed={seed}", f"rank.seed={seed}"]
+        given += [] if start_from is None else [f"train.start_from={start_from}"]
+        chosen = load_config(config, [*(assignments or ()), *given], model=model)
         if stage == "rank":
             from graphrec.training.rank import train_ranker
 

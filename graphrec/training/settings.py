@@ -65,6 +65,9 @@ class TrainSettings(Settings):
     """Stop after this many validations in a row without a better metric; 0 never stops."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """"bf16" runs dense matrix products in bfloat16; parameters, optimiser and losses stay float32."""
+    start_from: str | None = Field(default=None, min_length=1)
+    """A finished run of the same model, such as yesterday's: training starts from its parameters, those of users and items by
+    original id; what it does not know starts as it would without. The run's folder keeps its `checkpoints` for that."""
     device: str = "auto"
     """"cpu", "cuda", "cuda:1", or "auto": the GPU where there is one."""
     checkpoint_every: float = Field(default=60.0, ge=0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError, shell_word
 from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
@@ -29,6 +30,7 @@ from graphrec.training.place import check_free, clear, forget_results, locked, p
 from graphrec.training.run import MODEL, Run, RunRecord, fingerprint, other_data
 from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
+from graphrec.training.warm_start import start_from
 
 Validation = Callable[[GraphStore, str], Validate | None]
 
@@ -155,6 +157,8 @@ def _loop(
     if validate is None:
         progress.note(f"no validation: training for all {settings.epochs} epochs")
     model.prepare(store, seed=settings.seed, device=device, progress=progress)
+    if settings.start_from is not None and not checkpoints.exists(folder / "checkpoints" / "last"):
+        start_from(model, store, settings.start_from, progress)
     if settings.inference_block is not None:
         model.check_blocks()
     ages = None
@@ -200,6 +204,8 @@ def _with_half_life(settings: TrainSettings, model: Recommender, store: GraphSto
     """The settings with the store's half-life where they give none, for the record of what was done."""
     days = settings.half_life_days
     if not isinstance(model, TrainedRecommender):
+        if settings.start_from is not None:
+            progress.note(f"train start_from does nothing here: {model.name} is fitted in closed form, anew each time")
         if days is not None:
             progress.note(
                 f"train half_life_days = {days:g} does nothing here: {model.name} is fitted in closed form and draws no pairs; "
