@@ -103,7 +103,15 @@ def sampled_softmax(
 
 def group(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Group entries by their value: indptr int64 (size + 1,) and the entries of each value in order, int64 (n,)."""
+    if index.device.type != "cpu":
+        return _group_without_waiting(index, size)
     return pad(torch.bincount(index, minlength=size).cumsum(0), (1, 0)), torch.argsort(index, stable=True)
+
+
+def _group_without_waiting(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """`group` for a GPU, where bincount waits for the device twice."""
+    values, order = index.sort(stable=True)
+    return torch.searchsorted(values, torch.arange(size + 1, device=index.device)), order
 
 
 def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
@@ -308,7 +316,7 @@ def _hit_rows(hits: Tensor, batch: int, num_negatives: int) -> tuple[Tensor, Ten
             raise ValueError(
                 f"sampled_softmax: hits must be distinct pairs below (B = {batch}, M = {num_negatives}) in ascending order"
             )
-    return pad(torch.bincount(rows, minlength=batch).cumsum(0), (1, 0)), columns.int()
+    return torch.searchsorted(rows.contiguous(), torch.arange(batch + 1, device=rows.device)), columns.int()
 
 
 def _check_tables(function: str, user_x: Tensor, item_x: Tensor) -> None:

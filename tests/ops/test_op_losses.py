@@ -287,3 +287,10 @@ def test_bpr_of_a_large_batch_has_the_same_bits_with_any_threads():
     finally:
         torch.set_num_threads(before)
     assert len(seen) == 3
+
+
+def test_entries_are_grouped_alike_with_and_without_waiting_for_the_device():
+    for index in (torch.tensor([3, 0, 3, 1, 0]), torch.tensor([], dtype=torch.int64), torch.full((4,), 5)):
+        for one, two in zip(losses.group(index, 6), losses._group_without_waiting(index, 6), strict=True):
+            assert torch.equal(one, two)
+    assert losses.group(torch.tensor([3, 0, 3]), 4)[0].tolist() == [0, 1, 1, 1, 3]
