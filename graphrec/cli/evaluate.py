@@ -65,10 +65,16 @@ def evaluate(
         result = evaluate_run(run, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
         title = f"{result.model}, split {split}, {result.counts['users']:,} users, {result.counts['catalogue_items']:,} items"
         io.table(title, ("metric", "value", "low", "high"), result.rows())
-        io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; written to {run}")
+        io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; {_kept(run, run)}")
         if report is not None:
             io.line(f"report: {write_report(report, result, run)}")
         io.result({**result.to_dict(), "run": run, "report": report})
+
+
+def _kept(run: str, where: str) -> str:
+    from graphrec.atomic import is_writable
+
+    return f"written to {where}" if is_writable(run) else f"not kept, for {run} cannot be written"
 
 
 def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence[int]) -> None:
@@ -78,7 +84,7 @@ def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence
     found = evaluate_friends(run, store, k=lengths)
     title = f"friends of {found['users']:,} users, {found['links']:,} held-out links out of them"
     io.table(title, ("metric", "value"), [(name, value) for name, value in found.items() if "@" in name])
-    io.line(f"written to {run}/{FRIENDS}")
+    io.line(_kept(run, f"{run}/{FRIENDS}"))
     io.result({"run": run, **found})
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from graphrec.atomic import is_writable
 from graphrec.errors import ConfigError, check_list_length
 from graphrec.evaluation import breakdown
 from graphrec.evaluation.lists import Lists, compute, needs
@@ -42,7 +43,8 @@ def evaluate(
     """Rank all items for every user with a test item, in blocks of bounded memory, and measure the lists.
 
     Args:
-        run_or_model: a run, its folder, or a fitted model. The evaluation of a run is also written into its folder.
+        run_or_model: a run, its folder, or a fitted model. The evaluation of a run is also written into its folder, where that
+            can be written.
         store: the graph store or its folder; None takes the one the run was trained on.
         split: "test" or "valid".
         k: list lengths, each 1..I; None takes those of `settings`.
@@ -65,6 +67,9 @@ def evaluate(
     check_list_length(max(settings.k), store.num_items)
     if split in model.learned_splits:
         progress.note(f"{model.name} has learned from the {split} split: these figures are not of unseen interactions")
+    if folder is not None and not is_writable(folder):
+        progress.note(f"{folder} cannot be written, so the result is shown and not kept there")
+        folder = None
     started = time.perf_counter()
     data = read_split(store, split, settings.mask_valid)
     check_fits(model.catalogue, data, store)
