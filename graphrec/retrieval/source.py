@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from graphrec.errors import ConfigError, RunError, shell_word
+from graphrec.errors import ConfigError, RunError, seen_from, shell_word
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
@@ -46,7 +46,7 @@ def open_run(source: Source) -> Run | None:
     if folder.is_file():
         raise RunError(f"{folder} is a file; give the folder of a run")
     if not folder.is_dir():
-        raise RunError(f"there is no run folder {folder}; train one with: graphrec train --out {shell_word(folder)}")
+        raise RunError(f"there is no run folder {folder}{seen_from(folder)}; train one with: graphrec train --out {shell_word(folder)}")
     return None if (folder / "model.json").is_file() else Run.load(folder)
 
 
