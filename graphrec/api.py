@@ -70,7 +70,11 @@ def train(
 
 
 def check_features(
-    features: FeaturesSettings, store: str | os.PathLike[str], model: str, model_settings: Mapping[str, Any]
+    features: FeaturesSettings,
+    store: str | os.PathLike[str],
+    model: str,
+    model_settings: Mapping[str, Any],
+    progress: Reporter = SILENT,
 ) -> None:
     """Refuse features of a run file that its model would not use, or that the store made otherwise.
 
@@ -79,6 +83,7 @@ def check_features(
         store: the store's folder; it is not opened where no feature is configured.
         model: registered name.
         model_settings: of the model.
+        progress: told of features that the model cannot read.
 
     Raises:
         ConfigError: as in `graphrec.features.configured.check_configured`, or the model or a setting is unknown.
@@ -90,7 +95,8 @@ def check_features(
 
     if features.item or features.user or features.media:
         opened = GraphStore.open(store)
-        check_configured(features, create(model, model_settings).features_used(opened), model, opened)
+        made = create(model, model_settings)
+        check_configured(features, made.features_used(opened), model, type(made.settings).model_fields, opened, progress)
 
 
 def benchmark(

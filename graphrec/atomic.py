@@ -163,6 +163,11 @@ def check_file(path: str | os.PathLike[str], error: type[GraphrecError] = Graphr
         raise error(f"{path} already exists; choose another file, or replace it by --overwrite (overwrite=True)")
 
 
+def is_writable(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether nothing forbids to write into a folder, as read-only storage does; one that is not there may be made."""
+    return not os.path.exists(folder) or os.access(folder, os.W_OK | os.X_OK)
+
+
 def _behind_link(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(path) if os.path.islink(path) else path)
 

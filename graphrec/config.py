@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from graphrec.errors import ConfigError, nearest, shell_word
+from graphrec.errors import ConfigError, nearest, seen_from, shell_word
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
 
@@ -69,7 +69,8 @@ class Paths(Settings):
     store: str = Field("stores/default", min_length=1)
     """The graph store that `graphrec build` writes and the other commands read."""
     run: str = Field("runs/default", min_length=1)
-    """The run that `graphrec train` writes and `evaluate`, `recommend`, `similar` and `export` read."""
+    """The run that `graphrec train` writes, and `evaluate` and `export` read where none is named; `recommend` and `similar` are
+    always given theirs."""
     export: str = Field("exports/default", min_length=1)
     """The folder that `graphrec export` writes."""
 
@@ -241,7 +242,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         with open(path, "rb") as handle:
             return tomllib.load(handle)
     except FileNotFoundError:
-        raise ConfigError(f"there is no run file {path}; write one with: graphrec init {shell_word(path)}") from None
+        raise ConfigError(f"there is no run file {path}{seen_from(path)}; write one with: graphrec init {shell_word(path)}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder, not a run file; give the file, such as {path / DEFAULT_PATH}") from None
     except PermissionError:

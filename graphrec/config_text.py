@@ -29,6 +29,7 @@ from graphrec.toml_text import toml_value
 HEADER = """\
 # Run file of graphrec: graphrec build, train, evaluate and export read it.
 # Every key is listed with its default. Remove the # before a key to change it; leave the rest as it is.
+# Paths start in the folder where graphrec is started, not in that of this file.
 """
 DEMO_LOG = "datasets/demo/events.parquet"
 SIDE_TABLES = ("users", "items", "social", "triples", "item_relations")

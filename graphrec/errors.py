@@ -65,6 +65,11 @@ def shell_word(path: str | os.PathLike[str]) -> str:
     return shlex.quote(os.fspath(path))
 
 
+def seen_from(path: str | os.PathLike[str]) -> str:
+    """Return `" (in the folder /x)"`, the working directory, for a relative path that leads nowhere; nothing for others."""
+    return "" if os.path.isabs(path) else f" (in the folder {os.getcwd()})"
+
+
 def nearest(name: object, choices: Iterable[object]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest of `choices`, or an empty string when none is near."""
     close = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1)

@@ -19,9 +19,12 @@ EXAMPLES = (
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run folder.")],
-    store: Annotated[
+    run: Annotated[
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Argument(help="A run folder. Default: \\[paths] run of the run file."),
+    ] = None,
+    store: Annotated[
+        Optional[str],  # noqa: UP045
         typer.Option("--store", help="The graph store; default: the one the run was trained on."),
     ] = None,
     split: Annotated[Optional[str], typer.Option("--split", help="test or valid; default: test.")] = None,  # noqa: UP045
@@ -32,7 +35,7 @@ def evaluate(
     ] = None,
     config: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--config", "-c", help="Run file whose \\[evaluate] section to use."),
+        typer.Option("--config", "-c", help="Run file whose \\[paths] and \\[evaluate] sections to use."),
     ] = None,
     report: Annotated[Optional[str], typer.Option("--report", help="Also write one HTML file with plots.")] = None,  # noqa: UP045
     friends: Annotated[
@@ -53,7 +56,8 @@ def evaluate(
         from graphrec.evaluation.evaluate import evaluate as evaluate_run
 
         names = None if metrics is None else [name.strip() for name in metrics.split(",")]
-        settings = load_config(config).evaluate
+        file = load_config(config)
+        run, settings = run or file.paths.run, file.evaluate
         if friends:
             _evaluate_friends(io, run, store, lengths or settings.k)
             return
@@ -67,10 +71,16 @@ def evaluate(
         io.table(title, ("metric", "value", "low", "high"), result.rows())
         for note in result.notes():
             io.line(note)
-        io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; written to {run}")
+        io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; {_kept(run, run)}")
         if report is not None:
             io.line(f"report: {write_report(report, result, run)}")
         io.result({**result.to_dict(), "run": run, "report": report})
+
+
+def _kept(run: str, where: str) -> str:
+    from graphrec.atomic import is_writable
+
+    return f"written to {where}" if is_writable(run) else f"not kept, for {run} cannot be written"
 
 
 def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence[int]) -> None:
@@ -80,7 +90,7 @@ def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence
     found = evaluate_friends(run, store, k=lengths)
     title = f"friends of {found['users']:,} users, {found['links']:,} held-out links out of them"
     io.table(title, ("metric", "value"), [(name, value) for name, value in found.items() if "@" in name])
-    io.line(f"written to {run}/{FRIENDS}")
+    io.line(_kept(run, f"{run}/{FRIENDS}"))
     io.result({"run": run, **found})
 
 

@@ -16,9 +16,12 @@ EXAMPLES = (
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A run folder, or a model folder written by save.")],
-    out: Annotated[
+    run: Annotated[
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10
+        typer.Argument(help="A run folder, or a model folder written by save. Default: \\[paths] run of the run file."),
+    ] = None,
+    out: Annotated[
+        Optional[str],  # noqa: UP045
         typer.Option("--out", "-o", help="The folder to write; default: the run file's \\[paths] export."),
     ] = None,
     format: Annotated[
@@ -45,7 +48,7 @@ def export(
 
         file = load_config(config)
         done = write_export(
-            run, out or file.paths.export, format or None, index,
+            run or file.paths.run, out or file.paths.export, format or None, index,
             settings=file.export, overwrite=overwrite, progress=io.reporter,
         )  # fmt: skip
         io.table(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "graphrec features stores/demo --set features.item.text.encoder=wordllama",
-    "graphrec features --config graphrec.toml",
+    "graphrec features --config graphrec.toml   # what its sections [features.item.NAME], .user. and .media. say",
     "graphrec features stores/demo --set 'features.user.taste.template=\"{history}\"'",
     "graphrec features stores/demo --config graphrec.toml --finetune text   # its encoder names an adapter to train",
 )

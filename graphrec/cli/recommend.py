@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -162,11 +163,16 @@ def _ids(given: str | None) -> list[str]:
 def _note_held_out(io: Output, run: str) -> None:
     """Say which events of the log a model does not know, whose items it may therefore recommend."""
     from graphrec.retrieval.source import open_store
+    from graphrec.training.run import RunRecord, fingerprint, other_data
 
     try:
-        splits = open_store(run, verify=False).manifest.splits
+        store, record = open_store(run, verify=False), RunRecord.read(Path(run))
     except GraphrecError:  # a model alone, or its store is gone: the answer does not need it
         return
+    if fingerprint(store) != record.store["fingerprint"]:
+        io.note(f"the run {run} {other_data(record, store)}: the lists know nothing of the new data until it is trained again")
+        return
+    splits = store.manifest.splits
     held_out = sum(splits[side].events for side in ("valid", "test") if side in splits)
     if held_out:
         io.note(

@@ -85,7 +85,7 @@ def train(
             )
             return
         if not resume:
-            check_features(chosen.features, store or chosen.paths.store, chosen.model.name, chosen.model.settings)
+            check_features(chosen.features, store or chosen.paths.store, chosen.model.name, chosen.model.settings, io.reporter)
         run = run_training(
             # A resumed run knows its store and its model; only what was asked for by name is compared with them.
             store or (None if resume else chosen.paths.store),

@@ -59,7 +59,7 @@ def tune(
         given = {"train.seed": seed, "tune.trials": trials, "tune.minutes": minutes}
         extra = [f"{key}={value}" for key, value in given.items() if value is not None]
         chosen = load_config(config, [*(assignments or ()), *extra], model=model)
-        check_features(chosen.features, store or chosen.paths.store, chosen.model.name, chosen.model.settings)
+        check_features(chosen.features, store or chosen.paths.store, chosen.model.name, chosen.model.settings, io.reporter)
         result = run_tuning(
             store or chosen.paths.store,
             chosen.model.name,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from graphrec.atomic import is_writable
 from graphrec.errors import ConfigError, UnsupportedError, check_list_length
 from graphrec.evaluation import breakdown
 from graphrec.evaluation.lists import Lists, compute, needs
@@ -42,7 +43,8 @@ def evaluate(
     """Rank all items for every user with a test item, in blocks of bounded memory, and measure the lists.
 
     Args:
-        run_or_model: a run, its folder, or a fitted model. The evaluation of a run is also written into its folder.
+        run_or_model: a run, its folder, or a fitted model. The evaluation of a run is also written into its folder, where that
+            can be written.
         store: the graph store or its folder; None takes the one the run was trained on.
         split: "test" or "valid".
         k: list lengths, each 1..I; None takes those of `settings`.
@@ -66,6 +68,9 @@ def evaluate(
     settings = parse(EvaluateSettings, {**(settings.model_dump() if settings else {}), **given}, "evaluate")
     model, store, folder = _open(run_or_model, store)
     metrics = _of_model(model, settings.metrics)
+    if folder is not None and not is_writable(folder):
+        progress.note(f"{folder} cannot be written, so the result is shown and not kept there")
+        folder = None
     started = time.perf_counter()
     data = read_split(store, split, settings.mask_valid)
     check_fits(model.catalogue, data, store)

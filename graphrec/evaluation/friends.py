@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from graphrec.atomic import atomic_file
+from graphrec.atomic import atomic_file, is_writable
 from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation import metrics
 from graphrec.graph.store import GraphStore
@@ -37,7 +37,7 @@ def evaluate_friends(
 
     Args:
         run_or_model: a run, its folder, or a model, trained on `store`. The result of a run on the store's own held-out links
-            is also written into its folder.
+            is also written into its folder, where that can be written.
         store: whose links are known; None takes the one the run was trained on.
         held_out: src and dst; None takes those that the build held out (`[build] hold_out_links`).
         k: list lengths, each 1..U-1.
@@ -79,7 +79,7 @@ def evaluate_friends(
         for length in lengths
     }
     result = {**values, "users": len(users), "links": len(keys), "unknown_links": int((~good).sum())}
-    if folder is not None and given is None:
+    if folder is not None and given is None and is_writable(folder):
         with atomic_file(folder / FRIENDS, RunError) as temporary:
             temporary.write_text(json.dumps({"store": str(store.folder), **result}, indent=1) + "\n", encoding="utf-8")
     return result

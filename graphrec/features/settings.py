@@ -79,11 +79,11 @@ class FeaturesSettings(Settings):
     """The `[features]` section. Vectors that the log brings along as arrays (`[log] media`) need no entry here."""
 
     item: dict[str, TextFeature] = Field(default={})
-    """Features from the texts of items, by name."""
+    """Features from the texts of items, by name: sections such as [features.item.text], with columns or a template."""
     user: dict[str, TextFeature] = Field(default={})
-    """Features from the texts of users, by name."""
+    """Features from the texts of users, by name: sections such as [features.user.taste]."""
     media: dict[str, FileFeature] = Field(default={})
-    """Features from image or sound files of items, by name."""
+    """Features from image or sound files of items, by name: sections such as [features.media.cover]."""
     finetune: FinetuneSettings = FinetuneSettings()
     """How `graphrec features --finetune NAME` fits the text encoder of items to the training events; needs
     graphrec[finetune]."""

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphrec.checksum import sha256_of
-from graphrec.errors import StoreError, shell_word
+from graphrec.errors import StoreError, seen_from, shell_word
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
@@ -108,7 +108,7 @@ class Manifest(BaseModel):
         """
         path = folder / FILE_NAME
         if not folder.is_dir():
-            raise StoreError(f"there is no graph store at {folder}; make one with: graphrec build LOG --out {shell_word(folder)}")
+            raise StoreError(f"there is no graph store at {folder}{seen_from(folder)}; make one with: graphrec build LOG --out {shell_word(folder)}")
         try:
             values = json.loads(path.read_text())
             digest, version = values.pop("digest"), int(values["schema_version"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,11 +21,19 @@ def read(source: Source, settings: LogSettings) -> RawLog:
     Raises:
         LogError: a file is empty, damaged or not text, or lacks a column.
     """
-    frames = [_read_file(path, source, settings) for path in source.paths]
+    frames, used = [], defaultdict(list)
+    for path in source.paths:
+        frame, columns = _read_file(path, source, settings)
+        frames.append(frame)
+        used[columns].append(path.name)
+    for columns, names in used.items():  # a year of daily files has one line, not 365
+        more = f" and {len(names) - 1:,} more file{'s' if len(names) > 2 else ''}" if len(names) > 1 else ""
+        source.progress.note(f"{names[0]}{more}: {columns}")
     return RawLog(pl.concat(frames, how="diagonal"))
 
 
-def _read_file(path: Path, source: Source, settings: LogSettings) -> pl.LazyFrame:
+def _read_file(path: Path, source: Source, settings: LogSettings) -> tuple[pl.LazyFrame, str]:
+    """The rows of a file, and which of its columns are used for what."""
     text = open_text(path, settings.encoding, source)
     layout = Layout.of(text, settings.separator, settings.header)
     mapping: dict[str, Column | None] = dict(settings.columns)
@@ -41,10 +50,11 @@ def _read_file(path: Path, source: Source, settings: LogSettings) -> pl.LazyFram
         found = find_columns(layout.names, mapping, str(path))
     unused = [name for position, name in enumerate(layout.names) if position not in found.values()]
     described = ", ".join(f"{name} = {layout.names[position]}" for name, position in found.items())
-    source.progress.note(f"{path.name}: {described}" + (f"; not used: {', '.join(unused)}" if unused else ""))
-    return layout.scan(text, source).select(
+    described += f"; not used: {', '.join(unused)}" if unused else ""
+    rows = layout.scan(text, source).select(
         FILE, LINE, PROBLEM, RAW, *[pl.col(str(position)).alias(name) for name, position in found.items()]
     )
+    return rows, described
 
 
 def _by_position(mapping: Mapping[str, Column | None]) -> dict[str, Column | None]:

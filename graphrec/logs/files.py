@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from graphrec.errors import LogError, nearest
+from graphrec.errors import LogError, nearest, seen_from
 
 COMPRESSIONS = (".gz", ".zst")
 _EXTENSIONS = {
@@ -47,10 +47,10 @@ def find_files(sources: Sequence[str | Path]) -> list[Path]:
         elif any(sign in str(source) for sign in "*?["):
             matches = sorted(glob.glob(str(path), recursive=True))
             if not matches:
-                raise LogError(f"the glob {str(source)!r} matches no file; check the folder and the pattern")
+                raise LogError(f"the glob {str(source)!r} matches no file{seen_from(path)}; check the folder and the pattern")
             found.extend(Path(match) for match in matches if Path(match).is_file())
         else:
-            raise LogError(f"no such file or folder: {path}{_nearest_file(path)}")
+            raise LogError(f"no such file or folder: {path}{seen_from(path)}{_nearest_file(path)}")
     return list(dict.fromkeys(found))
 
 

@@ -1,6 +1,6 @@
 """Write a model's vectors with their original ids, in every format a retrieval service may want.
 
-- `manifest.json`: model, settings, counts, metric; per format its parameters, per file its size and sha256.
+- `manifest.json`: model, run, store and fingerprint of its data, settings, counts, metric; per format its parameters, per file its size and sha256.
 - `README.txt`: how to read each format, as Python that runs in the folder.
 - `<format>/`: one folder per format, complete in itself.
 """
@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +24,12 @@ from graphrec.models.base import Recommender, blocks
 from graphrec.progress import SILENT, Reporter
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS
-from graphrec.retrieval.source import Source, open_model
+from graphrec.retrieval.source import Source, open_model, open_run
 from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable
 from graphrec.settings import parse
+
+if TYPE_CHECKING:
+    from graphrec.training.run import Run
 
 MANIFEST, README = "manifest.json", "README.txt"
 SCHEMA_VERSION = 1
@@ -87,7 +90,8 @@ def export(
         RunError: the run cannot be read, its vectors are not finite, or the folder cannot be written.
     """
     settings = _settled(settings, formats, index, overrides)
-    model = open_model(source)
+    run = open_run(source)
+    model = open_model(source) if run is None else run.model
     tables = vector_tables(model)
     with atomic_folder(folder, RunError, overwrite=overwrite, marker=(MANIFEST, README)) as temporary:
         parameters, notes = {}, []
@@ -100,7 +104,7 @@ def export(
         agreement = model_agreement(model, tables)
         if agreement < 1.0 or not model.scores_are_dot_products:
             notes.insert(0, _PART_NOTE.format(model=model.name, what=model.vectors_note, share=agreement))
-        manifest = _manifest(model, tables, parameters, notes) | {"top10_agreement_with_model": agreement}
+        manifest = _manifest(model, tables, parameters, notes) | _origin(run) | {"top10_agreement_with_model": agreement}
         (temporary / README).write_text(_readme(manifest, settings.formats), encoding="utf-8")
         manifest["files"] = _checksums(temporary)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -202,10 +206,19 @@ def _manifest(
     }
 
 
+def _origin(run: Run | None) -> dict[str, Any]:
+    """Which run the vectors are of, and which data: null for a model alone, which knows neither."""
+    if run is None:
+        return {"run": None, "store": None}
+    return {"run": str(run.folder.resolve()), "store": run.config.store}
+
+
 def _readme(manifest: dict[str, Any], formats: Sequence[str]) -> str:
     counts = ", ".join(f"{count:,} {ntype} vectors" for ntype, count in manifest["counts"].items())
     lines = [
         f"Vectors of the model {manifest['model']}: {counts} of {manifest['dim']} float32 values, with original ids.",
+        f"Written {manifest['created']} by graphrec {manifest['graphrec']}"
+        + (f", of the run {manifest['run']}, trained on the store {manifest['store']['path']}." if manifest["run"] else "."),
         "Metric: inner product. A higher product of a user's and an item's vector means a better match.",
         "Items the user already knows are not left out here; graphrec recommend does that.",
         "Each example runs in this folder and prints the 10 best items of the first user.",

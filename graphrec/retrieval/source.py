@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from graphrec.errors import ConfigError, RunError, shell_word
+from graphrec.errors import ConfigError, RunError, seen_from, shell_word
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
@@ -22,20 +22,32 @@ def open_model(source: Source) -> Recommender:
     Raises:
         RunError: there is no such folder, it holds neither a run nor a model, or what it holds is damaged.
     """
+    run = open_run(source)
+    if run is not None:
+        return run.model
     if not isinstance(source, (str, os.PathLike)):
-        return getattr(source, "model", source)
+        return source
+    from graphrec.models import load_model
+
+    return load_model(source)
+
+
+def open_run(source: Source) -> Run | None:
+    """Return the run behind `source`, or None where that is a model alone, or the folder of one.
+
+    Raises:
+        RunError: there is no such folder, it holds neither a run nor a model, or what it holds is damaged.
+    """
+    from graphrec.training.run import Run
+
+    if not isinstance(source, (str, os.PathLike)):
+        return source if isinstance(source, Run) else None
     folder = Path(source)
     if folder.is_file():
         raise RunError(f"{folder} is a file; give the folder of a run")
     if not folder.is_dir():
-        raise RunError(f"there is no run folder {folder}; train one with: graphrec train --out {shell_word(folder)}")
-    if (folder / "model.json").is_file():
-        from graphrec.models import load_model
-
-        return load_model(folder)
-    from graphrec.training.run import Run
-
-    return Run.load(folder).model
+        raise RunError(f"there is no run folder {folder}{seen_from(folder)}; train one with: graphrec train --out {shell_word(folder)}")
+    return None if (folder / "model.json").is_file() else Run.load(folder)
 
 
 def open_store(source: Source, verify: bool = True) -> GraphStore:

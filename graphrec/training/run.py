@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphrec import __version__
 from graphrec.atomic import atomic_file
-from graphrec.errors import RunError, shell_word
+from graphrec.errors import RunError, seen_from, shell_word
 from graphrec.graph.sides import HELD_LINKS
 from graphrec.models import load_model
 from graphrec.models.base import Recommender
@@ -77,7 +77,7 @@ class RunRecord(BaseModel):
         if not path.is_file():
             taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
             raise RunError(
-                f"{folder} holds no run ({CONFIG} is missing); train one with: graphrec train --out {'FOLDER' if taken else shell_word(folder)}"
+                f"{folder} holds no run ({CONFIG} is missing){seen_from(folder)}; train one with: graphrec train --out {'FOLDER' if taken else shell_word(folder)}"
             )
         try:
             values = json.loads(path.read_text(encoding="utf-8"))

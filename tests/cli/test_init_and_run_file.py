@@ -173,3 +173,40 @@ def test_the_commands_that_are_printed_can_be_typed(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "runs" / "my shop" / "model")
     unfinished = CliRunner().invoke(app, ["evaluate", "runs/my shop"])
     assert "--resume --out 'runs/my shop' (or" in unfinished.stderr
+
+
+def test_what_is_not_there_says_from_which_folder_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.toml").write_text('[paths]\nstore = "stores/shop"\n[log]\npath = "logs/*.csv.gz"\n')
+    here = f"(in the folder {tmp_path})"
+    for words, message in (
+        (("build", "-c", "shop.toml"), f"the glob 'logs/*.csv.gz' matches no file {here}"),
+        (("build", "logs/a.csv"), f"no such file or folder: logs/a.csv {here}"),
+        (("train", "-c", "shop.toml"), f"there is no graph store at stores/shop {here}"),
+        (("train", "-c", "other.toml"), f"there is no run file other.toml {here}"),
+        (("evaluate", "runs/x"), f"runs/x holds no run (config.json is missing) {here}"),
+        (("export", "runs/x"), f"there is no run folder runs/x {here}"),
+    ):
+        assert message in CliRunner().invoke(app, words).stderr
+    assert str(tmp_path) not in CliRunner().invoke(app, ["train", "/nowhere/x"]).stderr
+    assert "start in the folder where graphrec is started" in run_file_text()
+
+
+def test_evaluate_and_export_take_the_run_of_the_run_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "events.csv").write_text("user_id,item_id\n" + "".join(f"u{u},i{i}\n" for u in range(9) for i in range(u % 2, 40, 2)))
+    common = ('[paths]\nstore = "s"\nrun = "my-run"\nexport = "e"\n[log]\npath = "events.csv"\n[model]\nname = "bpr-mf"\n'
+              "[train]\nepochs = 1\n")  # fmt: skip
+    (tmp_path / "graphrec.toml").write_text(common)
+    (tmp_path / "other.toml").write_text(common.replace("my-run", "elsewhere"))
+    for words in (("build",), ("train",), ("evaluate",), ("export",)):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (words, done.output)
+    assert (tmp_path / "my-run" / "evaluation.json").exists() and (tmp_path / "e" / "manifest.json").exists()
+    assert "elsewhere" in CliRunner().invoke(app, ["evaluate", "-c", "other.toml"]).stderr
+
+
+def test_the_run_file_and_the_help_say_what_names_a_feature():
+    assert "sections such as [features.item.text]" in run_file_text()
+    help_page = CliRunner().invoke(app, ["features", "--help"], env={"COLUMNS": "200"}).stdout
+    assert "graphrec features --config graphrec.toml   # what its sections [features.item.NAME]" in help_page

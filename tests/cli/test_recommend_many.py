@@ -75,3 +75,15 @@ def test_users_without_a_choice_are_counted_and_get_what_is_popular_when_it_is_a
 )
 def test_options_that_do_not_go_together_are_wrong_usage(shop, words):
     assert run("recommend", shop / "run", *words).exit_code == 2
+
+
+def test_a_store_that_was_built_anew_is_named_and_its_held_out_events_are_not_taken_for_the_runs(tmp_path):
+    rows = [(f"u{user}", f"i{item}") for user in range(8) for item in range(user % 2, 20, 2)]
+    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(tmp_path / "log.csv")
+    build = ("build", tmp_path / "log.csv", "--out", tmp_path / "store", "--overwrite")
+    assert run(*build, "--valid", 0, "--test", 0).exit_code == 0
+    assert run("train", tmp_path / "store", "--model", "item-knn", "--out", tmp_path / "run").exit_code == 0
+    assert run("recommend", tmp_path / "run", "u1", "--k", 2).stderr == ""
+    assert run(*build).exit_code == 0
+    told = run("recommend", tmp_path / "run", "u1", "--k", 2).stderr
+    assert "held out" not in told and "before that was built anew" in told.replace("\n", " ")

@@ -40,7 +40,7 @@ def test_training_shows_the_weights_of_relations_and_friends_are_recommended(sto
     assert "--friends answers for the users given" in refused
 
 
-def test_friends_are_measured_on_the_links_that_the_build_held_out(tmp_path):
+def test_friends_are_measured_on_the_links_that_the_build_held_out(tmp_path, monkeypatch):
     train, test = checkerboard()
     rows = [f"{user},{item},{side}" for part, side in ((train, "train"), (test, "test")) for user, item in named(part)]
     (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id,split", *rows]))
@@ -56,6 +56,11 @@ def test_friends_are_measured_on_the_links_that_the_build_held_out(tmp_path):
     assert found["recall@10"] > 0.4 and found["recall@5"] < found["recall@10"] and found["links"] == 20  # 0.25 by chance
     kept = json.loads((run / "friends.json").read_text())
     assert kept["recall@10"] == found["recall@10"] and kept["store"] == str(tmp_path / "store")
+    (run / "friends.json").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("graphrec.atomic.os.access", lambda *_: False)  # as on read-only storage
+        assert f"not kept, for {run} cannot be written" in graphrec("evaluate", run, "--friends")
+    assert not (run / "friends.json").exists()
     table = graphrec("evaluate", run, "--friends")
     assert "20 held-out links" in table and "ndcg@20" in table
     refused = graphrec("evaluate", run, "--friends", "--metrics", "recall", fails=True)

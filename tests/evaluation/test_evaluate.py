@@ -20,6 +20,7 @@ from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
 from graphrec.evaluation.validation import validator, watch
 from graphrec.models.popularity import Popularity
+from graphrec.progress import Reporter
 from tests.training.conftest import make_store
 
 
@@ -151,6 +152,24 @@ def test_run_is_saved_and_read_back(store, model, tmp_path):
     assert Evaluation.load(tmp_path).metrics == result.metrics  # another split has its own files
     assert Evaluation.load(tmp_path, "valid").split == "valid"
     assert "recall@20" in str(result) and f"{result.metrics['recall@20']:.4f}" in str(result)
+
+
+def test_a_run_on_read_only_storage_is_measured_and_says_before_the_work_that_nothing_is_kept(store, model, tmp_path, monkeypatch):
+    told = []
+
+    class Notes(Reporter):
+        def note(self, message):
+            told.append(message)
+
+        def task(self, *arguments, **keywords):
+            told.append("work")
+            return super().task(*arguments, **keywords)
+
+    run = SimpleNamespace(model=model, folder=tmp_path, store_path=None)
+    monkeypatch.setattr("graphrec.atomic.os.access", lambda *_: False)  # what the system says of a read-only mount
+    assert evaluate(run, store, progress=Notes()).metrics == evaluate(model, store).metrics
+    assert told[0] == f"{tmp_path} cannot be written, so the result is shown and not kept there" and "work" in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_and_missing_evaluations(store, model, tmp_path):

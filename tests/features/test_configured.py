@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,13 @@ from graphrec.errors import ConfigError
 from graphrec.features.settings import FeaturesSettings
 from graphrec.features.write import add_features
 from graphrec.models import create
+from graphrec.progress import Reporter
 from graphrec.settings import parse
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @pytest.fixture
@@ -35,10 +44,36 @@ def test_features_that_the_model_reads_pass(store, wanted):
     check_features(wanted(item={"text": spec}), store.folder, "lightgcn", {"inputs": READS})
 
 
-@pytest.mark.parametrize(("model", "settings"), [("lightgcn", {}), ("item-knn", {}), ("lightgcn", {"inputs": {**READS, "item": ["other"]}})])
+@pytest.mark.parametrize(("model", "settings"), [("lightgcn", {}), ("mb-cgcn", {}), ("lightgcn", {"inputs": {**READS, "item": ["other"]}})])
 def test_a_feature_that_is_not_used_is_refused(store, wanted, model, settings):
     with pytest.raises(ConfigError, match=rf"\[features.item.text\] is configured, and the model {model} does not use it.*inputs"):
         check_features(wanted(item={"text": {}}), store.folder, model, settings)
+
+
+@pytest.mark.parametrize("model", ["item-knn", "graph-filter", "popularity"])
+def test_a_model_that_can_read_none_is_trained_with_a_note(store, wanted, model):
+    told = []
+
+    class Notes(Reporter):
+        def note(self, message):
+            told.append(message)
+
+    features = wanted(item={"text": {}}, user={"taste": {"template": "{history}"}})
+    check_features(features, store.folder, model, {}, Notes())
+    assert told == [f"{model} reads no features: [features.item.text], [features.user.taste] of the run file does not count here"]
+
+
+def test_the_advice_for_an_unused_feature_can_be_followed(store, wanted):
+    """What the message names is taken by the model's settings."""
+    taste = {"user": {"taste": {"template": "{history}"}}}
+    for model, values in (("lightgcn", {"item": {"text": {}}}), ("lightgcn", taste), ("freedom", {"item": {"text": {}}})):
+        store.add_feature("item", "other", np.ones((store.num_items, 2), np.float32), {"kind": "array"})
+        settings = {"modalities": ["other"]} if model == "freedom" else {}
+        with pytest.raises(ConfigError, match="such as .*, or take the section out") as refused:
+            check_features(wanted(**values), store.folder, model, settings)
+        advice = re.search(r"such as (.*), or take the section out", str(refused.value))[1].replace('"..."', '"text"')
+        made = create(model, tomllib.loads(advice))
+        assert made.features_used(store) >= {f"{ntype}.{name}" for ntype, names in values.items() for name in names}
 
 
 def test_one_unused_beside_a_used_one_is_refused(store, wanted):

@@ -312,3 +312,20 @@ def test_settings_and_mappings_as_source(tmp_path: Path) -> None:
     values = {"path": path, "columns": {"user_id": "a", "item_id": "b"}}
     for source in (values, LogSettings(**values)):
         assert read_log(source, duplicates="keep").events.collect().height == 1
+
+
+def test_files_with_the_same_columns_are_told_of_once(tmp_path: Path) -> None:
+    notes = Notes()
+    for day in range(1, 6):
+        write(tmp_path, f"user,item,x\n{day},1,0\n", f"day{day}.csv")
+    write(tmp_path, "visitor_id,item\n9,1\n", "other.csv")
+    columns = {"user_id": "user", "item_id": "item"}
+    read_log(tmp_path / "*.csv", progress=notes, rejected=tmp_path / "rejected.parquet")
+    told = [line for line in notes.lines if "user_id = " in line]
+    assert told == [
+        "day1.csv and 4 more files: user_id = user, item_id = item; not used: x",
+        "other.csv: user_id = visitor_id, item_id = item",
+    ]
+    notes.lines.clear()
+    read_log(tmp_path / "day[12].csv", columns=columns, progress=notes, rejected=tmp_path / "rejected.parquet")
+    assert notes.lines[0].startswith("day1.csv and 1 more file: ")

@@ -19,6 +19,7 @@ from graphrec.progress import Reporter
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS
 from graphrec.retrieval.export import export
+from graphrec.training.train import train
 from tests.models.conftest import make_store
 
 
@@ -72,6 +73,17 @@ def test_readers_get_the_same_vectors_and_ids(model, tmp_path):
             assert id_file[f"{ntype}_id"].to_list() == ids.to_list()
     described = json.loads((out / "npy" / "embeddings.json").read_text())
     assert described["item"]["id_dtype"] == ("string" if ids.dtype == pl.String else "int64")
+
+
+def test_the_manifest_names_run_and_data(tmp_path):
+    pairs = [(user, item) for user in range(6) for item in range(user % 2, 8, 2)]
+    run = train(make_store(tmp_path / "store", pairs, [(0, 1)]), "bpr-mf", tmp_path / "run", {"epochs": 1})
+    for source in (run, tmp_path / "run"):
+        manifest = export(source, tmp_path / "out", "npy", overwrite=True).manifest
+        assert (manifest["run"], manifest["store"]) == (str(tmp_path / "run"), run.config.store)
+        assert str(tmp_path / "run") in (tmp_path / "out" / "README.txt").read_text()
+    alone = export(tmp_path / "run" / "model", tmp_path / "out", "npy", overwrite=True).manifest
+    assert (alone["run"], alone["store"]) == (None, None)
 
 
 def test_parquet_with_more_rows_than_one_row_group(tmp_path, monkeypatch, factors):
