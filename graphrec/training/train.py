@@ -37,7 +37,7 @@ Validation = Callable[[GraphStore, str], Validate | None]
 
 DEFAULT_MODEL = "lightgcn"
 _MADE = {
-    "two-stage": ("a second stage", "train it again with stage rank"),
+    "two-stage": ("a second stage", "train it again with graphrec train --stage rank"),
     "sum": ("a sum of runs", "make it again with graphrec fuse"),
 }
 """What the models of `MADE_FROM_RUNS` are, and how they are made anew."""
@@ -256,12 +256,12 @@ def _resumed(
 ) -> tuple[Recommender, TrainSettings]:
     """Rebuild model and settings of a run, and refuse what would make it another run."""
     name = saved.model["name"]
-    asked = model.name if isinstance(model, Recommender) else model or name
-    if asked != name:
-        raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
     if name in MADE_FROM_RUNS:
         what, again = _MADE[name]
         raise ConfigError(f"the run is {what}, which is not resumed; {again} and overwrite")
+    asked = model.name if isinstance(model, Recommender) else model or name
+    if asked != name:
+        raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet
