@@ -157,6 +157,8 @@ def _read_contender(name: str, progress: Reporter, validated: set[Path]) -> Cont
     if config.evaluate.model_fields_set:
         unused = ", ".join(sorted(config.evaluate.model_fields_set))
         progress.note(f"{name}: its [evaluate] {unused} is not used; all rows are measured alike, as metrics and k say")
+    if "seed" in config.train.model_fields_set:
+        progress.note(f"{name}: its [train] seed {config.train.seed} is not used; the seeds are those of the benchmark, the same for all rows")
     tuned = tuned_on(name)
     if tuned is not None and Path(tuned).resolve() in validated:
         progress.note(

@@ -161,6 +161,24 @@ def assign(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
     return result
 
 
+def check_assigned(assignments: Sequence[str], sections: Sequence[str], command: str) -> None:
+    """Refuse assignments to sections that a command does not read, where they would change nothing without a word.
+
+    Args:
+        assignments: as for `assign`.
+        sections: those that the command reads.
+        command: what to call it in the message.
+
+    Raises:
+        ConfigError: one names another section of the run file.
+    """
+    for assignment in assignments:
+        section = assignment.partition(".")[0].strip()
+        if section in SECTIONS and section not in sections:
+            rule = f"{command} reads {', '.join(f'[{name}]' for name in sections)} and not [{section}]"
+            raise ConfigError(f"--set {assignment}: {rule}, so this would change nothing; leave it out")
+
+
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]

@@ -85,6 +85,7 @@ def test_a_run_file_is_used_and_another_model_leaves_its_settings_aside(store, t
         (("--model", "lightgnc"), "did you mean 'lightgcn'"),
         (("--set", "model.loss=brp"), "did you mean 'bpr'"),
         (("--resume",), "holds no run"),
+        (("--set", "rank.epochs=3"), "train --stage retrieval reads [paths], [features], [model], [train] and not [rank]"),
     ],
 )
 def test_mistakes_end_in_one_message(store, tmp_path, arguments, message):

@@ -90,6 +90,7 @@ def test_the_section_of_the_run_file_is_used(shop, tmp_path, monkeypatch):
         (("--set", "rank.metric=recall@5"), "give ndcg@k"),
         (("--set", "rank.network.widths=[3]"), "network.widths: unknown key"),
         (("--set", "rank.network.hidden=[]"), "network.hidden"),
+        (("--set", "train.learning_rate=5"), "--set train.learning_rate=5: train --stage rank reads [paths], [rank] and not [train]"),
         (("--retrieval", "nowhere"), "holds no run"),
     ],
 )
