@@ -149,8 +149,14 @@ def _read_contender(name: str, progress: Reporter, validated: set[Path]) -> Cont
     """
     from graphrec.benchmarking.plan import Contender
     from graphrec.config import load_config
+    from graphrec.errors import ConfigError
+    from graphrec.models import MODELS
     from graphrec.tuning.result import tuned_on
 
+    if Path(name).is_dir() and name not in MODELS:
+        raise ConfigError(
+            f"models: {name} is a folder; give a run file (.toml), whose model is trained for each data set and seed, or a model's name"
+        )
     if not name.endswith(".toml"):
         return Contender(name, name)
     config = load_config(name)

@@ -129,7 +129,8 @@ def load_config(
     section = tables.get("model", {})
     if model is not None and isinstance(section, Mapping) and section.get("name", DEFAULT_MODEL) != model:
         tables["model"] = {"name": model}
-    return parse_config(assign(tables, assignments), source)
+    given = [assignment.partition("=")[0].strip() for assignment in assignments]
+    return parse_config(assign(tables, assignments), source, given if model is None else [*given, "model.name"])
 
 
 def assign(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -186,12 +187,13 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def parse_config(tables: Mapping[str, Any], source: Path | None = None) -> RunConfig:
+def parse_config(tables: Mapping[str, Any], source: Path | None = None, given: Sequence[str] = ()) -> RunConfig:
     """Validate the content of a run file.
 
     Args:
         tables: section name to its keys and values.
         source: the file they come from, for messages.
+        given: the keys, such as "train.epochs", that come from the command line instead, for messages.
 
     Raises:
         ConfigError: as in `load_config`.
@@ -211,10 +213,20 @@ def parse_config(tables: Mapping[str, Any], source: Path | None = None) -> RunCo
             if isinstance(values, Mapping):
                 sections[name] = parse_section(name, values, where)
         except ConfigError as error:
-            problems.append(str(error))
+            problems.append(_placed(str(error), f"{where} [{name}]", name, given))
     if problems:
         raise ConfigError("\n".join(problems))
     return RunConfig(source=source, **sections)
+
+
+def _placed(message: str, place: str, section: str, given: Sequence[str]) -> str:
+    """Name the command line in the place of the file, where a value comes from there."""
+    lines = message.splitlines()
+    for number, line in enumerate(lines):
+        key = f"{section}.{line.removeprefix(place).strip().partition(':')[0]}."
+        if line.startswith(place) and any(key.startswith(f"{one}.") or f"{one}.".startswith(key) for one in given):
+            lines[number] = f"command line [{section}]{line.removeprefix(place)}"
+    return "\n".join(lines)
 
 
 def parse_section(name: str, values: Mapping[str, Any], where: str = "run file") -> Any:
@@ -239,9 +251,9 @@ def model_settings_class(name: str) -> type[Settings]:
     Raises:
         ConfigError: there is no such model.
     """
-    from graphrec.models import MODELS
+    from graphrec.models import model_class
 
-    return resolve("model", MODELS, name).Settings
+    return model_class(name).Settings
 
 
 def _parse_model(values: Mapping[str, Any], where: str) -> ModelChoice:

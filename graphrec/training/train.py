@@ -18,7 +18,7 @@ from graphrec.atomic import check_kind
 from graphrec.errors import ConfigError, RunError
 from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
-from graphrec.models import MADE_FROM_RUNS, create
+from graphrec.models import MADE_BY, create
 from graphrec.models.base import Recommender
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import SILENT, Reporter
@@ -36,11 +36,6 @@ from graphrec.training.settings import TrainSettings
 Validation = Callable[[GraphStore, str], Validate | None]
 
 DEFAULT_MODEL = "lightgcn"
-_MADE = {
-    "two-stage": ("a second stage", "train it again with graphrec train --stage rank"),
-    "sum": ("a sum of runs", "make it again with graphrec fuse"),
-}
-"""What the models of `MADE_FROM_RUNS` are, and how they are made anew."""
 _FREE_ON_RESUME = {"epochs", "patience", "checkpoint_every", "device", "inference_block"}
 
 
@@ -256,9 +251,9 @@ def _resumed(
 ) -> tuple[Recommender, TrainSettings]:
     """Rebuild model and settings of a run, and refuse what would make it another run."""
     name = saved.model["name"]
-    if name in MADE_FROM_RUNS:
-        what, again = _MADE[name]
-        raise ConfigError(f"the run is {what}, which is not resumed; {again} and overwrite")
+    if name in MADE_BY:
+        what = {"two-stage": "a second stage", "sum": "a sum of runs"}[name]
+        raise ConfigError(f"the run is {what}, which is not resumed; make it again with {MADE_BY[name]} and overwrite")
     asked = model.name if isinstance(model, Recommender) else model or name
     if asked != name:
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")

@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from graphrec.cli import app
+from graphrec.training.train import train
 from tests.link.conftest import SIZE, cliques
+from tests.training.conftest import checkerboard, make_store
 
 FAST = ("--set", "gae.epochs=40", "--set", "gae.out_dim=8", "--test", "0.2", "--valid", "0.1")
 
@@ -93,6 +95,12 @@ def test_a_saved_predictor_answers_without_being_trained_again(edges, tmp_path):
     (out / "model.safetensors").write_bytes(b"")
     broken = invoke(out, "--for", "n03")
     assert broken.exit_code == 1 and "0 bytes" in broken.output
+
+
+def test_the_run_of_a_recommender_is_told_to_be_none(tmp_path):
+    train(make_store(tmp_path / "store", checkerboard()), "popularity", tmp_path / "run")
+    result = invoke(tmp_path / "run", "--for", "1")
+    assert result.exit_code == 1 and "is the run of a recommender" in result.output and "--friends" in result.output
 
 
 def test_a_missing_source_and_several_models_with_out_are_refused(edges, tmp_path):

@@ -52,7 +52,7 @@ def test_both_stages_answer_from_the_new_run_folder(shop, tmp_path):
     refused = invoke("train", "--resume", "--out", tmp_path / "ranked")
     assert refused.exit_code == 1 and "second stage" in refused.stderr and "Traceback" not in refused.stderr
     refused = invoke("train", "--resume", "--model", "lightgcn", "--out", tmp_path / "ranked")
-    assert "a second stage, which is not resumed; train it again with graphrec train --stage rank" in refused.stderr
+    assert "a second stage, which is not resumed; make it again with graphrec train --stage rank --retrieval RUN" in refused.stderr
 
 
 def test_what_learned_from_the_validation_split_is_no_held_out_figure_of_it(shop, tmp_path):

@@ -85,6 +85,8 @@ def test_too_short_a_time_is_a_failure_that_says_so(store, tmp_path):
     [
         ('[tune.space]\n"train.learning_rte" = [0.1]\n', "did you mean 'train.learning_rate'"),
         ("[tune]\ntrails = 3\n", "did you mean 'trials'"),
+        ('[tune.space]\n"train.learning_rate" = {low = 1e-4}\n', "error: tune space train.learning_rate: give low and high with low < high"),
+        ('[tune.space]\n"model.loss" = ["bpr", "nope"]\n', "error: tune space model.loss: unknown loss 'nope'; choose"),
         ('[tune.space]\n"train.epochs" = 3\n', "a list of choices or false, got 3"),
     ],
 )
