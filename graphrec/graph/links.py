@@ -174,6 +174,7 @@ def split_links(
         ids=ids,
         features=features,
         dropped=dropped,
+        negatives_are="drawn at random among all pairs that are no links of the whole graph",
         source=source,
     )
 

@@ -36,6 +36,9 @@ def test_models_are_trained_and_measured_side_by_side(edges):
     assert answer["num_nodes"] == 2 * SIZE and answer["dropped"] == {"self-loops": 1, "duplicates": 0}
     for name in ("gae", "adamic-adar"):
         assert answer["models"][name]["test"]["auc"] > 0.95 and set(answer["models"][name]["valid"]) == {"auc", "hits@5"}
+    assert answer["protocol"]["links"] == answer["protocol"]["non_links"] == 76 and not answer["protocol"]["own_non_links"]
+    shown = invoke(edges, "-m", "adamic-adar", *FAST[4:], "--quiet")
+    assert "each of 76 test links is ranked against the same 76 pairs that are no links" in shown.stdout
     again = invoke(edges, "-m", "gae", "--metrics", "auc", "--seed", 2, *FAST, "--json", "--quiet")
     assert json.loads(again.stdout)["models"]["gae"]["test"]["auc"] == answer["models"]["gae"]["test"]["auc"]
 
@@ -67,6 +70,7 @@ def test_new_links_and_vectors_carry_original_ids(edges, tmp_path):
     [
         (("-m", "gea"), "unknown link model 'gea'"),
         (("--metrics", "auk"), "unknown metric 'auk'"),
+        (("--metrics", "hits@1000000"), "hits@1000000: only"),
         (("--set", "gae.epoch=3"), "epoch: unknown key"),
         (("--test", "2"), "leave something to train on"),
         (("-m", "adamic-adar", "--vectors", "vectors.parquet"), "adamic-adar has no node vectors"),
