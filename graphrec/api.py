@@ -155,7 +155,8 @@ def _read_contender(name: str, progress: Reporter, validated: set[Path]) -> Cont
 
     if Path(name).is_dir() and name not in MODELS:
         raise ConfigError(
-            f"models: {name} is a folder; give a run file (.toml), whose model is trained for each data set and seed, or a model's name"
+            f"models: {name} is a folder; give a run file (.toml), whose model is trained for each data set and seed, or the name of a "
+            "model"
         )
     if not name.endswith(".toml"):
         return Contender(name, name)
@@ -164,12 +165,13 @@ def _read_contender(name: str, progress: Reporter, validated: set[Path]) -> Cont
         unused = ", ".join(sorted(config.evaluate.model_fields_set))
         progress.note(f"{name}: its [evaluate] {unused} is not used; all rows are measured alike, as metrics and k say")
     if "seed" in config.train.model_fields_set:
-        progress.note(f"{name}: its [train] seed {config.train.seed} is not used; the seeds are those of the benchmark, the same for all rows")
+        own = config.train.seed
+        progress.note(f"{name}: its [train] seed {own} is not used; the seeds are those of the benchmark, the same for all rows")
     tuned = tuned_on(name)
     if tuned is not None and Path(tuned).resolve() in validated:
         progress.note(
-            f"{name}: found by the validation split of {tuned}, on which --validate measures: its row is better than it would be on "
-            "items that no search has seen, and is to be compared on the test, without --validate"
+            f"{name}: found by the validation split of {tuned}, on which --validate measures: its row is better than on items that no "
+            "search has seen, and is to be compared on the test, without --validate"
         )
     model, train = (settings.model_dump(exclude_unset=True) for settings in (config.model.settings, config.train))
     return Contender(Path(name).stem, config.model.name, model, train)

@@ -48,8 +48,8 @@ def open_link_graph(
     path = Path(source)
     if (path / "config.json").is_file() and (path / "model").is_dir():
         raise LogError(
-            f"{path} is the run of a recommender, and links are predicted from an edge list, a graph store, an ogbl folder or a saved "
-            f"link predictor; users for users by a run: graphrec recommend {path} USER --friends"
+            f"{path} is the run of a recommender, and links are predicted from an edge list, a graph store, an ogbl folder or a "
+            f"saved link predictor; users for users by a run: graphrec recommend {path} USER --friends"
         )
     if path.is_dir() and not (path / "manifest.json").is_file() or is_ogb_folder(path):
         graph = read_link_graph(path)

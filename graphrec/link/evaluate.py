@@ -75,8 +75,8 @@ def protocol(graph: LinkGraph, split: str = "test") -> dict[str, Any]:
         each = non_links // links
         against = f"{each:,} pairs of its own with the same source that are no links (by auc, ap and hits@K against those of all)"
     how = (
-        f"each of {links:,} {split} links is ranked against {against}, {graph.negatives_are}; hits@K counts the links above the K-th "
-        "best of these pairs, mrr is a mean over links and not over nodes"
+        f"each of {links:,} {split} links is ranked against {against}, {graph.negatives_are}; hits@K counts the links above the "
+        "K-th best of these pairs, mrr is a mean over links and not over nodes"
     )
     found = {"links": links, "non_links": non_links, "own_non_links": own, "non_links_are": graph.negatives_are}
     return {**found, "how": how}

@@ -59,8 +59,8 @@ def tune(
     Raises:
         ConfigError: a setting or a field of the space is unknown or out of range, or there is nothing to search.
         StoreError: the store is damaged or has no validation split.
-        RunError: the folder holds something else, or a study of other data, another model, space, metric or pruner; or no trial is
-            complete, for no setting works or the time was too short; the study is kept.
+        RunError: the folder holds something else, or a study of other data, another model, space, metric or pruner; or no trial
+            is complete, for no setting works or the time was too short; the study is kept.
         MissingExtraError: optuna is not installed.
 
     Source: Bergstra et al. 2011, Algorithms for hyper-parameter optimization, section 4; Golovin et al. 2017, Google Vizier,
@@ -98,8 +98,8 @@ def tune(
         if failed:
             raise RunError(f"none of {len(result.trials)} trials is complete; the last failure: {failed[-1]}")
         raise RunError(
-            f"no trial is complete yet, so there is no best setting ({path} keeps {len(result.trials)} that were cut short); the same "
-            "command goes on: give it more time (--minutes)"
+            f"no trial is complete yet, so there is no best setting ({path} keeps {len(result.trials)} that were cut short); the "
+            "same command goes on: give it more time (--minutes)"
         )
     return result
 
