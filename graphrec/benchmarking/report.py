@@ -146,7 +146,7 @@ def failures(rows: Sequence[Summary]) -> list[tuple[str, str, int, str]]:
 
 def left_out_notes(cells: Sequence[Cell]) -> list[str]:
     """A sentence for each data set with held-out interactions that no metric counts, for training does not know both ends."""
-    counts = {cell.data: cell.result.get("counts", {}) for cell in cells if cell.result is not None}
+    counts = {cell.data: cell.result["counts"] for cell in cells if cell.result is not None and "counts" in cell.result}
     return [f"{data}: {note}." for data, of_data in counts.items() if (note := left_out(of_data))]
 
 
