@@ -155,19 +155,29 @@ def _read_contender(name: str, progress: Reporter, validated: set[Path]) -> Cont
     """
     from graphrec.benchmarking.plan import Contender
     from graphrec.config import load_config
+    from graphrec.errors import ConfigError
+    from graphrec.models import MODELS
     from graphrec.tuning.result import tuned_on
 
+    if Path(name).is_dir() and name not in MODELS:
+        raise ConfigError(
+            f"models: {name} is a folder; give a run file (.toml), whose model is trained for each data set and seed, or the name of a "
+            "model"
+        )
     if not name.endswith(".toml"):
         return Contender(name, name)
     config = load_config(name)
     if config.evaluate.model_fields_set:
         unused = ", ".join(sorted(config.evaluate.model_fields_set))
         progress.note(f"{name}: its [evaluate] {unused} is not used; all rows are measured alike, as metrics and k say")
+    if "seed" in config.train.model_fields_set:
+        own = config.train.seed
+        progress.note(f"{name}: its [train] seed {own} is not used; the seeds are those of the benchmark, the same for all rows")
     tuned = tuned_on(name)
     if tuned is not None and Path(tuned).resolve() in validated:
         progress.note(
-            f"{name}: found by the validation split of {tuned}, on which --validate measures: its row is better than it would be on "
-            "items that no search has seen, and is to be compared on the test, without --validate"
+            f"{name}: found by the validation split of {tuned}, on which --validate measures: its row is better than on items that no "
+            "search has seen, and is to be compared on the test, without --validate"
         )
     model, train = (settings.model_dump(exclude_unset=True) for settings in (config.model.settings, config.train))
     return Contender(Path(name).stem, config.model.name, model, train)

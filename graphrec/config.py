@@ -130,7 +130,8 @@ def load_config(
     section = tables.get("model", {})
     if model is not None and isinstance(section, Mapping) and section.get("name", DEFAULT_MODEL) != model:
         tables["model"] = {"name": model}
-    return parse_config(assign(tables, assignments), source)
+    given = [assignment.partition("=")[0].strip() for assignment in assignments]
+    return parse_config(assign(tables, assignments), source, given if model is None else [*given, "model.name"])
 
 
 def assign(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -162,6 +163,24 @@ def assign(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
     return result
 
 
+def check_assigned(assignments: Sequence[str], sections: Sequence[str], command: str) -> None:
+    """Refuse assignments to sections that a command does not read, where they would change nothing without a word.
+
+    Args:
+        assignments: as for `assign`.
+        sections: those that the command reads.
+        command: what to call it in the message.
+
+    Raises:
+        ConfigError: one names another section of the run file.
+    """
+    for assignment in assignments:
+        section = assignment.partition(".")[0].strip()
+        if section in SECTIONS and section not in sections:
+            rule = f"{command} reads {', '.join(f'[{name}]' for name in sections)} and not [{section}]"
+            raise ConfigError(f"--set {assignment}: {rule}, so this would change nothing; leave it out")
+
+
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -169,12 +188,13 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def parse_config(tables: Mapping[str, Any], source: Path | None = None) -> RunConfig:
+def parse_config(tables: Mapping[str, Any], source: Path | None = None, given: Sequence[str] = ()) -> RunConfig:
     """Validate the content of a run file.
 
     Args:
         tables: section name to its keys and values.
         source: the file they come from, for messages.
+        given: the keys, such as "train.epochs", that come from the command line instead, for messages.
 
     Raises:
         ConfigError: as in `load_config`.
@@ -194,10 +214,20 @@ def parse_config(tables: Mapping[str, Any], source: Path | None = None) -> RunCo
             if isinstance(values, Mapping):
                 sections[name] = parse_section(name, values, where)
         except ConfigError as error:
-            problems.append(str(error))
+            problems.append(_placed(str(error), f"{where} [{name}]", name, given))
     if problems:
         raise ConfigError("\n".join(problems))
     return RunConfig(source=source, **sections)
+
+
+def _placed(message: str, place: str, section: str, given: Sequence[str]) -> str:
+    """Name the command line in the place of the file, where a value comes from there."""
+    lines = message.splitlines()
+    for number, line in enumerate(lines):
+        key = f"{section}.{line.removeprefix(place).strip().partition(':')[0]}."
+        if line.startswith(place) and any(key.startswith(f"{one}.") or f"{one}.".startswith(key) for one in given):
+            lines[number] = f"command line [{section}]{line.removeprefix(place)}"
+    return "\n".join(lines)
 
 
 def parse_section(name: str, values: Mapping[str, Any], where: str = "run file") -> Any:
@@ -222,9 +252,9 @@ def model_settings_class(name: str) -> type[Settings]:
     Raises:
         ConfigError: there is no such model.
     """
-    from graphrec.models import MODELS
+    from graphrec.models import model_class
 
-    return resolve("model", MODELS, name).Settings
+    return model_class(name).Settings
 
 
 def _parse_model(values: Mapping[str, Any], where: str) -> ModelChoice:

@@ -68,7 +68,7 @@ def resolved(
 
 
 def _describe(model: type[BaseModel], problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "(whole section)"
+    key = ".".join(str(part) for part in problem["loc"])  # empty for a rule that joins several keys
     if problem["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, problem["loc"][:-1]))
         mend = f"; {_ELSEWHERE[problem['loc'][-1]]}" if problem["loc"][-1] in _ELSEWHERE else ""
@@ -76,7 +76,7 @@ def _describe(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key}: required but missing"
     rule = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {rule[0].lower()}{rule[1:]}, got {problem['input']!r}"
+    return f"{key}: {rule[0].lower()}{rule[1:]}, got {problem['input']!r}".removeprefix(": ")
 
 
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

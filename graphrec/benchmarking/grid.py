@@ -85,7 +85,7 @@ def run_grid(
 
 
 def not_shown(folder: Path, cells: Sequence[Cell]) -> dict[str, int]:
-    """Count the finished cells in a benchmark's folder that are not among `cells`, by data and row as their folders are called."""
+    """Count the finished cells in a benchmark's folder that are not among `cells`, by data and row, as in their paths."""
     shown = {cell.folder for cell in cells}
     others = (path.parent for path in sorted((folder / CELLS).glob(f"*/*/seed-*/{CELL}")) if path.parent not in shown)
     return dict(Counter(place.parent.relative_to(folder / CELLS).as_posix() for place in others))

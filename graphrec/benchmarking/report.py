@@ -145,8 +145,8 @@ def failures(rows: Sequence[Summary]) -> list[tuple[str, str, int, str]]:
 
 
 def left_out_notes(cells: Sequence[Cell]) -> list[str]:
-    """A sentence for each data set with held-out interactions that no metric counts, because training knows not both their ends."""
-    counts = {cell.data: cell.result.get("counts", {}) for cell in cells if cell.result is not None}
+    """A sentence for each data set with held-out interactions that no metric counts, for training does not know both ends."""
+    counts = {cell.data: cell.result["counts"] for cell in cells if cell.result is not None and "counts" in cell.result}
     return [f"{data}: {note}." for data, of_data in counts.items() if (note := left_out(of_data))]
 
 
@@ -163,7 +163,9 @@ def _method(protocol: Protocol) -> str:
             "items); the test items were not looked at"
         )
         masked = "training items"
-    ratings = " A dash under rmse or mae: the scores of that model are no ratings." if {"rmse", "mae"} & set(protocol.metrics) else ""
+    ratings = ""
+    if {"rmse", "mae"} & set(protocol.metrics):
+        ratings = " A dash under rmse or mae: the scores of that model are no ratings."
     return (
         f"Measured on {side}: all items are ranked for every user, {masked} are left out, metrics are averaged over users. "
         f"Mean ± standard deviation over {len(protocol.seeds)} seed{'s' * (len(protocol.seeds) != 1)}. Fit is training, total "
@@ -180,8 +182,8 @@ def how_tested(comparisons: Sequence[Comparison]) -> str:
     return (
         "Paired over users, each user's metric averaged over seeds first: 95% bootstrap interval, two-sided sign-flip permutation "
         "test, the same adjusted for all tested pairs of the data set by Holm's method, and the paired t-test. Better: adjusted p < 0.05. "
-        f"The permutation test draws up to {patterns:,} sign patterns, so that no p can be below {1 / (1 + patterns):.1g} and none "
-        f"that is adjusted for {most} pair{'s' * (most != 1)} below {most / (1 + patterns):.1g}. "
+        f"The permutation test draws up to {patterns:,} sign patterns, so that no p can be below {1 / (1 + patterns):.1g} and "
+        f"none that is adjusted for {most} pair{'s' * (most != 1)} below {most / (1 + patterns):.1g}. "
         "In an ablation the loss is the full model less the one without the part, and each is tested against its full model. What "
         "the tests tell apart are users; with one seed they do not know how much another start of the training would change."
     )

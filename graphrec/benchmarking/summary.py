@@ -145,8 +145,9 @@ def compare_rows(
                 Comparison(data, a, b, result.users, len(seeds), one, math.nan, resamples) for one in result.differences
             ]
         if resamples > resamples_for(1):
-            progress.note(f"{data}: {len(tested)} pairs of rows; those that differ are tested again, on {resamples:,} sign patterns")
-            of_data = _tested_again(of_data, {pair: [side(row, seeds) for row in pair] for pair, seeds in tested.items()}, resamples)
+            progress.note(f"{data}: {len(tested)} pairs; those that differ are tested again, on {resamples:,} sign patterns")
+            sides = {pair: [side(row, seeds) for row in pair] for pair, seeds in tested.items()}
+            of_data = _tested_again(of_data, sides, resamples)
         found += _adjusted(of_data)
     return found
 

@@ -33,7 +33,8 @@ def benchmark(
     k: Annotated[str, typer.Option("--k", help="List lengths, with commas between.")] = "20",
     metrics: Annotated[str, typer.Option("--metrics", help="Names of metrics, with commas between.")] = "recall,ndcg",
     validate: Annotated[
-        bool, typer.Option("--validate", help="Measure on validation items; the test is not looked at. Not for settings tuned on them.")
+        bool,
+        typer.Option("--validate", help="Measure on validation items, not for settings tuned on them; the test is not looked at."),
     ] = False,
     device: Annotated[
         Optional[str],  # noqa: UP045 - typer evaluates it on Python 3.10

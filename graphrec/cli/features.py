@@ -48,12 +48,13 @@ def features(
     `graphrec build` does the same at its end. Texts that were encoded before are not encoded again.
     """
     with command(json=json, quiet=quiet, debug=debug) as io:
-        from graphrec.config import load_config
+        from graphrec.config import check_assigned, load_config
         from graphrec.errors import ConfigError
         from graphrec.features.write import add_features, as_rows
         from graphrec.graph.store import GraphStore
 
         chosen = load_config(config, assignments or ())
+        check_assigned(assignments or (), ("paths", "features"), "features")
         wanted = chosen.features
         if not (wanted.item or wanted.user or wanted.media):
             raise ConfigError(

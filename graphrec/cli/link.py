@@ -65,7 +65,7 @@ def link(
         from graphrec.errors import RunError
         from graphrec.graph.links import open_link_graph
         from graphrec.link.base import check_predictor_folder, is_predictor
-        from graphrec.link.evaluate import DEFAULT_METRICS, create_all, predict_links
+        from graphrec.link.evaluate import create_all, default_metrics, predict_links, protocol
         from graphrec.link.metrics import check_metric
 
         if is_predictor(source):
@@ -73,7 +73,7 @@ def link(
                 raise typer.BadParameter("a saved predictor is not trained again; leave --model, --set, --metrics and --out out")
             io.result(_answer(io, source, nodes, k, vectors, overwrite))
             return
-        wanted = DEFAULT_METRICS if metrics is None else [check_metric(name.strip()) for name in metrics.split(",")]
+        wanted = None if metrics is None else [check_metric(name.strip()) for name in metrics.split(",")]
         models = create_all(names, assign({}, assignments or ()))  # wrong settings show before the source is read
         if out is not None:
             check_predictor_folder(out, overwrite)
@@ -81,14 +81,17 @@ def link(
             check_file(vectors, RunError, overwrite)
         shares = {"directed": directed, "valid_share": valid_share, "test_share": test_share, "seed": seed or 0}
         graph = open_link_graph(source, **shares, progress=io.reporter)
+        wanted = wanted or default_metrics(graph)
         results = {
             one.name: predict_links(graph, one, metrics=wanted, seed=seed or 0, progress=io.reporter) for one in models
         }
         rows = [(name, *result.test.values(), result.seconds) for name, result in results.items()]
         io.table(f"{source}: {len(graph.test.positives):,} test links", ("model", *wanted, "seconds"), rows)
+        measured = protocol(graph)
+        io.line(measured["how"])
         answer = {name: {"valid": one.valid, "test": one.test, "seconds": one.seconds} for name, one in results.items()}
         payload = {"source": source, "num_nodes": graph.num_nodes, "num_edges": len(graph.train), "models": answer,
-                   "directed": graph.directed, "dropped": graph.dropped, "seed": seed or 0}  # fmt: skip
+                   "directed": graph.directed, "dropped": graph.dropped, "protocol": measured, "seed": seed or 0}  # fmt: skip
         fitted = results[names[-1]].model
         if out is not None:
             fitted.save(out, overwrite=overwrite)

@@ -64,11 +64,13 @@ def train(
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.api import check_features
         from graphrec.api import train as run_training
-        from graphrec.config import load_config
+        from graphrec.config import check_assigned, load_config
 
         given = [] if seed is None else [f"train.seed={seed}", f"rank.seed={seed}"]
         given += [] if start_from is None else [f"train.start_from={start_from}"]
         chosen = load_config(config, [*(assignments or ()), *given], model=model)
+        read = ("paths", "rank") if stage == "rank" else ("paths", "features", "model", "train")
+        check_assigned(assignments or (), read, f"train --stage {stage}")
         if stage == "rank":
             from graphrec.training.rank import train_ranker
 

@@ -53,12 +53,13 @@ def tune(
     """
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.api import check_features
-        from graphrec.config import load_config
+        from graphrec.config import check_assigned, load_config
         from graphrec.tuning.tune import tune as run_tuning
 
         given = {"train.seed": seed, "tune.trials": trials, "tune.minutes": minutes}
         extra = [f"{key}={value}" for key, value in given.items() if value is not None]
         chosen = load_config(config, [*(assignments or ()), *extra], model=model)
+        check_assigned(assignments or (), ("paths", "features", "model", "train", "tune"), "tune")
         check_features(chosen.features, store or chosen.paths.store, chosen.model.name, chosen.model.settings, io.reporter)
         result = run_tuning(
             store or chosen.paths.store,

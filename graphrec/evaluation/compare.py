@@ -78,7 +78,7 @@ class Comparison:
     def notes(self) -> list[str]:
         """Return what has to be known of the figures, in sentences."""
         return [
-            f"{side} has learned from the {self.split} split: its figures are not of unseen interactions, so that better ones are no finding"
+            f"{side} has learned from the {self.split} split: its figures are not of unseen interactions, and better ones no finding"
             for side in self.learned
         ]
 
@@ -87,7 +87,8 @@ class Comparison:
         for row in self.differences:
             lines.append(
                 f"  {row.metric:<14} A {row.a:>10.4f}  B {row.b:>10.4f}  B - A {row.difference:+.4f} "
-                f"[{row.low:+.4f}, {row.high:+.4f}]  p {row.p_permutation:.4f}  p (Holm) {self.p_holm[row.metric]:.4f}  better: {row.better}"
+                f"[{row.low:+.4f}, {row.high:+.4f}]  p {row.p_permutation:.4f}  p (Holm) {self.p_holm[row.metric]:.4f}  "
+                f"better: {row.better}"
             )
         lines += [f"  {name:<14} A {a:>10.4f}  B {b:>10.4f}" for name, (a, b) in self.totals.items()]
         return "\n".join(lines)
@@ -121,8 +122,8 @@ def compare(
     """
     if resamples < _FEWEST:
         raise ConfigError(
-            f"compare: resamples must be at least {_FEWEST}, for fewer draws have no 95% interval and no small p, got {resamples}; "
-            "leave it out for 10,000"
+            f"compare: resamples must be at least {_FEWEST}, for fewer draws have no 95% interval and no small p, got "
+            f"{resamples}; leave it out for 10,000"
         )
     first, second = _saved(a, split), _saved(b, split)
     first = first or evaluate(a, split=split, progress=progress, **_settings_of(second))
@@ -190,8 +191,8 @@ def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None
     for name in metrics or ():
         if name in first.metrics and name in second.metrics and name not in shared:
             raise ConfigError(
-                f"{name!r} has one value for all lists together, which no paired test fits; leave --metrics out to see it beside the "
-                f"tests, or choose among {', '.join(shared)}"
+                f"{name!r} has one value for all lists together, which no paired test fits; leave --metrics out to see it beside "
+                f"the tests, or choose among {', '.join(shared)}"
             )
         if name not in shared:
             raise ConfigError(

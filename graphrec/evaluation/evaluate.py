@@ -57,8 +57,8 @@ def evaluate(
         The overall metrics with intervals, per-user values, breakdowns, counts and times.
 
     Raises:
-        ConfigError: a setting is wrong, a metric is unknown, k is larger than the catalogue, ratings are asked for and the weights
-            are all equal, or no store is given.
+        ConfigError: a setting is wrong, a metric is unknown, k is larger than the catalogue, ratings are asked for and the
+            weights are all equal, or no store is given.
         UnsupportedError: nothing but errors of predicted ratings is asked for, and the model predicts none; beside other metrics
             they are left out.
         StoreError: the store has no interaction in that split.
@@ -127,7 +127,8 @@ def check_measurable(store: GraphStore, split: str, k: Sequence[int], metrics: S
     if weights is None or (len(weights) and np.ptp(weights) == 0):
         raise ConfigError(
             f"rmse and mae compare scores with ratings, but every {split} interaction has the weight "
-            f"{1 if weights is None else weights[0]:g}; leave these metrics out, or map the rating column to weight when reading the log"
+            f"{1 if weights is None else weights[0]:g}; leave these metrics out, or map the rating column to weight when reading "
+            "the log"
         )
 
 
@@ -136,8 +137,8 @@ def _of_model(model: Recommender, metrics: Sequence[str]) -> list[str]:
     fitting = [name for name in metrics if model.predicts_ratings or "predicted" not in needs(name)]
     if not fitting:
         raise UnsupportedError(
-            f"the scores of {model.name} order items and are no ratings, so {' and '.join(metrics)} would say nothing; choose other "
-            "metrics, or a model that predicts ratings, such as gc-mc"
+            f"the scores of {model.name} order items and are no ratings, so {' and '.join(metrics)} would say nothing; choose "
+            "other metrics, or a model that predicts ratings, such as gc-mc"
         )
     return fitting
 

@@ -37,8 +37,8 @@ class Evaluation:
         by_item_popularity: head, mid and tail (`graphrec.evaluation.breakdown.by_item_popularity`).
         concentration: cumulative popularity curves (`graphrec.evaluation.breakdown.concentration`).
         counts: users evaluated, test interactions, catalogue size, and what no metric counts: test interactions that repeat a
-            masked item and users with no others (`left_out_repeats`, `left_out_users`), and those whose user or item training does
-            not know (`left_out_unknown`, `left_out_unknown_users`).
+            masked item and users with no others (`left_out_repeats`, `left_out_users`), and those whose user or item training
+            does not know (`left_out_unknown`, `left_out_unknown_users`).
         seconds: wall time of the steps.
         per_user: one row per evaluated user: user_id, history, relevant, and the per-user metrics (float64).
         learned: the model has learned from this very split, so that the figures are not of unseen interactions.
@@ -140,14 +140,14 @@ class Evaluation:
 
 
 def left_out(counts: Mapping[str, int]) -> str:
-    """Say in a sentence which held-out interactions no metric counts because training knows not both their ends; "" where none."""
+    """Say in a sentence which held-out interactions no metric counts, for training does not know both ends; "" where none."""
     unknown, users = (counts.get(name, 0) for name in ("left_out_unknown", "left_out_unknown_users"))
     if not unknown:
         return ""
     held_out = unknown + counts["left_out_repeats"] + counts["test_interactions"]
     return (
-        f"left out of every metric: {unknown:,} of {held_out:,} held-out interactions, whose user or item training does not know; "
-        f"users who have no others: {users:,}"
+        f"left out of every metric: {unknown:,} of {held_out:,} held-out interactions, whose user or item training does not "
+        f"know; users who have no others: {users:,}"
     )
 
 

@@ -46,6 +46,11 @@ def open_link_graph(
         ConfigError: a share is out of range.
     """
     path = Path(source)
+    if (path / "config.json").is_file() and (path / "model").is_dir():
+        raise LogError(
+            f"{path} is the run of a recommender, and links are predicted from an edge list, a graph store, an ogbl folder or a "
+            f"saved link predictor; users for users by a run: graphrec recommend {path} USER --friends"
+        )
     if path.is_dir() and not (path / "manifest.json").is_file() or is_ogb_folder(path):
         graph = read_link_graph(path)
     else:
@@ -169,6 +174,7 @@ def split_links(
         ids=ids,
         features=features,
         dropped=dropped,
+        negatives_are="drawn at random among all pairs that are no links of the whole graph",
         source=source,
     )
 

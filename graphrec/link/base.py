@@ -86,14 +86,38 @@ class LinkModel(ABC):
             ConfigError: the inputs ask for features that are not there.
             RunError: the loss is not finite.
         """
-        self._known = None  # a failed fit leaves no half-new model behind
-        self._fit(graph, seed, progress)
-        self._known = KnownGraph.of(graph)
+        self._known = KnownGraph.of(graph)  # validation scores while it learns
+        try:
+            self._fit(graph, seed, progress)
+        except BaseException:
+            self._known = None  # a failed fit leaves no half-new model behind
+            raise
         return self
 
-    @abstractmethod
     def score(self, pairs: np.ndarray) -> np.ndarray:
-        """Score pairs int64 (n, 2); returns float32 (n,)."""
+        """Score pairs of node indices.
+
+        Args:
+            pairs: integers (n, 2), each in 0..N-1.
+
+        Returns:
+            float32 (n,).
+
+        Raises:
+            RunError: the model has not been fitted or loaded yet.
+            ValueError: `pairs` are no integers, have another shape, or name nodes that are not there.
+        """
+        num_nodes, pairs = self.known.num_nodes, np.asarray(pairs)
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
+            rule = f"score: pairs must be integers (n, 2), got {pairs.dtype} {pairs.shape}"
+            raise ValueError(f"{rule}; known.nodes_of finds nodes by their ids")
+        if pairs.size and (pairs.min() < 0 or pairs.max() >= num_nodes):
+            raise ValueError(f"score: pairs must name nodes 0..{num_nodes - 1}, got {pairs.min()}..{pairs.max()}")
+        return self._score(pairs.astype(np.int64, copy=False))
+
+    @abstractmethod
+    def _score(self, pairs: np.ndarray) -> np.ndarray:
+        """Score checked pairs int64 (n, 2); returns float32 (n,)."""
 
     def embeddings(self) -> np.ndarray | None:
         """Return float32 (N, D), a vector a node, or None where the model has none."""

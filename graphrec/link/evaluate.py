@@ -59,17 +59,40 @@ def create_all(names: Sequence[str], tables: Mapping[str, Mapping[str, Any]]) ->
     return [create(name, {**tables.get("model", {}), **tables.get(name, {})}) for name in names]
 
 
-def evaluate(model: LinkModel, graph: LinkGraph, split: str, metrics: Sequence[str] = DEFAULT_METRICS) -> dict[str, float]:
+def default_metrics(graph: LinkGraph) -> list[str]:
+    """Return those of `DEFAULT_METRICS` for which both sides of the graph have enough non-links."""
+    fewest = min(getattr(graph, side).num_negatives for side in SIDES)
+    return [name for name in DEFAULT_METRICS if int(name.partition("@")[2] or 0) <= fewest]
+
+
+def protocol(graph: LinkGraph, split: str = "test") -> dict[str, Any]:
+    """Return against what the links of one side are measured: `links` and `non_links`, how many; `own_non_links`, whether each link
+    has some of its own; `non_links_are`, how they were found; and all of it in a sentence, `how`."""
+    held: HeldOut = getattr(graph, split)
+    links, non_links, own = len(held.positives), held.num_negatives, held.negatives is None
+    against = f"the same {non_links:,} pairs that are no links"
+    if own:
+        each = non_links // links
+        against = f"{each:,} pairs of its own with the same source that are no links (by auc, ap and hits@K against those of all)"
+    how = (
+        f"each of {links:,} {split} links is ranked against {against}, {graph.negatives_are}; hits@K counts the links above the "
+        "K-th best of these pairs, mrr is a mean over links and not over nodes"
+    )
+    found = {"links": links, "non_links": non_links, "own_non_links": own, "non_links_are": graph.negatives_are}
+    return {**found, "how": how}
+
+
+def evaluate(model: LinkModel, graph: LinkGraph, split: str, metrics: Sequence[str] | None = None) -> dict[str, float]:
     """Score the held-out links and non-links of one side and measure them.
 
     Args:
         model: fitted.
         graph: the graph it was fitted on.
         split: "valid" or "test".
-        metrics: see `graphrec.link.metrics`.
+        metrics: see `graphrec.link.metrics`; None takes `default_metrics`.
 
     Raises:
-        ConfigError: an unknown split or metric.
+        ConfigError: an unknown split or metric, or hits@K with more than there are non-links.
     """
     if split not in SIDES:
         raise unknown_name("split", split, SIDES)
@@ -77,7 +100,7 @@ def evaluate(model: LinkModel, graph: LinkGraph, split: str, metrics: Sequence[s
     negative = model.score(held.negative_pairs)
     if held.negatives is None:
         negative = negative.reshape(held.negative_targets.shape)
-    return measure(model.score(held.positives), negative, list(metrics))
+    return measure(model.score(held.positives), negative, default_metrics(graph) if metrics is None else list(metrics))
 
 
 def predict_links(
@@ -85,7 +108,7 @@ def predict_links(
     model: str | LinkModel = "gae",
     settings: Mapping[str, Any] | None = None,
     *,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: Sequence[str] | None = None,
     seed: int = 0,
     progress: Reporter = SILENT,
 ) -> LinkResult:
@@ -98,16 +121,18 @@ def predict_links(
         graph: the graph and its split.
         model: a registered name or a predictor not yet fitted.
         settings: of the model, where `model` is a name.
-        metrics: see `graphrec.link.metrics`.
+        metrics: see `graphrec.link.metrics`; None takes `default_metrics`.
         seed: of all randomness.
         progress: receives the training.
 
     Raises:
-        ConfigError: an unknown model, setting or metric.
+        ConfigError: an unknown model, setting or metric, or hits@K with more than there are non-links.
         RunError: the loss is not finite.
     """
+    metrics = default_metrics(graph) if metrics is None else metrics
     for metric in metrics:
-        check_metric(metric)
+        for side in SIDES:
+            check_metric(metric, getattr(graph, side).num_negatives)
     model = create(model, settings) if isinstance(model, str) else model
     start = time.perf_counter()
     model.fit(graph, seed=seed, progress=progress)

@@ -40,8 +40,7 @@ class CommonNeighbours(LinkModel):
         degree = np.diff(self._adjacency.indptr).astype(np.float64)
         self._scaled = (self._adjacency @ sp.diags_array(self._weight(degree))).tocsr()
 
-    def score(self, pairs: np.ndarray) -> np.ndarray:
-        """Score pairs int64 (n, 2); returns float32 (n,)."""
+    def _score(self, pairs: np.ndarray) -> np.ndarray:
         found = [np.empty(0)]
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             source, target = pairs[start : start + _PAIRS_AT_ONCE].T

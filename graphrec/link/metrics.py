@@ -81,14 +81,14 @@ def measure(positive: np.ndarray, negative: np.ndarray, names: list[str]) -> dic
         names: among `METRICS`, with a number for K.
 
     Raises:
-        ConfigError: a name is not known, or a score is NaN.
+        ConfigError: a name is not known or asks for more negatives than there are, or a score is NaN.
     """
     if np.isnan(positive).any() or np.isnan(negative).any():
         raise ConfigError("a score is NaN; lower the learning rate, or check the features")
     flat = negative.reshape(-1)
     found = {}
     for name in names:
-        base, _, k = check_metric(name).partition("@")
+        base, _, k = check_metric(name, len(flat)).partition("@")
         if base == "hits":
             found[name] = hits_at(positive, flat, int(k))
         elif base == "mrr":
@@ -98,14 +98,22 @@ def measure(positive: np.ndarray, negative: np.ndarray, names: list[str]) -> dic
     return found
 
 
-def check_metric(name: str) -> str:
+def check_metric(name: str, negatives: int | None = None) -> str:
     """Return `name`.
 
+    Args:
+        name: of a metric.
+        negatives: how many non-links there are, where it is known.
+
     Raises:
-        ConfigError: it is not a metric of link prediction.
+        ConfigError: it is not a metric of link prediction, or its K is above the number of non-links, where every link hits.
     """
     base, _, k = name.partition("@")
     if name in METRICS[:3] or (base == "hits" and k.isdigit() and int(k) > 0):
+        if k and negatives is not None and int(k) > negatives:
+            raise ConfigError(
+                f"{name}: only {negatives:,} pairs that are no links are held out, so every link would be a hit; choose a smaller K"
+            )
         return name
     raise ConfigError(f"unknown metric {name!r}; choose among {', '.join(METRICS)} with a number for K{nearest(name, METRICS)}")
 

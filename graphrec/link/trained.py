@@ -159,8 +159,7 @@ class TrainedLinkModel(LinkModel):
             self._train(graph, seed, task)
 
     @torch.inference_mode()
-    def score(self, pairs: np.ndarray) -> np.ndarray:
-        """Score pairs int64 (n, 2) with the finished vectors; returns float32 (n,)."""
+    def _score(self, pairs: np.ndarray) -> np.ndarray:
         blocks = torch.from_numpy(np.ascontiguousarray(pairs)).to(self._z.device).split(_PAIRS_AT_ONCE)
         return torch.cat([self._decoder(self._z, block) for block in blocks]).float().cpu().numpy()
 

@@ -27,6 +27,11 @@ class HeldOut:
     negative_targets: np.ndarray | None = None
 
     @property
+    def num_negatives(self) -> int:
+        """How many pairs that are no links there are, m or n K."""
+        return len(self.negatives) if self.negatives is not None else self.negative_targets.size
+
+    @property
     def negative_pairs(self) -> np.ndarray:
         """All negatives as int64 (m, 2), or (n K, 2), those of one positive after the other."""
         if self.negatives is not None:
@@ -53,6 +58,7 @@ class LinkGraph:
         ids: (N,) original ids, Int64 or String, or None where nodes are numbers.
         dropped: reason to number of training edges left out.
         metric: what the source is judged by ("hits@50"), or None.
+        negatives_are: how the pairs that are no links were found, for people.
         source: where it came from, for people.
 
     Raises:
@@ -70,6 +76,7 @@ class LinkGraph:
     ids: pl.Series | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     metric: str | None = None
+    negatives_are: str = "given"
     source: str = "memory"
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from graphrec.errors import ConfigError
 from graphrec.registry import resolve
 
 if TYPE_CHECKING:
@@ -53,6 +54,20 @@ MADE_FROM_RUNS: dict[str, str] = {
 }
 """Models that are not fitted on a store alone but made from finished runs; they are saved and loaded as the others."""
 
+MADE_BY = {"two-stage": "graphrec train --stage rank --retrieval RUN", "sum": "graphrec fuse RUN RUN"}
+"""How they are made."""
+
+
+def model_class(name: str) -> type[Recommender]:
+    """Import and return the recommender registered as `name`.
+
+    Raises:
+        ConfigError: the name is unknown, or that of a model which is made from finished runs.
+    """
+    if name in MADE_FROM_RUNS:
+        raise ConfigError(f"the model {name!r} is not trained by its name but made from finished runs: {MADE_BY[name]}")
+    return resolve("model", MODELS, name)
+
 
 def create(name: str, settings: Settings | Mapping[str, Any] | None = None, **overrides: Any) -> Recommender:
     """Make the recommender registered as `name`, not yet fitted.
@@ -65,7 +80,7 @@ def create(name: str, settings: Settings | Mapping[str, Any] | None = None, **ov
     Raises:
         ConfigError: the name is unknown, or a setting is unknown or out of range.
     """
-    return resolve("model", MODELS, name)(settings, **overrides)
+    return model_class(name)(settings, **overrides)
 
 
 def load_model(folder: str | os.PathLike[str]) -> Recommender:

@@ -15,7 +15,7 @@ from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError, shell_word
 from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
-from graphrec.models import MADE_FROM_RUNS, create
+from graphrec.models import MADE_BY, create
 from graphrec.models.base import Recommender
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import SILENT, Reporter
@@ -35,11 +35,6 @@ from graphrec.training.warm_start import start_from
 Validation = Callable[[GraphStore, str], Validate | None]
 
 DEFAULT_MODEL = "lightgcn"
-_MADE = {
-    "two-stage": ("a second stage", "train it again with stage rank"),
-    "sum": ("a sum of runs", "make it again with graphrec fuse"),
-}
-"""What the models of `MADE_FROM_RUNS` are, and how they are made anew."""
 _FREE_ON_RESUME = {"epochs", "patience", "checkpoint_every", "device", "inference_block"}
 
 
@@ -267,12 +262,12 @@ def _resumed(
 ) -> tuple[Recommender, TrainSettings]:
     """Rebuild model and settings of a run, and refuse what would make it another run."""
     name = saved.model["name"]
+    if name in MADE_BY:
+        what = {"two-stage": "a second stage", "sum": "a sum of runs"}[name]
+        raise ConfigError(f"the run is {what}, which is not resumed; make it again with {MADE_BY[name]} and overwrite")
     asked = model.name if isinstance(model, Recommender) else model or name
     if asked != name:
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
-    if name in MADE_FROM_RUNS:
-        what, again = _MADE[name]
-        raise ConfigError(f"the run is {what}, which is not resumed; {again} and --overwrite")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)
     chosen = create(name, {**saved.model["settings"], **explicit})
     before = parse(TrainSettings, saved.train, "train").model_dump(mode="json")  # with defaults of keys it did not know yet

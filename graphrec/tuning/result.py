@@ -33,7 +33,7 @@ class Tuning:
         model: the model's name.
         metric: what is maximised on the validation split.
         trials: one dict per trial, in the order they were started: number, state, value, seconds, epochs, params, error.
-        best: the one of them with the highest value; None before any is complete.
+        best: the one of them with the highest value; None before any is complete, which `tune` never returns.
         best_file: the run file of the best setting, for `graphrec train --config`; None as long as `best` is.
         table, plot: the CSV file and the picture.
     """

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from graphrec.errors import ConfigError, nearest
 from graphrec.losses import AUXILIARY
-from graphrec.models import MODELS, create
+from graphrec.models import create, model_class
 from graphrec.models.parts import ROLES
 from graphrec.models.trained import TrainedRecommender
 from graphrec.nn.component import as_tables
@@ -50,7 +50,7 @@ class Space:
         entries: Mapping[str, Entry | bool],
         defaults: bool = True,
     ) -> None:
-        self.model, self._class = model, resolve("model", MODELS, model)
+        self.model, self._class = model, model_class(model)
         self.trained = issubclass(self._class, TrainedRecommender)
         self.fixed: Tables = {"model": dict(model_settings), "train": dict(train_settings)}
         own = self._own_entries(entries) if defaults else {}
@@ -104,7 +104,10 @@ class Space:
         entry = entries.get(f"model.{role}")
         names = entry.choices if isinstance(entry, Entry) and entry.choices else [self._part_name(role, self.fixed)]
         for name in names:
-            yield str(name), resolve(role, ROLES[role], str(name)).Settings
+            try:
+                yield str(name), resolve(role, ROLES[role], str(name)).Settings
+            except ConfigError as problem:
+                raise ConfigError(f"{WHERE} model.{role}: {problem}" if entry else f"[model] {role}: {problem}") from None
 
     def _auxiliary_tables(self) -> list[dict[str, Any]]:
         """The auxiliary losses that were given, or those that the model has anyway; none where it cannot have any."""

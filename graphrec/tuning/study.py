@@ -37,7 +37,8 @@ class Study:
 
     Args:
         folder: holds `study.db`.
-        contract: what makes trials comparable: data, model, fixed settings, space, metric. A study keeps its first one.
+        contract: what makes trials comparable: data, model, fixed settings, space, metric, and how they are drawn and pruned. A
+            study keeps its first one.
         space: draws the settings.
         settings: trials, sampler and pruner.
         seed: of the draws. Each trial's draw depends on the seed and on the trials before it alone, so that sessions that
@@ -161,8 +162,9 @@ class Study:
                 "go on with its own store, or choose another folder"
             )
         changed = []
-        for name in ("model", "settings", "space"):
-            old, new = ({"": value} if isinstance(value, str) else value for value in (kept[name], contract[name]))
+        for name in ("model", "settings", "space", "search"):
+            sides = (kept.get(name, contract[name]), contract[name])  # older studies do not say how they searched
+            old, new = ({"": value} if isinstance(value, str) else value for value in sides)
             for key in sorted(old.keys() | new.keys()):
                 if old.get(key) != new.get(key):
                     what = f"{name} {key}".strip()

@@ -59,7 +59,8 @@ def tune(
     Raises:
         ConfigError: a setting or a field of the space is unknown or out of range, or there is nothing to search.
         StoreError: the store is damaged or has no validation split.
-        RunError: the folder holds something else, or a study of other data, another model, space or metric; or no setting works.
+        RunError: the folder holds something else, or a study of other data, another model, space, metric or pruner; or no trial
+            is complete, for no setting works or the time was too short; the study is kept.
         MissingExtraError: optuna is not installed.
 
     Source: Bergstra et al. 2011, Algorithms for hyper-parameter optimization, section 4; Golovin et al. 2017, Google Vizier,
@@ -75,10 +76,10 @@ def tune(
     if validate is None:
         raise StoreError(
             f"{opened_store.folder} has no validation split, and settings are never chosen on the test split; build it again "
-            "with one, for example: graphrec build --set build.split.valid=0.1"
+            "with one, for example: graphrec build --valid 0.1"
         )
     path = Path(folder) if folder is not None else Path("runs") / f"tune-{name}"
-    contract = _contract(opened_store, space, training)
+    contract = _contract(opened_store, space, training, chosen)
     deadline = time.monotonic() + 60 * chosen.minutes if chosen.minutes else float("inf")
     shown = str(opened_store.folder)
 
@@ -96,7 +97,10 @@ def tune(
         failed = [trial["error"] for trial in result.trials if trial["error"]]
         if failed:
             raise RunError(f"none of {len(result.trials)} trials is complete; the last failure: {failed[-1]}")
-        progress.note("no trial is complete yet; the same command goes on, with more time")
+        raise RunError(
+            f"no trial is complete yet, so there is no best setting ({path} keeps {len(result.trials)} that were cut short); the "
+            "same command goes on: give it more time (--minutes)"
+        )
     return result
 
 
@@ -175,8 +179,8 @@ class _Session:
             self.progress.note(f"trial {trial.number}: {self.metric} {value:.4f} ({drawn})")
 
 
-def _contract(store: GraphStore, space: Space, training: TrainSettings) -> dict[str, Any]:
-    """What makes two trials comparable."""
+def _contract(store: GraphStore, space: Space, training: TrainSettings, search: TuneSettings) -> dict[str, Any]:
+    """What makes two trials comparable, and sessions that were cut short the same as one long one."""
     train = {f"train.{key}": value for key, value in training.model_dump(mode="json").items() if key not in _FREE}
     model = {f"model.{key}": value for key, value in space.fixed["model"].items()}
     return {
@@ -184,6 +188,7 @@ def _contract(store: GraphStore, space: Space, training: TrainSettings) -> dict[
         "store": str(store.folder.resolve()),
         "model": space.model,
         "space": space.to_dict(),
+        "search": search.model_dump(include={"startup_trials", "pruner", "warmup_epochs"}),
         "settings": {
             **model,
             **(train if space.trained else {"train.seed": training.seed, "train.metric": training.metric}),

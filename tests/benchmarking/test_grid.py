@@ -133,6 +133,15 @@ def test_metrics_of_a_run_file_are_told_to_be_unused(board, tmp_path, measured):
     assert set(result.rows[0].mean) == {"recall@5", "ndcg@5"}
 
 
+def test_the_seed_of_a_run_file_is_told_to_be_unused(board, tmp_path, measured):
+    run_file = Path(write_run_file(tmp_path / "quick.toml"))
+    run_file.write_text(run_file.read_text() + "seed = 7\n")
+    notes = Notes()
+    result = bench(board, str(run_file), tmp_path / "out", progress=notes)
+    assert [cell.seed for cell in result.cells] == [0]
+    assert [line for line in notes.lines if line.startswith(f"{run_file}: its [train] seed 7 is not used; the seeds are those of")]
+
+
 def test_a_failing_cell_is_named_and_the_others_go_on(board, tmp_path, measured):
     broken = write_run_file(tmp_path / "broken.toml", rate=1e30)
     result = bench(board, [broken, "popularity", f"sum:popularity+{broken}"], tmp_path / "out")

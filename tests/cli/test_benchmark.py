@@ -45,10 +45,13 @@ def test_a_failing_cell_ends_in_exit_code_1_with_the_table(board, tmp_path, meas
     [
         (("--models", "lightgnc"), "did you mean 'lightgcn'"),
         (("--models", "popularity", "--k", "five"), "--k takes whole numbers"),
+        (("--models", "graphrec,popularity"), "graphrec is a folder; give a run file (.toml)"),
         (("--models", "popularity", "--metrics", "recal"), "did you mean 'recall'"),
     ],
 )
-def test_mistakes_end_in_one_message(board, tmp_path, measured, arguments, message):  # noqa: F811
+def test_mistakes_end_in_one_message(board, tmp_path, measured, monkeypatch, arguments, message):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "graphrec").mkdir()
     done = invoke("--data", board, "--out", tmp_path / "out", *arguments)
     assert done.exit_code == 1
     assert message in done.stderr and "Traceback" not in done.stderr

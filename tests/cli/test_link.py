@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from graphrec.cli import app
+from graphrec.training.train import train
 from tests.link.conftest import SIZE, cliques
+from tests.training.conftest import checkerboard, make_store
 
 FAST = ("--set", "gae.epochs=40", "--set", "gae.out_dim=8", "--test", "0.2", "--valid", "0.1")
 
@@ -34,6 +36,9 @@ def test_models_are_trained_and_measured_side_by_side(edges):
     assert answer["num_nodes"] == 2 * SIZE and answer["dropped"] == {"self-loops": 1, "duplicates": 0}
     for name in ("gae", "adamic-adar"):
         assert answer["models"][name]["test"]["auc"] > 0.95 and set(answer["models"][name]["valid"]) == {"auc", "hits@5"}
+    assert answer["protocol"]["links"] == answer["protocol"]["non_links"] == 76 and not answer["protocol"]["own_non_links"]
+    shown = invoke(edges, "-m", "adamic-adar", *FAST[4:], "--quiet")
+    assert "each of 76 test links is ranked against the same 76 pairs that are no links" in shown.stdout
     again = invoke(edges, "-m", "gae", "--metrics", "auc", "--seed", 2, *FAST, "--json", "--quiet")
     assert json.loads(again.stdout)["models"]["gae"]["test"]["auc"] == answer["models"]["gae"]["test"]["auc"]
 
@@ -65,6 +70,7 @@ def test_new_links_and_vectors_carry_original_ids(edges, tmp_path):
     [
         (("-m", "gea"), "unknown link model 'gea'"),
         (("--metrics", "auk"), "unknown metric 'auk'"),
+        (("--metrics", "hits@1000000"), "hits@1000000: only"),
         (("--set", "gae.epoch=3"), "epoch: unknown key"),
         (("--test", "2"), "leave something to train on"),
         (("-m", "adamic-adar", "--vectors", "vectors.parquet"), "adamic-adar has no node vectors"),
@@ -93,6 +99,12 @@ def test_a_saved_predictor_answers_without_being_trained_again(edges, tmp_path):
     (out / "model.safetensors").write_bytes(b"")
     broken = invoke(out, "--for", "n03")
     assert broken.exit_code == 1 and "0 bytes" in broken.output
+
+
+def test_the_run_of_a_recommender_is_told_to_be_none(tmp_path):
+    train(make_store(tmp_path / "store", checkerboard()), "popularity", tmp_path / "run")
+    result = invoke(tmp_path / "run", "--for", "1")
+    assert result.exit_code == 1 and "is the run of a recommender" in result.output and "--friends" in result.output
 
 
 def test_a_missing_source_and_several_models_with_out_are_refused(edges, tmp_path):

@@ -79,12 +79,16 @@ def test_a_run_file_is_used_and_another_model_leaves_its_settings_aside(store, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--set", "train.epochs=-1"), "[train] epochs: input should be greater than or equal to 1, got -1"),
+        (("--set", "train.epochs=-1"), "command line [train] epochs: input should be greater than or equal to 1, got -1"),
+        (("--model", "lighgcn"), "command line [model] name: unknown model 'lighgcn'"),
+        (("--model", "two-stage"), "made from finished runs: graphrec train --stage rank --retrieval RUN"),
+        (("--model", "sum"), "made from finished runs: graphrec fuse RUN RUN"),
         (("--set", "train.epoch=1"), "did you mean 'epochs'"),
         (("--set", "epochs=1"), "--set takes section.key=value"),
         (("--model", "lightgnc"), "did you mean 'lightgcn'"),
         (("--set", "model.loss=brp"), "did you mean 'bpr'"),
         (("--resume",), "holds no run"),
+        (("--set", "rank.epochs=3"), "train --stage retrieval reads [paths], [features], [model], [train] and not [rank]"),
     ],
 )
 def test_mistakes_end_in_one_message(store, tmp_path, arguments, message):
@@ -92,6 +96,17 @@ def test_mistakes_end_in_one_message(store, tmp_path, arguments, message):
     assert result.exit_code == 1
     assert message in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_messages_name_the_run_file_or_the_command_line_by_where_a_value_stands(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("graphrec.toml").write_text('[train]\nepochs = -2\n[model]\nname = "bpr-mf"\n')
+    result = invoke(store, "--set", "train.batch_size=-3", "--set", "rank.candidates=0", "--seed", 1)
+    assert result.stderr.splitlines() == [
+        "error: graphrec.toml [train] epochs: input should be greater than or equal to 1, got -2",
+        "command line [train] batch_size: input should be greater than or equal to 1, got -3",
+        "command line [rank] candidates: input should be greater than or equal to 2, got 0",
+    ]
 
 
 def test_assignments_are_toml_or_text():

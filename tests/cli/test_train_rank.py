@@ -51,6 +51,8 @@ def test_both_stages_answer_from_the_new_run_folder(shop, tmp_path):
     assert "two-stage" in json.dumps(compared)
     refused = invoke("train", "--resume", "--out", tmp_path / "ranked")
     assert refused.exit_code == 1 and "second stage" in refused.stderr and "Traceback" not in refused.stderr
+    refused = invoke("train", "--resume", "--model", "lightgcn", "--out", tmp_path / "ranked")
+    assert "a second stage, which is not resumed; make it again with graphrec train --stage rank --retrieval RUN" in refused.stderr
 
 
 def test_what_learned_from_the_validation_split_is_no_held_out_figure_of_it(shop, tmp_path):
@@ -88,6 +90,7 @@ def test_the_section_of_the_run_file_is_used(shop, tmp_path, monkeypatch):
         (("--set", "rank.metric=recall@5"), "give ndcg@k"),
         (("--set", "rank.network.widths=[3]"), "network.widths: unknown key"),
         (("--set", "rank.network.hidden=[]"), "network.hidden"),
+        (("--set", "train.learning_rate=5"), "--set train.learning_rate=5: train --stage rank reads [paths], [rank] and not [train]"),
         (("--retrieval", "nowhere"), "holds no run"),
     ],
 )

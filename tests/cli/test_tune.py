@@ -73,11 +73,20 @@ def test_small_settings_are_shown_in_significant_digits(store, tmp_path):
     assert "6.123e-06" in done.stdout and "0.0000" not in done.stdout
 
 
+def test_too_short_a_time_is_a_failure_that_says_so(store, tmp_path):
+    done = invoke("tune", store, "--model", "bpr-mf", "--out", tmp_path / "study", *FAST, "--minutes", 1e-9, "-q")
+    assert done.exit_code == 1 and "no trial is complete yet" in done.stderr and done.stdout == ""
+    other = invoke("tune", store, "--out", tmp_path / "other", "--set", "evaluate.k=3")
+    assert other.exit_code == 1 and "tune reads [paths], [features], [model], [train], [tune] and not [evaluate]" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('[tune.space]\n"train.learning_rte" = [0.1]\n', "did you mean 'train.learning_rate'"),
         ("[tune]\ntrails = 3\n", "did you mean 'trials'"),
+        ('[tune.space]\n"train.learning_rate" = {low = 1e-4}\n', "error: tune space train.learning_rate: give low and high with low < high"),
+        ('[tune.space]\n"model.loss" = ["bpr", "nope"]\n', "error: tune space model.loss: unknown loss 'nope'; choose"),
         ('[tune.space]\n"train.epochs" = 3\n', "a list of choices or false, got 3"),
     ],
 )

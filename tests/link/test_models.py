@@ -11,9 +11,10 @@ import torch
 
 from graphrec.errors import ConfigError, LogError, RunError
 from graphrec.link import LAYERS, LINK_MODELS
-from graphrec.link.evaluate import create, create_all, evaluate, predict_links
+from graphrec.link.evaluate import create, create_all, evaluate, predict_links, protocol
 from graphrec.link.heuristics import symmetric_adjacency
 from graphrec.link.suggest import suggest
+from graphrec.logs.link_graph import HeldOut
 from tests.link.conftest import SIZE
 
 NAMES = sorted(LINK_MODELS)
@@ -173,6 +174,51 @@ def test_suggestions_are_new_links_within_the_clique(graph, fitted):
         suggest(fitted["gae"], ["77"])
     with pytest.raises(ConfigError, match=r"k must lie in 1\.\.39"):
         suggest(fitted["gae"], ["0"], 40)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pairs_that_are_none_are_refused_and_so_is_a_predictor_that_has_learned_nothing(name, fitted):
+    for pairs, message in (
+        ([[0, 2 * SIZE]], r"must name nodes 0\.\.39, got 0\.\.40"),
+        ([[-1, 3]], r"got -1\.\.3"),
+        ([[0.5, 1.0]], r"must be integers \(n, 2\), got float64 \(1, 2\)"),
+        ([0, 1], r"got int64 \(2,\)"),
+        ([[0, 1, 2]], r"got int64 \(1, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fitted[name].score(np.array(pairs))
+    wide, narrow = (fitted[name].score(np.array([[0, 1]], dtype=kind)) for kind in (np.int64, np.uint8))
+    assert wide == narrow and fitted[name].score(np.empty((0, 2), dtype=np.int64)).shape == (0,)
+    with pytest.raises(RunError, match="has not learned anything yet"):
+        create(name).score(ALL)
+
+
+def test_a_failed_fit_leaves_no_half_learned_predictor(graph):
+    model = create("mf", FAST).fit(graph)
+    with pytest.raises(ConfigError, match="needs node features"):
+        model.settings = model.settings.model_copy(update={"inputs": "features"})
+        model.fit(graph)
+    with pytest.raises(RunError, match="has not learned anything yet"):
+        model.score(ALL)
+
+
+def test_hits_beyond_the_non_links_are_refused_before_the_fit_and_no_default(graph, fitted, monkeypatch):
+    assert (len(graph.valid.negatives), len(graph.test.negatives)) == (38, 76)
+    monkeypatch.setattr("graphrec.link.base.LinkModel.fit", None)
+    with pytest.raises(ConfigError, match="hits@50: only 38 pairs that are no links are held out"):
+        predict_links(graph, "gae", metrics=["hits@50"])
+    with pytest.raises(ConfigError, match="hits@77: only 76"):
+        evaluate(fitted["mf"], graph, "test", ["hits@77"])
+    assert list(evaluate(fitted["mf"], graph, "test")) == ["auc", "ap", "hits@20", "mrr"]
+
+
+def test_the_protocol_says_against_what_links_are_ranked(graph):
+    shared = protocol(graph)
+    assert (shared["links"], shared["non_links"], shared["own_non_links"]) == (76, 76, False)
+    assert "against the same 76 pairs that are no links, drawn at random among all pairs that are no links" in shared["how"]
+    targets = np.tile(np.arange(SIZE, SIZE + 5), (len(graph.test.positives), 1))
+    own = protocol(dataclasses.replace(graph, test=HeldOut(graph.test.positives, negative_targets=targets)))
+    assert own["own_non_links"] and own["non_links"] == 76 * 5 and "against 5 pairs of its own with the same source" in own["how"]
 
 
 def test_settings_reach_all_models_or_one():

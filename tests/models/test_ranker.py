@@ -160,7 +160,7 @@ def test_cosines_that_are_rounding_alone_are_no_feature(board, tmp_path):
 
 
 def test_it_is_made_from_a_run_and_not_by_name(tmp_path, board):
-    with pytest.raises(ConfigError, match="unknown model 'two-stage'"):
+    with pytest.raises(ConfigError, match="'two-stage' is not trained by its name but made from finished runs: graphrec train --stage rank"):
         create("two-stage")
     with pytest.raises(UnsupportedError, match=r"graphrec\.train_ranker"):
         TwoStage().fit(board)

@@ -59,7 +59,7 @@ def test_new_users_are_placed_by_every_member(store, trained):
 
 
 def test_it_is_made_of_models_and_not_fitted(store):
-    with pytest.raises(ConfigError, match="unknown model 'sum'"):
+    with pytest.raises(ConfigError, match="'sum' is not trained by its name but made from finished runs: graphrec fuse"):
         create("sum")
     with pytest.raises(UnsupportedError, match=r"graphrec\.fuse"):
         ScoreSum().fit(store)

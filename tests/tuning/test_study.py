@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -102,12 +105,27 @@ def test_a_finished_study_answers_at_once_and_more_trials_go_on(studies, board, 
             {"settings": {**sessions.SETTINGS, "space": {"model.embedding_dim": [4, 8, 16]}}},
             "space model.embedding_dim is {'log': False, 'choices': [4, 8]} there",
         ),
+        (
+            {"settings": {**sessions.SETTINGS, "pruner": "none", "startup_trials": 1, "warmup_epochs": 9}},
+            "search pruner is median there, not none; search startup_trials is 3 there, not 1; search warmup_epochs is 0 there, not 9",
+        ),
     ],
 )
 def test_another_search_is_refused(studies, board, change, message):
     with pytest.raises(RunError) as refused:
         again(board, studies[0] / "whole", **change)
     assert message in str(refused.value) and "choose another folder" in str(refused.value)
+
+
+def test_a_study_that_does_not_say_how_it_searched_goes_on(board, tmp_path):
+    given = {"settings": {"trials": 1, "startup_trials": 3}, "train_settings": {"metric": "ndcg@5"}}
+    tune(board, "item-knn", tmp_path, **given)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
+        (text,) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'contract'").fetchone()
+        old = {name: value for name, value in json.loads(text).items() if name != "search"}
+        assert len(old) == len(json.loads(text)) - 1
+        database.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = 'contract'", (json.dumps(old),))
+    assert len(tune(board, "item-knn", tmp_path, **{**given, "settings": {"trials": 2, "startup_trials": 3}}).trials) == 2
 
 
 def test_a_study_of_other_data_is_refused(studies, tmp_path):

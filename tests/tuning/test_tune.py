@@ -83,12 +83,15 @@ def test_the_time_ends_the_session_and_its_trial_is_tried_again(board, tmp_path,
         return measure(*arguments[:-1], report)
 
     monkeypatch.setattr(module, "measure", slow)
+    settings = of_rates(0.1, 0.01, trials=3, minutes=4)
+    with pytest.raises(RunError, match="no trial is complete yet, .*study keeps 1 that were cut short.*--minutes"):
+        tune(board, "bpr-mf", tmp_path / "study", settings, train_settings=TRAIN)
     settings = of_rates(0.1, 0.01, trials=3, minutes=13)  # a trial of six validations takes ten minutes
     first = tune(board, "bpr-mf", tmp_path / "study", settings, train_settings=TRAIN)
-    assert [trial["state"] for trial in first.trials] == ["complete", "interrupted"]
+    assert [trial["state"] for trial in first.trials] == ["interrupted", "complete", "interrupted"]
     second = tune(board, "bpr-mf", tmp_path / "study", {**settings, "minutes": None}, train_settings=TRAIN)
-    assert [trial["state"] for trial in second.trials] == ["complete", "interrupted", "complete", "complete"]
-    assert second.trials[2]["params"] == second.trials[1]["params"]
+    assert [trial["state"] for trial in second.trials] == ["interrupted", "complete", "interrupted", "complete", "complete"]
+    assert second.trials[3]["params"] == second.trials[2]["params"]
 
 
 def test_an_interrupt_is_passed_on_and_the_trial_is_tried_again(board, tmp_path, monkeypatch):
@@ -136,7 +139,7 @@ def test_a_search_where_nothing_works_says_why(board, tmp_path):
 
 
 def test_a_store_without_validation_split_is_refused_with_the_mend(no_valid, tmp_path):
-    with pytest.raises(StoreError, match=r"no validation split.*build.split.valid=0.1"):
+    with pytest.raises(StoreError, match=r"no validation split.*graphrec build --valid 0.1"):
         tune(no_valid, "bpr-mf", tmp_path / "study", of_rates(0.1), train_settings=TRAIN)
     assert not (tmp_path / "study").exists()
 
