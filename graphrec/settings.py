@@ -76,7 +76,10 @@ def _describe(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key}: required but missing"
     rule = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {rule[0].lower()}{rule[1:]}, got {problem['input']!r}".removeprefix(": ")
+    rule = f"{rule[0].lower()}{rule[1:]}"
+    if not key:  # joins several keys, and says itself what it got
+        return rule if ", got " in rule else f"{rule}, got {problem['input']!r}"
+    return f"{key}: {rule}, got {problem['input']!r}"
 
 
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

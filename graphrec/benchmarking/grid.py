@@ -22,7 +22,8 @@ from graphrec.atomic import atomic_folder, check_kind, locked
 from graphrec.benchmarking.data import Data, prepare, prepare_selection
 from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Protocol, Row, changes, folder_name
 from graphrec.errors import GraphrecError, RunError
-from graphrec.evaluation.evaluate import check_measurable
+from graphrec.evaluation.evaluate import check_measurable, measurable
+from graphrec.models import create
 from graphrec.progress import Reporter
 
 CELLS, CELL = "cells", "cell.json"
@@ -120,7 +121,7 @@ class _Grid:
         try:
             spec = self._spec(row, seed)
             kept = _read(place)
-            if kept is not None and kept["spec"] == spec:
+            if kept is not None and not changes(kept["spec"], spec):  # a key that an older version did not know is None
                 self._look(row, kept["result"])
                 return Cell(self.data.label, row.label, seed, place, kept["result"])
             if kept is not None:
@@ -156,6 +157,8 @@ class _Grid:
         return {**how, "sum": parts, "seed": seed, "metric": f"ndcg@{max(self.protocol.k)}"}
 
     def _measure(self, row: Row, seed: int, spec: dict[str, Any], place: Path) -> dict[str, Any]:
+        if isinstance(row, Contender):
+            measurable(create(row.model, row.model_settings), self.protocol.metrics)  # not only once it is trained
         request: dict[str, Any] = {"store": str(self.data.store.folder.resolve()), "spec": spec}
         parts: list[Cell] = []
         if isinstance(row, Contender):

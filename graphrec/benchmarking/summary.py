@@ -18,11 +18,10 @@ from graphrec.benchmarking.grid import Cell
 from graphrec.benchmarking.plan import Protocol
 from graphrec.evaluation.compare import Difference, better, compare
 from graphrec.evaluation.result import Evaluation
-from graphrec.evaluation.significance import holm, resamples_for, sign_flip_p
+from graphrec.evaluation.significance import holm, resamples_for, sign_flip_p_of_pairs
 from graphrec.progress import Reporter
 
 _LEFT_OUT = ("user_id", "history", "relevant")  # columns of the per-user table that are no metrics
-_AT_ONCE = 256  # pairs of rows whose differences are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -139,6 +138,9 @@ def compare_rows(
         resamples = resamples_for(len(tested))
         of_data: list[Comparison] = []
         for (a, b), seeds in tested.items():
+            if not set(side(a, seeds).user_metrics) & set(side(b, seeds).user_metrics):
+                progress.note(f"{data}: no paired test of {a} and {b}, which share no metric with a value for each user")
+                continue
             progress.note(f"{data}: paired tests of {a} and {b}")
             result = compare(side(a, seeds), side(b, seeds))
             of_data += [
@@ -197,14 +199,17 @@ def _tested_again(
     done = list(comparisons)
     for metric in dict.fromkeys(one.difference.metric for one in done):
         places = [p for p, one in enumerate(done) if one.difference.metric == metric and one.difference.p_permutation < 0.05]
-        for start in range(0, len(places), _AT_ONCE):
-            block = places[start : start + _AT_ONCE]
-            pairs = [[side.values(metric) for side in sides[done[place].a, done[place].b]] for place in block]
-            p_values = sign_flip_p(np.stack([b - a for a, b in pairs], axis=1), resamples, 0)
-            for place, p_value in zip(block, p_values.tolist(), strict=True):
-                old = done[place].difference
-                new = replace(old, p_permutation=p_value, better=better(metric, old.difference, p_value))
-                done[place] = replace(done[place], difference=new)
+        if not places:
+            continue
+        both = [sides[done[place].a, done[place].b] for place in places]
+        measured = {id(side): side.values(metric) for pair in both for side in pair}
+        number = {key: column for column, key in enumerate(measured)}
+        pairs = np.array([[number[id(side)] for side in pair] for pair in both])
+        p_values = sign_flip_p_of_pairs(np.stack(list(measured.values()), axis=1), pairs, resamples, 0)
+        for place, p_value in zip(places, p_values.tolist(), strict=True):
+            old = done[place].difference
+            new = replace(old, p_permutation=p_value, better=better(metric, old.difference, p_value))
+            done[place] = replace(done[place], difference=new)
     return done
 
 

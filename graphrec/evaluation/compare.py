@@ -194,6 +194,9 @@ def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None
                 f"{name!r} has one value for all lists together, which no paired test fits; leave --metrics out to see it beside "
                 f"the tests, or choose among {', '.join(shared)}"
             )
+        if name in ("rmse", "mae") and (name in first.metrics) != (name in second.metrics):
+            without = "B" if name in first.metrics else "A"
+            raise ConfigError(f"{name!r} compares scores with ratings, and {without} has none: its model only orders items; leave it out")
         if name not in shared:
             raise ConfigError(
                 f"{name!r} is not in both evaluations; they share {', '.join(shared)}{nearest(name, shared)}; "

@@ -67,7 +67,7 @@ def evaluate(
     given = {name: value for name, value in {"k": k, "metrics": metrics, **overrides}.items() if value is not None}
     settings = parse(EvaluateSettings, {**(settings.model_dump() if settings else {}), **given}, "evaluate")
     model, store, folder = _open(run_or_model, store)
-    metrics = _of_model(model, settings.metrics)
+    metrics = measurable(model, settings.metrics)
     if folder is not None and not is_writable(folder):
         progress.note(f"{folder} cannot be written, so the result is shown and not kept there")
         folder = None
@@ -132,8 +132,12 @@ def check_measurable(store: GraphStore, split: str, k: Sequence[int], metrics: S
         )
 
 
-def _of_model(model: Recommender, metrics: Sequence[str]) -> list[str]:
-    """The metrics without those that a model's scores cannot have; `Evaluation.notes` says which are missing."""
+def measurable(model: Recommender, metrics: Sequence[str]) -> list[str]:
+    """Return the metrics without those that a model's scores cannot have; `Evaluation.notes` says which are missing.
+
+    Raises:
+        UnsupportedError: none is left.
+    """
     fitting = [name for name in metrics if model.predicts_ratings or "predicted" not in needs(name)]
     if not fitting:
         raise UnsupportedError(

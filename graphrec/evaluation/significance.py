@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import stats
 
 _CELLS = 8_000_000  # random draws in memory at a time
+_PAIRS = 256  # differences between columns in memory at a time
+_TIE = 1e-12  # of the sum of absolute values, by which sums of the same numbers in another order may differ
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -73,19 +77,51 @@ def sign_flip_p(difference: np.ndarray, resamples: int, seed: int) -> np.ndarray
 
     Source: Fisher (1935); recommended for retrieval metrics by Smucker, Allan and Carterette (2007).
     """
-    rng = np.random.default_rng(seed)
     filled = np.where(np.isfinite(difference), difference, 0.0)
     total = filled.sum(axis=0)
     # Sums of the same numbers in another order differ in the last bits; those are ties, not smaller values.
-    observed = np.abs(total) - 1e-12 * np.abs(filled).sum(axis=0)
+    observed = np.abs(total) - _TIE * np.abs(filled).sum(axis=0)
     reached = np.zeros(difference.shape[1], dtype=np.int64)
-    step = max(1, _CELLS // max(1, *filled.shape))
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        bits = np.frombuffer(rng.bytes((rows * len(filled) + 7) // 8), dtype=np.uint8)
-        kept = np.unpackbits(bits, count=rows * len(filled)).reshape(rows, len(filled)).astype(np.float64)
+    for kept in _sign_patterns(resamples, len(filled), filled.shape[1], seed):
         reached += (np.abs(2.0 * (kept @ filled) - total) >= observed).sum(axis=0)
     return (1 + reached) / (1 + resamples)
+
+
+def sign_flip_p_of_pairs(values: np.ndarray, pairs: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """`sign_flip_p` of the differences between columns: the sums over users are those of the columns, not of every pair.
+
+    Args:
+        values: float64 (B, R), one metric of R models per user; NaN where a model has none.
+        pairs: int (P, 2), columns a and b of each pair.
+        resamples, seed: as in `sign_flip_p`.
+
+    Returns:
+        float64 (P,).
+    """
+    known = np.isfinite(values)
+    if (known != known[:, :1]).any():  # a pair's users are those that both have values for
+        blocks = np.array_split(pairs, max(1, -(-len(pairs) // _PAIRS)))
+        parts = [sign_flip_p(values[:, block[:, 1]] - values[:, block[:, 0]], resamples, seed) for block in blocks]
+        return np.concatenate(parts)
+    filled, (a, b) = np.where(known, values, 0.0), pairs.T
+    total = filled.sum(axis=0)
+    size = np.abs(filled).sum(axis=0)
+    total, observed = total[b] - total[a], np.abs(total[b] - total[a]) - _TIE * (size[a] + size[b])
+    reached = np.zeros(len(pairs), dtype=np.int64)
+    for kept in _sign_patterns(resamples, len(filled), len(pairs), seed):
+        sums = kept @ filled
+        reached += (np.abs(2.0 * (sums[:, b] - sums[:, a]) - total) >= observed).sum(axis=0)
+    return (1 + reached) / (1 + resamples)
+
+
+def _sign_patterns(resamples: int, num_users: int, num_columns: int, seed: int) -> Iterator[np.ndarray]:
+    """Blocks (n, B) of 0 and 1 in float64, of `resamples` rows in all: which users keep their sign."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _CELLS // max(1, num_users, num_columns))
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        bits = np.frombuffer(rng.bytes((rows * num_users + 7) // 8), dtype=np.uint8)
+        yield np.unpackbits(bits, count=rows * num_users).reshape(rows, num_users).astype(np.float64)
 
 
 def resamples_for(tests: int) -> int:

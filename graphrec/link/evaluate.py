@@ -132,7 +132,7 @@ def predict_links(
     metrics = default_metrics(graph) if metrics is None else metrics
     for metric in metrics:
         for side in SIDES:
-            check_metric(metric, getattr(graph, side).num_negatives)
+            check_metric(metric, getattr(graph, side).num_negatives, side)
     model = create(model, settings) if isinstance(model, str) else model
     start = time.perf_counter()
     model.fit(graph, seed=seed, progress=progress)

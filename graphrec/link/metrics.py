@@ -98,12 +98,13 @@ def measure(positive: np.ndarray, negative: np.ndarray, names: list[str]) -> dic
     return found
 
 
-def check_metric(name: str, negatives: int | None = None) -> str:
+def check_metric(name: str, negatives: int | None = None, side: str = "") -> str:
     """Return `name`.
 
     Args:
         name: of a metric.
         negatives: how many non-links there are, where it is known.
+        side: of which held-out side, for messages.
 
     Raises:
         ConfigError: it is not a metric of link prediction, or its K is above the number of non-links, where every link hits.
@@ -112,7 +113,8 @@ def check_metric(name: str, negatives: int | None = None) -> str:
     if name in METRICS[:3] or (base == "hits" and k.isdigit() and int(k) > 0):
         if k and negatives is not None and int(k) > negatives:
             raise ConfigError(
-                f"{name}: only {negatives:,} pairs that are no links are held out, so every link would be a hit; choose a smaller K"
+                f"{name}: only {negatives:,} pairs that are no links are held out{f' for {side}' if side else ''}, so every link would "
+                "be a hit; choose a smaller K, or hold out more links (--valid, --test)"
             )
         return name
     raise ConfigError(f"unknown metric {name!r}; choose among {', '.join(METRICS)} with a number for K{nearest(name, METRICS)}")

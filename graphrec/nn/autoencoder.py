@@ -119,6 +119,9 @@ class GAE(nn.Module):
             raise ValueError(f"{name}: tables must be (x,) of one node type or (user_x, item_x) of two, got {got}")
         relation = nodes_of(graph, name, *tables, dim) if len(tables) == 1 else sides_of(graph, name, *tables, dim)
         check_dtype(self, name, "the tables", tables[0])
+        if rows is not None and (not isinstance(rows, tuple | list) or len(rows) != len(tables)):
+            got = type(rows).__name__ if isinstance(rows, Tensor) else f"{len(rows)} of them"
+            raise ValueError(f"{name}: rows must be None or as many as there are tables, {len(tables)}, got {got}")
         for side, size in zip(rows or (), (relation.num_dst, relation.num_src), strict=False):
             check_rows(name, "rows", side, size)
         return relation

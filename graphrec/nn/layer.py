@@ -226,11 +226,18 @@ def check_undirected(where: str, relation: Relation) -> None:
         torch.equal(relation.indptr, relation.t_indptr) and torch.equal(relation.indices, relation.t_indices)
     )
     own = torch.repeat_interleave(torch.arange(relation.num_dst, dtype=torch.int32), relation.degree_dst)
-    if not symmetric or bool((relation.indices == own).any()):
-        got = "edges that go one way only" if not symmetric else "edges from a node to itself"
+    got = None
+    if not symmetric:
+        got = "edges that go one way only"
+    elif bool((relation.indices == own).any()):
+        got = "edges from a node to itself"
+    elif relation.weight is not None and not torch.equal(relation.weight, relation.weight[relation.t_edges]):
+        got = "edges whose weights differ between the two ways"
+    if got is not None:
         raise ValueError(
-            f"{where}: self_loops need a graph with each edge both ways and none from a node to itself, got {got}; "
-            "make it with dgl.to_bidirected and dgl.remove_self_loop, or leave self_loops out and pass relation.with_self_loops()"
+            f"{where}: self-loops beside the edges need a graph with each edge both ways, of one weight, and none from a node to "
+            f"itself, got {got}; make it so (of a DGL graph: dgl.to_bidirected, dgl.remove_self_loop), or use a layer without "
+            "self_loops, GCNLayer(..., self_loops=False), on relation.with_self_loops()"
         )
     relation._kept["undirected"] = True
 
@@ -242,10 +249,15 @@ def check_dtype(module: nn.Module, where: str, name: str, x: Tensor) -> None:
         ValueError: they do not; the message names them.
     """
     weight = next(module.parameters(), None)
-    if weight is not None and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if weight is not None and x.dtype != weight.dtype and not _is_cast(x):
         raise ValueError(
             f"{where}: {name} must be {weight.dtype}, as the weights, got {x.dtype}; cast it, or the weights with .to({x.dtype})"
         )
+
+
+def _is_cast(x: Tensor) -> bool:
+    """Whether autocast brings x and the weights to one dtype: it leaves float64 alone."""
+    return torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
 
 
 def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int, finite: bool = True) -> None:

@@ -111,6 +111,8 @@ class Relation:
         values = np.ones(len(dst), np.float32) if weight is None else np.asarray(torch.as_tensor(weight).detach().cpu(), np.float64)
         if values.shape != dst.shape:
             raise ValueError(f"Relation.from_coo: weight must be ({len(dst)},), one an edge, got {values.shape}")
+        if len(values) and not (values.min() >= 0 and values.max() < np.inf):
+            raise ValueError(f"Relation.from_coo: weight must be finite and at least 0, got {values.min():g}..{values.max():g}")
         matrix = scipy.sparse.coo_matrix((values, (dst, src)), shape=(num_dst, num_src)).tocsr()  # in the relation's order
         return cls.from_scipy(matrix).with_weight(None if weight is None else torch.from_numpy(matrix.data))
 

@@ -85,5 +85,5 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _fanouts_need_sampling(self) -> TrainSettings:
         if self.fanouts is not None and self.batching != "sampled":
-            raise ValueError(f'fanouts are of sampled batches, got fanouts = {self.fanouts} with batching = "full"')
+            raise ValueError(f'fanouts are of sampled batches, got fanouts = {self.fanouts} with batching = "full"; set batching = "sampled"')
         return self

@@ -5,7 +5,8 @@
 // it calls are ours (races.cpp), so the compiler's own runtime, which knows nothing of barriers on a device, is not linked.
 // What orders two accesses: __syncthreads for all threads of a block, __syncwarp for the lanes of its mask, the end of a
 // launch. Shuffles and votes do not, as CUDA defines them. Two atomics on one place are no race; an atomic and another
-// access are. Blocks share global memory and nothing orders them.
+// access are. Blocks share global memory and nothing orders them. Not seen are calls of memcpy and memset whose size is no
+// constant; and lanes that are ordered by several __syncwarp of overlapping masks may be taken for a race.
 #pragma once
 
 #include <cstddef>

@@ -261,7 +261,7 @@ def test_a_folder_with_other_things_is_left_alone(board, tmp_path):
 def test_a_failure_on_the_data_leaves_a_folder_that_the_corrected_command_takes(board, tmp_path, measured):
     (tmp_path / "wrong").mkdir()
     wrong = bench(tmp_path / "wrong", "popularity", tmp_path / "out")
-    assert wrong.failures and "1" in wrong.files["markdown"].read_text()
+    assert [cell.result for cell in wrong.failures] == [None] and "markdown" in wrong.files
     right = bench(board, "popularity", tmp_path / "out")
     assert not right.failures and "board" in right.files["markdown"].read_text()
 
@@ -322,3 +322,9 @@ def test_a_killed_benchmark_goes_on_and_leaves_no_process_behind(board, tmp_path
     assert len(measured) == 1 and not result.failures
     assert sorted(entry.name for entry in (place / "popularity").iterdir()) == ["seed-0"]
     assert result.cells[0].result == first["result"]
+
+
+def test_metrics_without_a_value_for_each_user_are_tabled_and_not_tested(board, tmp_path, measured):
+    found = bench(board, ["popularity", "item-knn"], tmp_path / "out", metrics=["coverage"])
+    assert not found.failures and not found.comparisons
+    assert "coverage@" in found.files["markdown"].read_text()

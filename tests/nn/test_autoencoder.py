@@ -226,3 +226,11 @@ def test_tables_that_do_not_fit_are_refused(kind):
         for call in (net, net.encode) if kind is VGAE else (net,):
             with pytest.raises(ValueError, match=f"{kind.__name__}: {message}"):
                 call(graph, bad)
+
+
+def test_rows_come_for_each_table():
+    relation, x = Relation.from_coo([0, 1], [1, 0], 3, 3), torch.eye(3)
+    for rows in (torch.tensor([0]), (None, torch.tensor([0]))):
+        with pytest.raises(ValueError, match="rows must be None or as many as there are tables, 1, got (Tensor|2 of them)"):
+            GAE([3, 2])(relation, (x,), rows)
+    assert GAE([3, 2])(relation, (x,), (torch.tensor([0]),))[0].shape == (1, 2)

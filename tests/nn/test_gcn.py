@@ -82,12 +82,15 @@ def test_without_self_loops_a_node_does_not_hear_itself():
 
 def test_self_loops_beside_edges_that_go_one_way_or_loop_are_refused():
     layer, x = GCNLayer(3, 2, self_loops=True).double(), torch.eye(3, dtype=torch.float64)
-    with pytest.raises(ValueError, match="edges that go one way only; make it with dgl.to_bidirected"):
+    with pytest.raises(ValueError, match="edges that go one way only; make it so .of a DGL graph: dgl.to_bidirected"):
         layer(Relation.from_coo([0, 1], [1, 2], 3, 3), x)
     looped = Relation.from_coo([0, 1, 1], [1, 0, 1], 3, 3)
     with pytest.raises(ValueError, match="edges from a node to itself"):
         layer(looped, x)
+    uneven = Relation.from_coo([0, 1], [1, 0], 3, 3, weight=[2.0, 1.0])
+    with pytest.raises(ValueError, match="whose weights differ between the two ways"):
+        layer(uneven, x)
     plain = GCNLayer(3, 2).double()
     plain.load_state_dict(layer.state_dict())
-    both_ways = Relation.from_coo([0, 1], [1, 0], 3, 3)
+    both_ways = Relation.from_coo([0, 1], [1, 0], 3, 3, weight=[2.0, 2.0])
     torch.testing.assert_close(layer(both_ways, x), plain(both_ways.with_self_loops(), x))

@@ -111,7 +111,7 @@ def test_weights_of_edge_lists_are_put_in_the_relations_order():
     with pytest.raises(ValueError, match=r"weight must be \(5,\), one an edge, got \(4,\)"):
         Relation.from_coo(dst, src, 3, 4, weight[:4])
     with pytest.raises(ValueError, match="finite and at least 0, got -1"):
-        Relation.from_coo([0], [0], 1, 1, [-1.0])
+        Relation.from_coo([0, 0], [0, 0], 1, 1, [-1.0, 3.0])
 
 
 def test_edge_lists_of_other_than_integers_are_refused():
