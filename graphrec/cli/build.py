@@ -114,6 +114,13 @@ def build(
         io.result({"store": store.folder, **store.manifest.model_dump(mode="json", exclude={"files"}), "features": features})
 
 
+_LEFT_OUT = {
+    "below min_weight": "lower min_weight to keep them",
+    "outside the k-core": "lower k_core to keep them",
+    "without a time": "a split by time has no place for them; leave_last_out and random have",
+}
+
+
 def _columns(given: list[str]) -> dict[str, str | int]:
     """Read `--column name=source`; a source of digits is a position, for files without header."""
     pairs = _pairs(given, "--column", "user_id=userId")
@@ -144,6 +151,7 @@ def _override(settings: Settings, flags: dict[str, Any], where: str) -> Settings
 
 def _show(io: Output, manifest: Manifest) -> None:
     from graphrec.graph.sides import MENDS
+    from graphrec.logs.rejects import mend_of
 
     backwards = {f"rev_{behavior}" for behavior in manifest.behaviors}
     edges = [edge for edge in manifest.edges if edge.source == "user" or edge.relation not in backwards]
@@ -155,8 +163,8 @@ def _show(io: Output, manifest: Manifest) -> None:
     )
     split = manifest.settings["split"]
     io.table(
-        f"Split: {split['method']}, target behaviour {manifest.target_behavior}",
-        ("side", "events", "target events", "usable", "unknown user", "unknown item", "seen in training"),
+        f"Split: {split['method']}, target behaviour {manifest.target_behavior} (unknown and seen are counted over all behaviours)",
+        ("side", "events", "target events", "of them usable", "unknown user", "unknown item", "seen in training"),
         [
             (
                 side,
@@ -170,11 +178,13 @@ def _show(io: Output, manifest: Manifest) -> None:
             for side, part in manifest.splits.items()
         ],
     )
-    if manifest.users_kept_whole:
-        io.line(f"{manifest.users_kept_whole:,} users have no held-out event; all of theirs are in training")
+    if manifest.users_kept_whole and (split["valid"] or split["test"]):
+        io.line(
+            f"{manifest.users_kept_whole:,} users with events of the target behaviour have none held out; all of theirs are in training"
+        )
     dropped = [
-        *(("event", reason, count, "") for reason, count in manifest.left_out.items()),
-        *(("log row", reason, count, "") for reason, count in manifest.log_rejected.items()),
+        *(("event", reason, count, _LEFT_OUT.get(reason, "")) for reason, count in manifest.left_out.items()),
+        *(("log row", reason, count, mend_of(reason)) for reason, count in manifest.log_rejected.items()),
         *(
             ("side table row", reason, count, MENDS.get(reason.partition(": ")[2], ""))
             for reason, count in manifest.side_rejected.items()

@@ -50,6 +50,7 @@ def features(
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.config import check_assigned, load_config
         from graphrec.errors import ConfigError
+        from graphrec.features.nodes import as_inputs
         from graphrec.features.write import add_features, as_rows
         from graphrec.graph.store import GraphStore
 
@@ -67,7 +68,8 @@ def features(
             payload["finetuned"] = _finetune(io, opened, wanted, finetune, overwrite)
         rows = as_rows(add_features(opened, wanted, io.reporter))
         show_features(io, rows)
-        io.line(f"written to {opened.folder}/features; a model takes them with: inputs = {{name = ..., item = [...]}}")
+        has = {ntype: opened.features(ntype) for ntype in ("item", "user") if opened.features(ntype)}
+        io.line(f"written to {opened.folder}/features; a model takes them with: {as_inputs(has)}")
         io.result(payload | {"features": rows})
 
 

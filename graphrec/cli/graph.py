@@ -73,7 +73,7 @@ def info(
             ],
         )
         io.line(
-            f"{found.components:,} connected components, the largest with {found.largest_component:.1%} of the nodes; "
+            f"{found.components:,} connected component{'' if found.components == 1 else 's'}, the largest with {found.largest_component:.1%} of the nodes; "
             f"{found.isolated:,} nodes without edges"
         )
         if found.first is not None:

@@ -109,5 +109,9 @@ def _report(io: Output, run: Run) -> None:
         rows += [(f"{checked} {name}", value) for name, value in summary.get(checked, {}).items()]
     rows += [(f"weight of {name}", value) for name, value in summary.get("relations", {}).items()]
     io.table(f"{run.model.name} trained", ("what", "value"), rows)
-    io.line(f"written to {run.folder}; go on with: graphrec evaluate {shell_word(run.folder)}")
+    from graphrec.graph.store import GraphStore
+
+    tested = GraphStore.open(run.store_path, verify=False).manifest.splits["test"].known_target
+    verb = "evaluate {}" if tested else "recommend {} --all --out lists.parquet"
+    io.line(f"written to {run.folder}; go on with: graphrec {verb.format(shell_word(run.folder))}")
     io.result({"run": run.folder, "model": run.model.name, "store": run.store_path, **summary})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +87,16 @@ def load_features(store: GraphStore, ntype: str, names: Sequence[str], rows: int
 
 def note_unused_features(store: GraphStore, progress: Reporter) -> None:
     """Say aloud that the store has features and the model uses none of them."""
-    found = [f"{ntype}.{name}" for ntype in ("user", "item") for name in store.features(ntype)]
+    found = {ntype: store.features(ntype) for ntype in ("item", "user") if store.features(ntype)}
     if found:
-        progress.note(
-            f"the store's features {', '.join(found)} are not used; a model takes them with inputs = "
-            '{name = "id+features", item = [...]} or inputs = {name = "id", init = "features", item = [...]}'
-        )
+        names = ", ".join(f"{ntype}.{name}" for ntype, names in found.items() for name in names)
+        progress.note(f"the store's features {names} are not used; a model takes them with {as_inputs(found)}")
+
+
+def as_inputs(features: Mapping[str, Sequence[str]]) -> str:
+    """The line of a run file's [model] that reads features, by node type."""
+    named = ", ".join(f"{ntype} = {json.dumps(list(names))}" for ntype, names in features.items())
+    return f'inputs = {{name = "id+features", {named}}}'
 
 
 def _checked(array: np.ndarray, name: str, rows: int, store: GraphStore) -> np.ndarray:

@@ -73,7 +73,8 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, Column | None], whe
         if canonical in mapping and canonical not in found:
             raise LogError(
                 f"{where}: no column for {canonical}; the columns are {', '.join(names)}{_hint(canonical, names)}; "
-                f'name it with columns = {{ {canonical} = "..." }} (or set header = false if the first line is data)'
+                f'name it with columns = {{ {canonical} = "..." }}, on the command line --column {canonical}=... (or set header = false '
+                "if the first line is data)"
             )
     return found
 

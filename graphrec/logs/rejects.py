@@ -78,6 +78,11 @@ def report(
     return found
 
 
+def mend_of(reason: str) -> str:
+    """What to do about a reason; empty where there is nothing to say."""
+    return "; ".join(mend for start, mend in _MENDS.items() if reason.startswith(start))
+
+
 def _is_reject_table(path: Path) -> bool:
     try:
         return list(pl.read_parquet_schema(path)) == _COLUMNS
@@ -92,6 +97,6 @@ def _too_many(found: RejectReport, max_bad_share: float, where: str) -> str:
     rule = "all rows are bad" if found.rejected == found.total else f"more than max_bad_share = {max_bad_share:.2%}"
     lines = [f"{where}: {found}; {rule}"]
     lines += [f"  {row['file']}, line {row['line']}: {row['reason']}: {row['raw'][:200]!r}" for row in rows.to_dicts()]
-    mends = {mend for start, mend in _MENDS.items() if any(reason.startswith(start) for reason in found.counts)}
+    mends = {mend for reason in found.counts if (mend := mend_of(reason))}
     lines.append(f"{'; '.join(sorted(mends))}; all bad rows are in {found.path}")
     return "\n".join(lines)

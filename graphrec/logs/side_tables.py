@@ -154,7 +154,8 @@ def _find(names: Sequence[str], mapping: dict[str, Column], kind: str, where: st
     elif missing:
         raise LogError(
             f"{where}: no column for {missing[0]}; the columns are {', '.join(names)}{nearest(missing[0], names)}; "
-            f"rename it, or write in the run file's [log] {kind} = {{ path = \"{where}\", columns = {{ {missing[0]} = \"...\" }} }}"
+            f"rename the one that is meant; for a table of [log] in a run file: {kind} = {{ path = \"{where}\", columns = {{ "
+            f'{missing[0]} = "..." }} }}'
         )
     order = [key for key in _KEYS[kind] if key in found]
     return {key: found[key] for key in (*order, *[name for name in found if name not in order])}

@@ -111,6 +111,11 @@ class Loop:
         finally:
             self.journal.close()
         if self.position.best_epoch is not None:
+            if self.position.best_epoch == self.position.epoch > 1 and not self.position.stopped:
+                self.progress.note(
+                    f"{self.settings.metric} was still rising after the last epoch; more train.epochs or a larger "
+                    "train.learning_rate may do better"
+                )
             if isinstance(self.optimizer, RowAdam):
                 self.optimizer.settle()  # of the last weights, before the best ones take their place
             self._load_parameters(checkpoints.load(self._best)[0])

@@ -92,7 +92,7 @@ def test_triples_of_integers_stay_integers(put) -> None:
 
 def test_missing_side_column_and_file(put) -> None:
     with pytest.raises(
-        LogError, match=r"no column for item_id; the columns are sku, name.*\[log\] items = \{ path = .*, columns = \{ item_id = "
+        LogError, match=r"no column for item_id; the columns are sku, name.*of \[log\] in a run file: items = \{ path = .*, columns = \{ item_id = "
     ):
         read(put, items=put("items.csv", "sku,name\nx,Heat\n"))
     with pytest.raises(LogError, match="no column 'skuu' for item_id.*did you mean 'sku'"):

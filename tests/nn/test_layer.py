@@ -232,11 +232,11 @@ def test_layers_can_be_imported_from_the_package():
         graphrec.nn.GCNLayr  # noqa: B018
 
 
-def test_the_block_of_the_readme_runs(homogeneous, draw):
+def test_the_block_of_the_readme_runs(homogeneous, tmp_path):
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layers in code of your own")[1]
-    names = {"graph": homogeneous.graph, "x": torch.randn(11, 64)}
-    exec(section.split("```python")[1].split("```")[0], names)
-    assert names["h"].shape == (11, 64)
+    (tmp_path / "block.py").write_text(section.split("```python")[1].split("```")[0])
+    found = runpy.run_path(str(tmp_path / "block.py"), {"graph": homogeneous.graph, "x": torch.randn(11, 64)})
+    assert found["h"].shape == (11, 64)
 
 
 def test_the_example_of_layers_learns(capsys):
