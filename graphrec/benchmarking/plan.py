@@ -45,6 +45,8 @@ class Contender:
         Raises:
             ConfigError: a setting is unknown or out of range.
         """
+        if self.train.get("start_from"):
+            raise ConfigError(f"{self.label} [train] start_from: a benchmark trains every row from the beginning; leave it out")
         model = create(self.model, self.model_settings)
         spec = {"model": self.model, "settings": model.settings.model_dump(mode="json"), "seed": seed}
         if isinstance(model, TrainedRecommender):

@@ -26,7 +26,7 @@ from graphrec.settings import parse
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
-    from graphrec.training.run import Run
+    from graphrec.training.run import Run, RunRecord
 
 
 def evaluate(
@@ -66,7 +66,11 @@ def evaluate(
     """
     given = {name: value for name, value in {"k": k, "metrics": metrics, **overrides}.items() if value is not None}
     settings = parse(EvaluateSettings, {**(settings.model_dump() if settings else {}), **given}, "evaluate")
-    model, store, folder = _open(run_or_model, store)
+    model, store, folder, record = _open(run_or_model, store)
+    from graphrec.training.run import identity
+
+    learned = (*model.learned_splits, *getattr(record, "learned", ()))
+    measured_run = None if folder is None else identity(folder)
     metrics = measurable(model, settings.metrics)
     if folder is not None and not is_writable(folder):
         progress.note(f"{folder} cannot be written, so the result is shown and not kept there")
@@ -86,32 +90,34 @@ def evaluate(
     lists = _lists(topk, positions, store, data, settings.diversity_by if "item_vectors" in wanted else None)
     values = compute(metrics, settings.k, lists)
     seconds = {"read": ranked - started, "rank": located - ranked, "locate": measured - located}
-    evaluation = _summarise(model, store, data, lists, values, settings, seconds)
+    evaluation = _summarise(model, store, data, lists, values, settings, seconds, split in learned)
     seconds["measure"] = time.perf_counter() - measured
-    if folder is not None:
+    if folder is not None and identity(folder) != measured_run:
+        progress.note(f"the run in {folder} was replaced meanwhile, so the result of the old one is shown and not kept there")
+    elif folder is not None:
         evaluation.save(folder)
     return evaluation
 
 
 def _open(
     source: Run | Recommender | str | os.PathLike[str], store: GraphStore | str | os.PathLike[str] | None
-) -> tuple[Recommender, GraphStore, Path | None]:
-    """Return the model, the store, and the run's folder if there is a run."""
+) -> tuple[Recommender, GraphStore, Path | None, RunRecord | None]:
+    """Return the model, the store, and the folder and record of the run if there is one."""
     from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
 
     if isinstance(source, Recommender):
         if store is None:
             raise ConfigError("evaluate: a model alone does not know its store; pass it too: evaluate(model, store)")
-        model, folder = source, None
+        model, folder, record = source, None, None
     else:
         if isinstance(source, str | os.PathLike):
             from graphrec.training.run import Run
 
             source = Run.load(source)
-        model, folder = source.model, Path(source.folder)
+        model, folder, record = source.model, Path(source.folder), getattr(source, "config", None)
         store = source.store_path if store is None else store
-    return model, GraphStore.open(store) if isinstance(store, str | os.PathLike) else store, folder
+    return model, GraphStore.open(store) if isinstance(store, str | os.PathLike) else store, folder, record
 
 
 def check_measurable(store: GraphStore, split: str, k: Sequence[int], metrics: Sequence[str]) -> None:
@@ -178,6 +184,7 @@ def _summarise(
     values: dict[str, np.ndarray | float],
     settings: EvaluateSettings,
     seconds: dict[str, float],
+    learned: bool,
 ) -> Evaluation:
     """Average, break down and bound the metrics."""
     per_user = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
@@ -217,5 +224,5 @@ def _summarise(
         },
         seconds=seconds,
         per_user=pl.DataFrame({**ids, **per_user}),
-        learned=data.split in model.learned_splits,
+        learned=learned,
     )

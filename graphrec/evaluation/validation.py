@@ -36,7 +36,7 @@ def metric_to_choose_by(metric: str, num_items: int) -> tuple[str, int]:
     if k > num_items:
         raise ConfigError(
             f"the validation metric {metric} lists more items than the {num_items} of the catalogue; choose a shorter list, such "
-            f"as '{name}@{max(1, num_items // 2)}' (train.metric)"
+            f"as '{name}@{max(1, num_items // 2)}' ([train] metric, or --metric of fuse)"
         )
     return name, k
 

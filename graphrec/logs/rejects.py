@@ -80,7 +80,7 @@ def report(
 
 def mend_of(reason: str) -> str:
     """What to do about a reason; empty where there is nothing to say."""
-    return "; ".join(mend for start, mend in _MENDS.items() if reason.startswith(start))
+    return _MENDS.get(max((start for start in _MENDS if reason.startswith(start)), key=len, default=""), "")
 
 
 def _is_reject_table(path: Path) -> bool:

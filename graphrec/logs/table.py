@@ -178,12 +178,14 @@ class InteractionLog:
                 blank[name] = is_bad | (pl.col(name).str.strip_chars() == "")
         weight = pl.col("weight")
         bad = {**blank, "weight": weight.is_null() | ~weight.is_finite()}
+        if self.has_split:
+            bad["split"] = ~pl.col("split").is_in(SPLITS).fill_null(True)
         counts = self.events.select(is_bad.sum().alias(name) for name, is_bad in bad.items()).collect(engine="streaming")
         found = {name: count for name, count in counts.row(0, named=True).items() if count}
         if found:
             listed = ", ".join(f"{count:,} in {name}" for name, count in found.items())
             raise LogError(
-                f"the log {self.source} has values that are missing, blank or not finite: {listed}; drop or fill them, or "
+                f"the log {self.source} has values that are missing, blank, not finite or, of split, none of {', '.join(SPLITS)}: {listed}; drop or fill them, or "
                 "write the frame to a Parquet file for read_log, which puts such rows aside"
             )
 

@@ -38,19 +38,20 @@ def prepare(events: pl.LazyFrame, column: str, dtype: pl.DataType) -> pl.LazyFra
 
 
 def profile(column: str, dtype: pl.DataType) -> list[pl.Expr]:
-    """Count the values of each unit in prepared events, and find the least; text that is neither number nor date counts nowhere."""
+    """Count the values of each unit in prepared events, and those after 1990; text that is neither number nor date counts nowhere."""
     if dtype.is_temporal():
         return []
     number, unit = pl.col(f"{column}.number"), pl.col(f"{column}.unit")
     counts = [(unit == name).sum().alias(f"{column}.{name}") for name in SPOKEN]
-    return counts + [number.filter(unit == name).min().alias(f"{column}.first.{name}") for name in _MICROSECONDS]
+    recent = {name: (unit == name) & (number * factor >= _RECENT) for name, factor in _MICROSECONDS.items()}
+    return counts + [fits.sum().alias(f"{column}.recent.{name}") for name, fits in recent.items()]
 
 
 def units(column: str, by_file: pl.DataFrame, file: str) -> tuple[str, dict[str, list[str]]]:
     """The most frequent of s, ms, us, ns, iso in a profile, seconds when there is no value; and the files of other units.
 
-    A file has a unit of its own where nearly all of its values are of that magnitude and, if numbers, lie after 1990: small
-    numbers are no times in seconds, whatever their magnitude.
+    A file has a unit of its own where nearly all of its values are of that magnitude and, if numbers, after 1990: small numbers
+    are no times in seconds, and a few of 0 or -1 stand for none.
 
     Args:
         column: of the times.
@@ -66,9 +67,8 @@ def units(column: str, by_file: pl.DataFrame, file: str) -> tuple[str, dict[str,
     for row in by_file.iter_rows(named=True) if file in by_file else ():
         unit = most(row)
         values = sum(row[f"{column}.{name}"] for name in SPOKEN)
-        first = row[f"{column}.first.{unit}"] if unit != "iso" else None
-        recent = first is None or first * _MICROSECONDS[unit] >= _RECENT
-        if unit != usual and recent and row[f"{column}.{unit}"] >= _NEARLY_ALL * max(values, 1):
+        fitting = row[f"{column}.{unit}"] if unit == "iso" else row[f"{column}.recent.{unit}"]
+        if unit != usual and fitting >= _NEARLY_ALL * max(values, 1):
             others.setdefault(unit, []).append(row[file])
     return usual, others
 

@@ -69,6 +69,8 @@ def take_over(path: Path) -> None:
     replacement = path / REPLACEMENT
     if not (replacement / MODEL).is_dir():
         return
+    if (path / MODEL).is_dir():  # then this is what a kill left of an earlier one
+        shutil.rmtree(replacement / _REPLACED, ignore_errors=True)
     if (replacement / CONFIG).exists():
         _remove_all_but_the_model(path)
         if (path / MODEL).is_dir():
@@ -83,7 +85,7 @@ def take_over(path: Path) -> None:
 
 def clear(path: Path) -> None:
     """Remove a run's own files, config.json last, and leave everything else in the folder."""
-    for name in (MODEL, REPLACEMENT):
+    for name in (MODEL, REPLACEMENT, _REPLACED):
         shutil.rmtree(path / name, ignore_errors=True)
     _remove_all_but_the_model(path)
     (path / CONFIG).unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import Reporter
 from graphrec.training.rank_settings import RankSettings
 from graphrec.training.run import Run
+from graphrec.training.settings import TrainSettings
 
 _USERS_AT_ONCE = 256
 
@@ -162,6 +163,9 @@ def _learn_again(run: Run, view: GraphStore, progress: Reporter) -> Recommender:
     if not isinstance(model, TrainedRecommender):
         return model.fit(view, seed=run.config.train["seed"], progress=progress)
     epochs = run.summary().get("best_epoch", run.config.train["epochs"])
+    if run.config.train.get("start_from"):  # its few epochs went on from a model that has seen what is held out here
+        epochs = max(epochs, TrainSettings().epochs)
+        progress.note(f"hold-out: the run started from another, so {name} learns from the beginning, for {epochs} epochs")
     with tempfile.TemporaryDirectory(prefix="graphrec-rank-") as scratch:
-        how = {**run.config.train, "epochs": epochs, "patience": 0}
+        how = {**run.config.train, "epochs": epochs, "patience": 0, "start_from": None}
         return train(view, model, Path(scratch) / "run", how, progress=progress).model

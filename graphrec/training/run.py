@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ class RunRecord(BaseModel):
         train: the `TrainSettings`; a closed-form model uses only its seed.
         store: `{"path": absolute folder, "fingerprint": digest of the training events, ids and held-out links}`.
         origins: what the inputs of each node type start from or are made of; empty for a closed-form model.
+        learned: the held-out splits of which the run that the training started from had seen interactions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +58,7 @@ class RunRecord(BaseModel):
     train: dict[str, Any]
     store: dict[str, str]
     origins: dict[str, str] = {}
+    learned: list[str] = []
 
     def write(self, folder: Path) -> None:
         """Write `config.json`.
@@ -64,7 +67,8 @@ class RunRecord(BaseModel):
             RunError: the folder cannot be written.
         """
         with atomic_file(folder / CONFIG, RunError) as temporary:
-            temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            left_out = set() if self.learned else {"learned"}  # which an earlier graphrec would not know
+            temporary.write_text(self.model_dump_json(indent=2, exclude=left_out) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
@@ -119,14 +123,16 @@ class Run:
             RunError: there is no run, its training is not complete, or a file is damaged or from a newer graphrec.
         """
         path = Path(folder)
+        _wait_for_a_replacement(path)
         record = RunRecord.read(path)
         if not (path / MODEL).is_dir():
             raise RunError(
                 f"the training in {path} is not complete; go on with: graphrec train --resume --out {shell_word(path)} (or, where it failed "
                 "for its settings, train again with --overwrite)"
             )
+        found = identity(path)
         model = load_model(path / MODEL)
-        if RunRecord.read(path) != record:
+        if identity(path) != found or RunRecord.read(path) != record:
             raise RunError(f"the run in {path} was replaced while it was read; run this again")
         return cls(path, model, Path(record.store["path"]), record)
 
@@ -164,6 +170,28 @@ class Run:
 def load(folder: str | os.PathLike[str]) -> Run:
     """Read a run folder; see `Run.load`."""
     return Run.load(folder)
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What tells the run of a folder from one that has taken its place; None while there is none."""
+    try:
+        found = (folder / MODEL).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _wait_for_a_replacement(path: Path) -> None:
+    """Let a run that is being put in the place of another one arrive, or bring it there where that was interrupted."""
+    from graphrec.training.place import REPLACEMENT, recover
+
+    for _ in range(20):
+        if (path / MODEL).is_dir() or not (path / REPLACEMENT / MODEL).is_dir():
+            return
+        try:
+            recover(path)
+        except RunError:  # another process is doing it, or the folder cannot be written
+            time.sleep(0.1)
 
 
 def other_data(record: RunRecord, store: GraphStore) -> str:

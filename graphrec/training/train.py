@@ -95,7 +95,11 @@ def train(
     if not isinstance(store, GraphStore):
         store = GraphStore.open(store)
     given = _explicit(settings)
+    if given.get("start_from"):
+        given["start_from"] = str(Path(given["start_from"]).resolve())
     if saved is not None:
+        if place != path:
+            progress.note(f"going on with the run that is to replace the one in {path}; delete {place} to give it up")
         _check_same_store(saved, store, path)
         chosen, train_settings = _resumed(saved, model, model_settings, given)
     else:
@@ -109,9 +113,9 @@ def train(
     )
     # What the store or the settings forbid must show before the old run is cleared.
     trained = isinstance(chosen, TrainedRecommender)
-    loop = _loop(chosen, store, place, train_settings, validation, progress) if trained else None
+    loop, learned = _loop(chosen, store, place, train_settings, validation, progress) if trained else (None, [])
     if trained:
-        record = record.model_copy(update={"origins": chosen.origins})
+        record = record.model_copy(update={"origins": chosen.origins, "learned": learned or (saved.learned if saved else [])})
         if saved is not None and saved.origins and saved.origins != chosen.origins:
             raise RunError(
                 f"the run {path} was trained from {saved.origins}, and the store now gives {chosen.origins}; write the same "
@@ -145,22 +149,23 @@ def _loop(
     settings: TrainSettings,
     validation: Validation | None,
     progress: Reporter,
-) -> Loop:
-    """Prepare the model and everything its training needs; nothing is written yet."""
+) -> tuple[Loop, list[str]]:
+    """Prepare the model and everything its training needs, nothing of it written yet; and what its start has learned already."""
     device = _device(settings.device)
     validate = validation(store, settings.metric) if validation else None
     if validate is None:
         progress.note(f"no validation: training for all {settings.epochs} epochs")
     model.prepare(store, seed=settings.seed, device=device, progress=progress)
+    learned: list[str] = []
     if settings.start_from is not None and not checkpoints.exists(folder / "checkpoints" / "last"):
-        start_from(model, store, settings.start_from, progress)
+        learned = start_from(model, store, settings.start_from, progress)
     if settings.inference_block is not None:
         model.check_blocks()
     ages = None
     if settings.half_life_days is not None:
         ages = edge_ages(store, settings.half_life_days, "train")
         progress.note(f"half-life of {settings.half_life_days:g} days: old interactions are drawn less often")
-    return Loop(model, make_sampler(model, settings, ages), settings, folder, validate, progress)
+    return Loop(model, make_sampler(model, settings, ages), settings, folder, validate, progress), learned
 
 
 def _run(loop: Loop, folder: Path) -> None:

@@ -17,13 +17,13 @@ from graphrec.errors import ConfigError, RunError
 from graphrec.graph.store import GraphStore
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import Reporter
-from graphrec.training.run import Run
+from graphrec.training.run import Run, RunRecord, identity
 
 _TABLES = {"inputs.user": "users", "inputs.item": "items"}
 
 
 @torch.no_grad()
-def start_from(model: TrainedRecommender, store: GraphStore, folder: str | os.PathLike[str], progress: Reporter) -> None:
+def start_from(model: TrainedRecommender, store: GraphStore, folder: str | os.PathLike[str], progress: Reporter) -> list[str]:
     """Put the parameters of a finished run in the place of a prepared model's start.
 
     Args:
@@ -32,9 +32,12 @@ def start_from(model: TrainedRecommender, store: GraphStore, folder: str | os.Pa
         folder: the run, of a model of the same name.
         progress: told how many rows were found and what starts anew.
 
+    Returns:
+        The splits of `store` of which the run has learned interactions: what is measured on them says too much.
+
     Raises:
-        ConfigError: the run is of another model, or its vectors have another length.
-        RunError: there is no finished run with checkpoints, or a file is damaged.
+        ConfigError: the run is of another model, its vectors have another length, or it knows none of the users and items.
+        RunError: there is no finished run with checkpoints, it is replaced meanwhile, or a file is damaged.
     """
     run = Run.load(folder)
     if run.model.name != model.name:
@@ -42,7 +45,16 @@ def start_from(model: TrainedRecommender, store: GraphStore, folder: str | os.Pa
             f"train start_from: a run of the model {model.name!r} is needed, got {run.model.name!r} in {folder}; train from that "
             f"model, or leave start_from out"
         )
+    found_run = identity(run.folder)
     saved = _weights(run.folder)
+    places = {side: getattr(run.model.catalogue, side).find(getattr(model.catalogue, side).series) for side in _TABLES.values()}
+    if identity(run.folder) != found_run or RunRecord.read(run.folder) != run.config:
+        raise RunError(f"train start_from: the run in {folder} was replaced while it was read; run this again")
+    if all((place < 0).all() for place in places.values()):
+        raise ConfigError(
+            f"train start_from: {folder} knows none of the users and items of {store.folder}; is it a run on another log, or are "
+            "other columns taken for ids?"
+        )
     others = {count for ntype, count in store.manifest.nodes.items() if ntype not in ("user", "item")}
     found, anew = [], []
     for name, parameter in model.network.named_parameters():
@@ -56,15 +68,37 @@ def start_from(model: TrainedRecommender, store: GraphStore, folder: str | os.Pa
                 )
             anew.append(name)
         elif side is not None:
-            places = getattr(run.model.catalogue, side).find(getattr(model.catalogue, side).series)
-            known = torch.from_numpy(np.flatnonzero(places >= 0))
-            parameter[known.to(parameter.device)] = old[places[known]].to(parameter)
-            found.append(f"{len(known):,} of {len(places):,} {side}")
+            place = places[side]
+            known = torch.from_numpy(np.flatnonzero(place >= 0))
+            parameter[known.to(parameter.device)] = old[place[known]].to(parameter)
+            found.append(f"{len(known):,} of {len(place):,} {side}")
         elif old.shape != parameter.shape or len(parameter) in others:
             anew.append(name)  # perhaps rows of nodes whose ids a run does not hold
         else:
             parameter.copy_(old)
     progress.note(f"starting from {folder}: {', '.join(found)}" + (f"; anew: {', '.join(anew)}" if anew else ""))
+    return _learned(run, store, places, folder, progress)
+
+
+def _learned(
+    run: Run, store: GraphStore, places: dict[str, np.ndarray], folder: str | os.PathLike[str], progress: Reporter
+) -> list[str]:
+    """The splits with interactions that the run was trained on, which are counted aloud."""
+    old, learned = run.model.catalogue, []
+    users = np.repeat(np.arange(old.num_users), np.diff(old.seen_indptr))
+    seen = np.sort(users * old.num_items + old.seen_indices)
+    for split in ("valid", "test"):
+        held = store.interactions(split)
+        user, item = places["users"][held.user], places["items"][held.item]
+        keys = (user * old.num_items + item)[(user >= 0) & (item >= 0)]
+        count = int(np.isin(keys, seen).sum())
+        if count:
+            learned.append(split)
+            progress.note(
+                f"warning: {count:,} of {len(held.user):,} {split} interactions of {store.folder} were training data of {folder}, so "
+                f"metrics on that split say too much"
+            )
+    return learned
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -70,6 +70,8 @@ def tune(
     name = model or DEFAULT_MODEL
     given = _explicit(train_settings)
     training = parse(TrainSettings, given, "train")
+    if training.start_from is not None:
+        raise ConfigError("train start_from: a search trains every trial from the beginning; leave it out")
     space = Space(name, _explicit(model_settings), given, chosen.space, chosen.defaults)
     opened_store = store if isinstance(store, GraphStore) else GraphStore.open(store)
     validate = watch(opened_store, training.metric)

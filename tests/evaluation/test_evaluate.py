@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from itertools import pairwise
 from math import log2
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import graphrec
 from graphrec.errors import ConfigError, RunError, StoreError, UnsupportedError
 from graphrec.evaluation import METRICS
 from graphrec.evaluation.breakdown import by_user_activity
@@ -245,3 +247,23 @@ def test_validator_refuses(store, small_store):
             validator(store, bad)
     with pytest.raises(ConfigError, match="nothing can be chosen on validation items by 'rmse'; choose an accuracy metric"):
         watch(store, "rmse")
+
+
+def test_a_run_that_is_replaced_while_it_is_measured_keeps_no_result(tmp_path, monkeypatch):
+    rows = [(user, item, "train" if item < 4 else "test") for user in range(6) for item in range(5)] + [(6, 4, "train")]
+    store = make_store(tmp_path / "store", rows)
+    run, notes = graphrec.train(store, "popularity", tmp_path / "run"), []
+
+    class Notes(Reporter):
+        def note(self, message):
+            notes.append(message)
+
+    def late(*arguments, **options):
+        graphrec.train(store, "item-knn", run.folder, overwrite=True)
+        return rank_users(*arguments, **options)
+
+    module = sys.modules["graphrec.evaluation.evaluate"]  # the package's attribute of that name is the function
+    rank_users = module.rank_users
+    monkeypatch.setattr(module, "rank_users", late)
+    evaluate(run, k=2, progress=Notes())
+    assert any("was replaced meanwhile" in line for line in notes) and not (run.folder / "evaluation.json").exists()

@@ -79,6 +79,6 @@ def test_graph_info_on_the_command_line(shop, tmp_path):
     printed = json.loads(result.stdout)
     assert printed["nodes"]["entity"] == 2 and printed["plot"] == str(plot) and plot.exists()
     result = CliRunner().invoke(app, ["graph", "info", str(shop.folder)])
-    assert "user ──follows──> user" in result.stdout and "connected components" in result.stdout
+    assert "user ──follows──> user" in result.stdout and "1 connected component, " in result.stdout
     result = CliRunner().invoke(app, ["graph", "info", str(tmp_path / "nothing")])
     assert result.exit_code == 1 and "there is no graph store" in result.stderr

@@ -38,9 +38,14 @@ def test_a_frame_need_not_be_lazy(tmp_path):
 )
 def test_values_that_no_reader_would_let_through_are_counted(column, bad, tmp_path):
     values = [*bad, *frame()[column][len(bad) :]]
-    with pytest.raises(LogError, match=f"or not finite: {len(bad)} in {column}; drop or fill them"):
+    with pytest.raises(LogError, match=f"not finite or, of split, none of train, valid, test: {len(bad)} in {column}; drop or fill them"):
         build(InteractionLog(frame(**{column: values})), tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def test_a_split_that_is_none_is_counted(tmp_path):
+    with pytest.raises(LogError, match="none of train, valid, test: 1 in split"):
+        build(InteractionLog(frame().with_columns(split=pl.Series(["dev", None, *["train"] * 18]))), tmp_path / "store")
 
 
 def test_side_tables_need_ids_of_the_events_type():

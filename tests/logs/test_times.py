@@ -96,11 +96,17 @@ def test_each_file_has_its_unit(tmp_path: Path) -> None:
     instants = [SECONDS + 60 * step for step in range(4)]
     texts = [datetime.datetime.fromtimestamp(instant, datetime.timezone.utc).isoformat() for instant in instants]
     files = {"a.csv": instants, "b.csv": instants, "c.csv": [1000 * instant for instant in instants], "d.csv": texts, "e.csv": [7, 8, 9, 10**15]}
+    files["f.csv"] = [1000 * (SECONDS + step) for step in range(30)] + [-62135596800000, 0]
     for user, (name, values) in enumerate(files.items()):
         rows = "".join(f"{user},{item},{value}\n" for item, value in enumerate(values))
         (tmp_path / name).write_text("user,item,time\n" + rows)
     log = read_log(sorted(tmp_path.glob("*.csv")), rejected=tmp_path / "rejected.parquet", max_bad_share=0.9)
     found = log.events.filter(pl.col("user_id") < 4).collect().sort("user_id", "timestamp")["timestamp"].to_list()
     assert [instant.timestamp() for instant in found] == instants * 4
-    # Small numbers are no times in another unit: they are seconds as the others' are, or rejected.
-    assert pl.read_parquet(tmp_path / "rejected.parquet")["reason"].to_list() == ["timestamp in another unit than the usual seconds"]
+    # Small numbers are no times in seconds, and a few that stand for none do not make a file another one.
+    assert pl.read_parquet(tmp_path / "rejected.parquet").select(pl.col("file").str.slice(-5), "reason").rows() == [
+        *[("e.csv", "timestamp in another unit than the usual milliseconds")] * 4,
+        ("f.csv", "timestamp before 1970"),
+        ("f.csv", "timestamp in another unit than the usual milliseconds"),
+    ]
+    assert log.events.filter(pl.col("user_id") == 5).collect().height == 30

@@ -105,7 +105,7 @@ def test_features_that_are_named_are_used_and_said(store, tmp_path):
     assert not torch.equal(model.network.inputs.item, other.network.inputs.item)
     plain = create("lightgcn", SETTINGS)
     plain.prepare(store, progress=notes)
-    assert "the store's features user.likes, item.image, item.text are not used" in notes.notes[-1]
+    assert "the store's features item.image, item.text, user.likes are not used" in notes.notes[-1]
     run = train(store, model, tmp_path / "run", {**TRAINING, "epochs": 1})
     assert run.config.origins["item"].startswith("item.text") and run.config.origins["user"].startswith("the mean of")
 

@@ -56,6 +56,34 @@ def test_the_old_run_answers_until_the_new_one_is_finished(board, old):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("left", ["replaced-model", "replacement/replaced-model"])
+def test_what_a_kill_left_of_a_replaced_model_is_in_nobodys_way(board, old, left):
+    (old.folder / left).mkdir(parents=True)
+    (old.folder / left / "model.safetensors").write_text("old")
+    train(board, "item-knn", old.folder, overwrite=True)
+    train(board, "popularity", old.folder, overwrite=True)
+    assert load(old.folder).model.name == "popularity"
+    assert {path.name for path in old.folder.iterdir()} <= {"config.json", "model", "metrics.jsonl", ".lock", left} | {
+        path.name for path in old.folder.glob("events.*")
+    }
+
+
+def test_a_take_over_that_was_cut_short_is_finished_by_whoever_reads_the_run(board, old, monkeypatch):
+    from graphrec.training import place
+
+    def dying(source, target):
+        if str(target) == str(old.folder / "model"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    replace = place.os.replace
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(place.os, "replace", dying)
+        train(board, "item-knn", old.folder, overwrite=True)
+    assert not (old.folder / "model").exists()
+    assert load(old.folder).model.name == "item-knn" and not (old.folder / REPLACEMENT).exists()
+
+
 def test_overwriting_again_starts_the_replacement_anew(board, old):
     with pytest.raises(KeyboardInterrupt):
         train(board, "bpr-mf", old.folder, FAST, validation=failing, overwrite=True)

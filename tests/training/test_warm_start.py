@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import graphrec
 from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError
 from graphrec.progress import Reporter
@@ -103,3 +104,35 @@ def test_a_warm_start_is_better_than_a_cold_one_after_the_same_steps(board, tmp_
         for name, start in (("cold", None), ("warm", str(old.folder)))
     ]
     assert np.isfinite(losses).all() and losses[1] < 0.7 * losses[0]
+
+
+def test_a_start_that_has_seen_what_is_held_out_is_told_and_kept(board, tmp_path):
+    everything = make_store(tmp_path / "all", [(user, item, "train") for user, item, _ in checkerboard()][:-1] + [(23, 0, "test")])
+    old, notes = train(everything, "bpr-mf", tmp_path / "old", FAST), Notes()
+    run = train(board, "bpr-mf", tmp_path / "new", {**FAST, "start_from": str(old.folder)}, progress=notes)
+    assert [line.split(" were ")[0] for line in notes.lines if "warning" in line] == [
+        f"warning: {count} of {total} {split} interactions of {board.folder}" for split, count, total in (("valid", 24, 24), ("test", 48, 48))
+    ]
+    assert run.config.learned == ["valid", "test"] and graphrec.evaluate(run).learned
+    assert not graphrec.evaluate(train(board, "bpr-mf", tmp_path / "cold", FAST)).learned
+
+
+def test_a_start_that_knows_nobody_is_refused(board, tmp_path):
+    other = make_store(tmp_path / "store", [(user + 1000, item + 1000, side) for user, item, side in checkerboard()])
+    old = train(other, "bpr-mf", tmp_path / "old", FAST)
+    with pytest.raises(ConfigError, match="knows none of the users and items of .*; is it a run on another log"):
+        train(board, "bpr-mf", tmp_path / "new", {**FAST, "start_from": str(old.folder)})
+
+
+def test_a_start_is_recorded_from_wherever_it_is_named(board, tmp_path, monkeypatch):
+    train(board, "bpr-mf", tmp_path / "old", FAST)
+    monkeypatch.chdir(tmp_path)
+    run = train(board, "bpr-mf", "new", {**FAST, "start_from": "old"})
+    assert run.config.train["start_from"] == str((tmp_path / "old").resolve())
+    shutil.rmtree(tmp_path / "old")  # of no use once there is a checkpoint
+    train(board, None, "new", {"epochs": 3}, resume=True)
+
+
+def test_searches_and_benchmarks_start_from_the_beginning(board, tmp_path):
+    with pytest.raises(ConfigError, match="a search trains every trial from the beginning"):
+        graphrec.tune(board, "bpr-mf", tmp_path / "study", train_settings={"start_from": "runs/old"})
