@@ -11,7 +11,8 @@ from typing import Any
 import graphrec
 from graphrec.graph.store import GraphStore
 from graphrec.progress import SILENT, Reporter
-from graphrec.training.run import MODEL, Run
+from graphrec.training.place import MODEL
+from graphrec.training.run import Run
 
 COMMON = {
     "num_layers": 1,

@@ -85,7 +85,7 @@ def _kept(run: str, where: str) -> str:
 
 def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence[int]) -> None:
     from graphrec.evaluation.friends import evaluate_friends
-    from graphrec.training.run import FRIENDS
+    from graphrec.training.place import FRIENDS
 
     found = evaluate_friends(run, store, k=lengths)
     title = f"friends of {found['users']:,} users, {found['links']:,} held-out links out of them"

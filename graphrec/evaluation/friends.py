@@ -17,7 +17,7 @@ from graphrec.evaluation import metrics
 from graphrec.graph.store import GraphStore
 from graphrec.models.base import Recommender
 from graphrec.models.friends import known_links, rank_friends
-from graphrec.training.run import FRIENDS
+from graphrec.training.place import FRIENDS
 
 if TYPE_CHECKING:
     from graphrec.training.run import Run

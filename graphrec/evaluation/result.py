@@ -16,7 +16,7 @@ import polars as pl
 from graphrec.atomic import atomic_file
 from graphrec.checksum import sha256_of
 from graphrec.errors import RunError, shell_word
-from graphrec.training.run import EVALUATION
+from graphrec.training.place import EVALUATION
 
 SCHEMA = 1
 

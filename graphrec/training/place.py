@@ -1,4 +1,4 @@
-"""Where a training writes: an empty folder, or beside the finished run that it is to replace.
+"""The names in a run folder, and where a training writes: an empty folder, or beside the finished run that it is to replace.
 
 A finished run stays as it is, and answers, until the one in its place is finished, too. That one is trained in the folder
 `replacement` inside the run folder, a whole run folder itself, which a resumed training goes on with; at the end its files
@@ -17,8 +17,11 @@ from pathlib import Path
 from graphrec.atomic import check_kind
 from graphrec.errors import RunError
 from graphrec.training import journal
-from graphrec.training.run import CONFIG, MODEL, RESULTS
 
+CONFIG = "config.json"
+MODEL = "model"
+EVALUATION, FRIENDS = "evaluation", "friends.json"  # what `graphrec evaluate` writes into the folder
+RESULTS = (f"{EVALUATION}.*", f"{EVALUATION}-*", FRIENDS)
 REPLACEMENT = "replacement"
 _REPLACED = "replaced-model"
 

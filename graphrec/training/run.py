@@ -28,15 +28,12 @@ from graphrec.graph.sides import HELD_LINKS
 from graphrec.models import load_model
 from graphrec.models.base import Recommender
 from graphrec.training import journal
+from graphrec.training.place import CONFIG, MODEL, REPLACEMENT, recover
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 SCHEMA_VERSION = 1
-CONFIG = "config.json"
-MODEL = "model"
-EVALUATION, FRIENDS = "evaluation", "friends.json"  # what `graphrec evaluate` writes into the folder
-RESULTS = (f"{EVALUATION}.*", f"{EVALUATION}-*", FRIENDS)
 
 
 class RunRecord(BaseModel):
@@ -183,8 +180,6 @@ def identity(folder: Path) -> tuple[int, int] | None:
 
 def _wait_for_a_replacement(path: Path) -> None:
     """Let a run that is being put in the place of another one arrive, or bring it there where that was interrupted."""
-    from graphrec.training.place import REPLACEMENT, recover
-
     for _ in range(20):
         if (path / MODEL).is_dir() or not (path / REPLACEMENT / MODEL).is_dir():
             return

@@ -26,8 +26,8 @@ from graphrec.training.journal import Journal
 from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
 from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of
-from graphrec.training.place import check_free, clear, forget_results, locked, place_of, recover, take_over
-from graphrec.training.run import MODEL, Run, RunRecord, fingerprint, other_data
+from graphrec.training.place import MODEL, check_free, clear, forget_results, locked, place_of, recover, take_over
+from graphrec.training.run import Run, RunRecord, fingerprint, other_data
 from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
 from graphrec.training.warm_start import start_from
