@@ -32,6 +32,9 @@ class Reporter:
 SILENT = Reporter()
 
 
+_WIDE = 120  # columns of a terminal that hold everything a bar may show
+
+
 class ConsoleReporter(Reporter):
     """Draws live bars with rate and time left on standard error, through rich."""
 
@@ -51,15 +54,15 @@ class ConsoleReporter(Reporter):
             TimeRemainingColumn,
         )
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn(unit + " {task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
-        )
+        narrow = self._console.width < _WIDE
+        left = TimeRemainingColumn(compact=True, elapsed_when_finished=narrow)
+        middle = [MofNCompleteColumn(), TextColumn(unit + " {task.fields[rate]}")]
+        if narrow:  # a bar would leave no room for the numbers
+            columns = [TextColumn("{task.description}"), *middle, left]
+        else:
+            times = [TimeElapsedColumn(), TextColumn("elapsed,"), left, TextColumn("left")]
+            columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), *middle, *times]
+        columns.append(TextColumn("{task.fields[values]}"))
         with Progress(*columns, console=self._console, transient=False) as progress:
             handle = progress.add_task(description, total=total, rate="", values="")
             yield _ConsoleTask(progress, handle)
