@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphrec.atomic import atomic_folder
+from graphrec.atomic import atomic_folder, locked
 from graphrec.errors import DatasetError
 from graphrec.logs.card import CHECKSUMS, LOCK, CardFile, DatasetCard, describe, find_card, run_file
 from graphrec.logs.download import digest, download
@@ -190,14 +189,7 @@ def _read_lock(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _exclusive(waiting: Path) -> Iterator[None]:
-    try:
-        waiting.mkdir(parents=True, exist_ok=True)
-        lock = (waiting / ".lock").open("w")
-    except OSError as error:
-        raise DatasetError(f"cannot write {waiting}: {error.strerror}; choose a folder you can write") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DatasetError(f"another process is downloading into {waiting}; wait for it") from None
+    with locked(waiting / ".lock", DatasetError, wait=False) as held:
+        if not held:
+            raise DatasetError(f"another process is downloading into {waiting}; wait for it")
         yield

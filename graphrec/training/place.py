@@ -7,14 +7,13 @@ take the place of the old ones. Whoever wants the old run back deletes `replacem
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from graphrec.atomic import check_kind
+from graphrec import atomic
 from graphrec.errors import RunError
 from graphrec.training import journal
 
@@ -32,7 +31,7 @@ def check_free(path: Path, overwrite: bool) -> None:
     Raises:
         RunError: it holds a run and `overwrite` is false, or something else.
     """
-    check_kind(path, RunError, "run", CONFIG)
+    atomic.check_kind(path, RunError, "run", CONFIG)
     if (path / CONFIG).exists() and not overwrite:
         raise RunError(
             f"{path} already holds a run; choose another folder, go on with it by --resume, or replace it by --overwrite"
@@ -115,16 +114,9 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         RunError: another process trains in it, or it cannot be written.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".lock", "w")  # noqa: SIM115 - closed below; a killed process frees it too
-    except OSError as problem:
-        raise RunError(f"cannot write {path}: {problem.strerror}; choose a folder you can write") from problem
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"another process is training in {path}; wait for it or choose another folder") from None
+    with atomic.locked(path / ".lock", RunError, wait=False) as held:
+        if not held:
+            raise RunError(f"another process is training in {path}; wait for it or choose another folder")
         try:
             yield
         finally:

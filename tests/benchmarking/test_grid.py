@@ -17,22 +17,12 @@ import pytest
 import graphrec
 from graphrec.benchmarking import grid
 from graphrec.errors import ConfigError, LogError, RunError
-from graphrec.progress import Reporter
 from graphrec.tuning.tune import tune
 from tests.benchmarking.conftest import write_board, write_run_file
+from tests.notes import Notes
 from tests.training.conftest import checkerboard, make_store
 
 HERE = Path(__file__).parent
-
-
-class Notes(Reporter):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def bench(data, models, folder, **options):

@@ -7,15 +7,7 @@ import pytest
 
 from graphrec.features.cache import VectorCache, digest
 from graphrec.features.text import encode_texts
-from graphrec.progress import Reporter
-
-
-class Notes(Reporter):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
+from tests.notes import Notes
 
 
 class Counting:
@@ -74,7 +66,7 @@ def test_damage_is_noticed_and_mended(tmp_path, how):
     notes = Notes()
     again = encode_texts(Counting(), ["a", "bb"], tmp_path, notes)
     assert again.computed == 2 and again.vectors.tolist() == [[1, 1], [2, 1]]
-    assert any("damaged" in note and str(part) in note for note in notes.notes)
+    assert any("damaged" in note and str(part) in note for note in notes.lines)
 
 
 def test_keys_and_vectors_must_be_as_many(tmp_path):

@@ -11,22 +11,12 @@ from graphrec import checkpoints
 from graphrec.errors import RunError
 from graphrec.features.finetune import finetune
 from graphrec.features.finetune_loop import FinetuneLoop
-from graphrec.progress import Reporter
 from tests.features.conftest import tiny
 from tests.features.test_finetune import QUICK, feature
+from tests.notes import Notes
 
 SETTINGS = QUICK.model_copy(update={"epochs": 3, "dropout": 0.3, "checkpoint_every": 0.0})
 RESULT = "losses", "accuracies", "best_epoch", "pairs", "parameters"
-
-
-class Notes(Reporter):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from graphrec.graph.split import NO_TIME
 from graphrec.logs.table import InteractionLog, Media
 from graphrec.progress import Reporter
 from tests.graph.small import make_log, ring, shop_log
+from tests.notes import Notes
 
 
 def test_the_ring_loses_its_last_two_items(tmp_path):
@@ -302,14 +303,6 @@ def test_wrong_settings_are_named(tmp_path):
         build(make_log(ring()), tmp_path / "store", k_cor=3)
     with pytest.raises(ConfigError, match="split.method"):
         build(make_log(ring()), tmp_path / "store", split="tomorrow")
-
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def test_a_target_that_nobody_chose_is_doubted_when_it_is_very_rare(tmp_path):

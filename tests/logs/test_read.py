@@ -11,17 +11,7 @@ import pytest
 from graphrec.errors import ConfigError, LogError, MissingExtraError
 from graphrec.logs.read import read_log
 from graphrec.logs.table import InteractionLog, LogSettings
-from graphrec.progress import Reporter
-
-
-class Notes(Reporter):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
+from tests.notes import Notes
 
 
 def write(folder: Path, text: str | bytes, name: str = "log.csv") -> Path:

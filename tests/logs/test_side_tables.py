@@ -12,17 +12,7 @@ import pytest
 from graphrec.errors import LogError
 from graphrec.logs.read import read_log
 from graphrec.logs.table import InteractionLog, Media
-from graphrec.progress import Reporter
-
-
-class Notes(Reporter):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
+from tests.notes import Notes
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from graphrec.models.base import Recommender
 from graphrec.models.fold_in import FoldIn
 from graphrec.models.popularity import Popularity
 from graphrec.models.ridge import fit_ridge
-from graphrec.progress import Reporter
 from graphrec.retrieval.unseen import recommend_new_user, with_new_items
 from graphrec.training.train import train
 from tests.features.conftest import shop
 from tests.models.conftest import NUM_ITEMS, WITH_RESIDUAL
+from tests.notes import Notes
 
 SETTINGS = {"embedding_dim": 8, "num_layers": 1, "head": "cosine", "loss": {"name": "sampled-softmax"}}
 TRAINING = {"epochs": 20, "batch_size": 64, "learning_rate": 0.02, "weight_decay": 0.0}
@@ -59,14 +59,6 @@ def trained(store, tmp_path_factory):
     return get
 
 
-class Notes(Reporter):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
-
-
 @pytest.mark.parametrize("name", INPUTS)
 def test_a_new_item_goes_to_those_who_like_such_things(name, store, trained):
     folder, model = trained(name)
@@ -98,14 +90,14 @@ def test_features_that_are_named_are_used_and_said(store, tmp_path):
     model = create("lightgcn", {**SETTINGS, "inputs": INPUTS["start"]})
     model.prepare(store, progress=notes)
     assert any(
-        note.startswith("item embeddings start from item.text (256 columns, 24 of 24 rows)") for note in notes.notes
+        note.startswith("item embeddings start from item.text (256 columns, 24 of 24 rows)") for note in notes.lines
     )
     other = create("lightgcn", {**SETTINGS, "inputs": {"init": "features", "item": ["image"]}})
     other.prepare(store)
     assert not torch.equal(model.network.inputs.item, other.network.inputs.item)
     plain = create("lightgcn", SETTINGS)
     plain.prepare(store, progress=notes)
-    assert "the store's features item.image, item.text, user.likes are not used" in notes.notes[-1]
+    assert "the store's features item.image, item.text, user.likes are not used" in notes.lines[-1]
     run = train(store, model, tmp_path / "run", {**TRAINING, "epochs": 1})
     assert run.config.origins["item"].startswith("item.text") and run.config.origins["user"].startswith("the mean of")
 
@@ -287,7 +279,7 @@ def test_a_table_says_nothing_of_pictures(store, trained, tmp_path):
     table = pl.DataFrame({"id": ["x1", "x2"], "text": ["a barking dog", None]})
     notes = Notes()
     _, added = with_new_items(folder / "run", table, progress=notes)
-    assert added == 1 and "item.image is not made from text: it counts as missing" in " ".join(notes.notes)
+    assert added == 1 and "item.image is not made from text: it counts as missing" in " ".join(notes.lines)
     pictures = create("vbpr", {"modalities": ["image"], "embedding_dim": 8})
     run = train(store, pictures, tmp_path / "run", {**TRAINING, "epochs": 1})
     with pytest.raises(UnsupportedError, match="knows items by image, which are not made from text"):
@@ -315,7 +307,7 @@ def test_new_items_from_the_store_and_from_a_table(trained):
     notes = Notes()
     model, added = with_new_items(folder / "run", table, progress=notes)
     assert added == 1 and "x1" in model.catalogue.items
-    assert len([note for note in notes.notes if "already" in note or "left out" in note]) == 2
+    assert len([note for note in notes.lines if "already" in note or "left out" in note]) == 2
     dogs = model.score(np.array([1])), model.score(np.array([0]))
     index = model.catalogue.items.index_of(["x1"])[0]
     assert dogs[0][0, index] > dogs[1][0, index]

@@ -11,21 +11,13 @@ import torch
 import graphrec
 from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError
-from graphrec.progress import Reporter
 from graphrec.training.run import load
 from graphrec.training.train import train
+from tests.notes import Notes
 from tests.training.conftest import NUM_ITEMS, checkerboard, make_store
 
 FAST = {"epochs": 2, "batch_size": 32, "device": "cpu"}
 STILL = {**FAST, "epochs": 1, "learning_rate": 1e-20}  # ends where it starts
-
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
 
 
 @pytest.fixture(scope="module")
