@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,38 +212,41 @@ def parse_config(tables: Mapping[str, Any], source: Path | None = None, given: S
         values = tables.get(name, {})
         try:
             if isinstance(values, Mapping):
-                sections[name] = parse_section(name, values, where)
+                sections[name] = parse_section(name, values, where, given)
         except ConfigError as error:
-            problems.append(_placed(str(error), f"{where} [{name}]", name, given))
+            problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
     return RunConfig(source=source, **sections)
 
 
-def _placed(message: str, place: str, section: str, given: Sequence[str]) -> str:
-    """Name the command line in the place of the file, where a value comes from there."""
-    lines = message.splitlines()
-    for number, line in enumerate(lines):
-        key = f"{section}.{line.removeprefix(place).strip().partition(':')[0]}."
-        if line.startswith(place) and any(key.startswith(f"{one}.") or f"{one}.".startswith(key) for one in given):
-            lines[number] = f"command line [{section}]{line.removeprefix(place)}"
-    return "\n".join(lines)
+def _place(where: str, section: str, given: Sequence[str]) -> Callable[[str], str]:
+    """Say for a key of a section whether its value comes from the file or, being one of `given`, from the command line."""
+
+    def place(key: str) -> str:
+        full = f"{section}.{key}."
+        said = any(full.startswith(f"{one}.") or f"{one}.".startswith(full) for one in given)
+        return f"{'command line' if said else where} [{section}]"
+
+    return place
 
 
-def parse_section(name: str, values: Mapping[str, Any], where: str = "run file") -> Any:
+def parse_section(name: str, values: Mapping[str, Any], where: str = "run file", given: Sequence[str] = ()) -> Any:
     """Validate one section with the settings class of the room that owns it.
 
     Args:
         name: a key of `SECTIONS`.
         values: the keys and values of the section.
         where: the file, for messages.
+        given: as for `parse_config`.
 
     Raises:
         ConfigError: a key is unknown or a value is out of range.
     """
+    place = _place(where, name, given)
     if name == "model":
-        return _parse_model(values, f"{where} [model]")
-    return parse(resolve("section", SECTIONS, name), values, f"{where} [{name}]")
+        return _parse_model(values, place)
+    return parse(resolve("section", SECTIONS, name), values, place)
 
 
 def model_settings_class(name: str) -> type[Settings]:
@@ -257,14 +260,14 @@ def model_settings_class(name: str) -> type[Settings]:
     return model_class(name).Settings
 
 
-def _parse_model(values: Mapping[str, Any], where: str) -> ModelChoice:
+def _parse_model(values: Mapping[str, Any], place: Callable[[str], str]) -> ModelChoice:
     values = dict(values)
     name = values.pop("name", DEFAULT_MODEL)
     try:
         settings_class = model_settings_class(name)
     except ConfigError as error:
-        raise ConfigError(f"{where} name: {error}") from None
-    return ModelChoice(name, parse(settings_class, values, where))
+        raise ConfigError(f"{place('name')} name: {error}") from None
+    return ModelChoice(name, parse(settings_class, values, place))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

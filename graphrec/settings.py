@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,13 +30,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-def parse(model: type[SettingsT], values: Mapping[str, Any], where: str) -> SettingsT:
+def parse(model: type[SettingsT], values: Mapping[str, Any], where: str | Callable[[str], str]) -> SettingsT:
     """Validate `values` against `model`.
 
     Args:
         model: a `Settings` subclass.
         values: the raw values, as read from TOML, JSON or keyword arguments.
-        where: what to call the place in messages, for example `"graphrec.toml [train]"`.
+        where: what to call the place in messages, for example `"graphrec.toml [train]"`; or a function that says it for a key
+            with dots such as `"loss.name"`, `""` being a rule that joins several keys.
 
     Raises:
         ConfigError: one line per problem, each naming the key, the rule, the value received and, for an unknown
@@ -45,8 +46,8 @@ def parse(model: type[SettingsT], values: Mapping[str, Any], where: str) -> Sett
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_describe(model, problem) for problem in error.errors()]
-    raise ConfigError("\n".join(f"{where} {problem}" for problem in problems))
+        problems = [(_key(problem), _describe(model, problem)) for problem in error.errors()]
+    raise ConfigError("\n".join(f"{where(key) if callable(where) else where} {text}" for key, text in problems))
 
 
 def resolved(
@@ -67,8 +68,12 @@ def resolved(
     return parse(model, {**values, **overrides}, where)
 
 
+def _key(problem: Any) -> str:
+    return ".".join(str(part) for part in problem["loc"])  # empty for a rule that joins several keys
+
+
 def _describe(model: type[BaseModel], problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])  # empty for a rule that joins several keys
+    key = _key(problem)
     if problem["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, problem["loc"][:-1]))
         mend = f"; {_ELSEWHERE[problem['loc'][-1]]}" if problem["loc"][-1] in _ELSEWHERE else ""

@@ -86,6 +86,12 @@ def test_every_wrong_key_has_its_line():
     assert len(str(error.value).splitlines()) == 3
 
 
+def test_the_place_can_depend_on_the_key():
+    with pytest.raises(ConfigError) as error:
+        parse(Example, {"epochs": 0, "name": "x", "split": {"metod": 1}}, lambda key: f"<{key}>")
+    assert [line.split(":")[0] for line in str(error.value).splitlines()] == ["<epochs> epochs", "<split.metod> split.metod"]
+
+
 def test_settings_cannot_be_changed_and_round_trip():
     settings = parse(Example, {"name": "x", "split": {"method": "random"}}, "here")
     with pytest.raises(Exception, match="frozen"):

@@ -39,7 +39,12 @@ def build(
     format: Annotated[str | None, typer.Option("--format", help=f"auto, {', '.join(FORMATS)}.")] = None,
     column: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--column", metavar="NAME=SOURCE", help="Where user_id, item_id, ... stand; may be repeated."),
+        typer.Option(
+            "--column",
+            metavar="NAME=SOURCE",
+            help="Where user_id, item_id, ... stand; may be repeated. How they are written (decimal_comma, time_format, ...) "
+            "says \\[log] of the run file.",
+        ),
     ] = None,
     query: Annotated[
         str | None, typer.Option("--query", help="For a database: the query whose rows are events.")

@@ -62,7 +62,7 @@ def info(
         )  # fmt: skip
         shares = list(found.relations[0].source_degrees)
         io.table(
-            "Degrees (distinct partners)",
+            "Degrees (distinct partners, of all nodes of a type)",
             ("of", "over", *({"0": "least", "0.5": "median", "1": "most"}.get(share, share) for share in shares)),
             [
                 (side, part.relation, *(int(values[share]) for share in shares))

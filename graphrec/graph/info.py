@@ -144,7 +144,8 @@ def plot_degrees(store: GraphStore, path: str | os.PathLike[str]) -> None:
     """Draw how many users and items have at least a given degree, on two logarithmic axes, as a PNG.
 
     The curve of degree d shows the share of nodes with d or more distinct partners, among those with any. A straight line
-    is a power law; unlike a histogram the curve needs no bins and shows the tail whole.
+    is a power law; unlike a histogram the curve needs no bins and shows the tail whole. Its median is that of the same nodes,
+    and so not that of `graph_info`, which counts those without any too.
 
     Raises:
         StoreError: the file cannot be written.
@@ -159,7 +160,7 @@ def plot_degrees(store: GraphStore, path: str | os.PathLike[str]) -> None:
         for panel, degree in zip(panels, degrees(store, behavior), strict=True):
             steps, share = _tail_shares(degree)
             color, target = _COLORS[number % len(_COLORS)], number == 0
-            label = f"{behavior}, median {int(np.median(degree[degree > 0]))}"
+            label = f"{behavior}, median {np.median(degree[degree > 0]):g}" if degree.any() else f"{behavior}, no edges"
             panel.plot(
                 steps, share, color=color, linewidth=2.2 if target else 1.4, alpha=1 if target else 0.8, label=label
             )
@@ -173,8 +174,8 @@ def plot_degrees(store: GraphStore, path: str | os.PathLike[str]) -> None:
         panel.grid(True, which="minor", color="#efefef", linewidth=0.5)
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, loc="lower left", title="behaviour")
-    panels[0].set_ylabel("share with degree ≥ d")
+        panel.legend(frameon=False, loc="lower left", title="behaviour (nodes with any)")
+    panels[0].set_ylabel("share with degree ≥ d, of those with any")
     figure.suptitle(f"Degrees in the training graph of {store.folder.name}", fontweight="bold")
     with atomic_file(path, StoreError) as temporary:
         figure.savefig(temporary, format="png")

@@ -120,7 +120,11 @@ class LinkModel(ABC):
         """Score checked pairs int64 (n, 2); returns float32 (n,)."""
 
     def embeddings(self) -> np.ndarray | None:
-        """Return float32 (N, D), a vector a node, or None where the model has none."""
+        """Return float32 (N, D), a vector a node, or None where the model has none.
+
+        Raises:
+            RunError: the model has vectors, and has not been fitted or loaded yet.
+        """
         return None
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:

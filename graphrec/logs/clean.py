@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from graphrec.errors import LogError
-from graphrec.logs import ids, rejects, times
+from graphrec.logs import ids, numbers, rejects, times
 from graphrec.logs.duplicates import PARTITION_ROWS, merge_duplicates
 from graphrec.logs.raw import FILE, LINE, PROBLEM, RAW, RawLog, Source
 from graphrec.logs.source import LogSettings
@@ -44,7 +44,7 @@ def clean(
         LogError: there are no rows, all are bad, or more than `max_bad_share` of them are.
     """
     schema = raw.events.collect_schema()
-    events = _prepare(raw.events, schema)
+    events = _prepare(raw.events, schema, settings.decimal_comma)
     by_file = _profile(events, schema, len(source.paths) > 1)
     counts = {name: int(by_file[name].sum()) for name in by_file.columns if name != FILE and by_file[name].dtype.is_integer()}
     total = counts["rows"]
@@ -74,10 +74,10 @@ def clean(
     return pl.scan_parquet(files, glob=False), report
 
 
-def _prepare(events: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+def _prepare(events: pl.LazyFrame, schema: pl.Schema, decimal_comma: bool) -> pl.LazyFrame:
     for name in ("user_id", "item_id"):
         events = ids.prepare(events, name, schema[name])
-    return times.prepare(events, "timestamp", schema["timestamp"]) if "timestamp" in schema else events
+    return times.prepare(events, "timestamp", schema["timestamp"], decimal_comma) if "timestamp" in schema else events
 
 
 def _profile(events: pl.LazyFrame, schema: pl.Schema, by_file: bool) -> pl.DataFrame:
@@ -123,7 +123,7 @@ def _parse(
         problems.append(problem)
     values["weight"] = pl.lit(1.0, pl.Float32)
     if "weight" in schema:
-        values["weight"], problem = _weight(schema["weight"])
+        values["weight"], problem = _weight(schema["weight"], settings.decimal_comma)
         problems.append(problem)
     if "split" in schema:
         name = pl.col("split").cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -162,12 +162,18 @@ def _all_integers(events: pl.LazyFrame, name: str, counts: Mapping[str, int], so
     return 0 < integers == present
 
 
-def _weight(dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
-    present = ids.text("weight", _NO_WEIGHT) if dtype == pl.String else pl.col("weight")
-    value = present.cast(pl.Float64, strict=False).cast(pl.Float32)
+def _weight(dtype: pl.DataType, decimal_comma: bool) -> tuple[pl.Expr, pl.Expr]:
+    if dtype == pl.String:
+        present = ids.text("weight", _NO_WEIGHT)
+        value, comma = numbers.parse(present, decimal_comma), numbers.has_comma(present)
+        point = present.str.contains(".", literal=True) if decimal_comma else pl.lit(False)
+    else:
+        present, comma, point = pl.col("weight"), pl.lit(False), pl.lit(False)
+        value = present.cast(pl.Float64, strict=False)
+    value = value.cast(pl.Float32)
     bad = present.is_not_null() & ~value.is_finite().fill_null(False)
-    comma = present.str.contains(r"^[+-]?\d+,\d+$") if dtype == pl.String else pl.lit(False)
-    problem = pl.when(bad & comma).then(pl.lit("decimal comma in weight"))
+    problem = pl.when(point).then(pl.lit("point in weight, where decimals have a comma"))
+    problem = problem.when(bad & comma).then(pl.lit("decimal comma in weight"))
     problem = problem.when(bad).then(pl.lit("weight is no finite number"))
     problem = problem.when(value.abs() > _MOST_WEIGHT).then(pl.lit(f"weight is beyond {_MOST_WEIGHT:g}"))
     return value.fill_null(1.0), problem

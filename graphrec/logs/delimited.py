@@ -35,7 +35,7 @@ def read(source: Source, settings: LogSettings) -> RawLog:
 def _read_file(path: Path, source: Source, settings: LogSettings) -> tuple[pl.LazyFrame, str]:
     """The rows of a file, and which of its columns are used for what."""
     text = open_text(path, settings.encoding, source)
-    layout = Layout.of(text, settings.separator, settings.header)
+    layout = Layout.of(text, settings.separator, settings.header, settings.decimal_comma)
     mapping: dict[str, Column | None] = dict(settings.columns)
     if not layout.header and not any(isinstance(column, str) for column in mapping.values()):
         mapping = _by_position(mapping)
@@ -81,18 +81,25 @@ class Layout:
         self.separator, self.header, self.names, self.skip = separator, header, names, skip
 
     @classmethod
-    def of(cls, text: TextFile, separator: str | None, header: bool | None) -> Layout:
+    def of(cls, text: TextFile, separator: str | None, header: bool | None, decimal_comma: bool = False) -> Layout:
         """Read the layout off the first lines; `separator` and `header` are found where they are None.
 
+        With `decimal_comma` a comma is no separator, and `3,5` a number.
+
         Raises:
-            LogError: the file holds blank lines only.
+            LogError: the file holds blank lines only, or no separator is found.
         """
         lines = text.head()
         if not lines:
             raise LogError(f"{text.name} holds no rows, only blank lines; check how it was written")
-        separator = separator or sniff_separator(lines)
+        separator = separator or sniff_separator(lines, decimal_comma)
+        if separator is None:
+            raise LogError(
+                f"{text.name}: with decimal_comma = true a comma is no separator, and no other one splits {lines[0][:80]!r}; "
+                "leave decimal_comma out, or set separator"
+            )
         cells = [cell.strip() for cell in split_line(lines[0], separator)]
-        header = not any(_is_number(cell) for cell in cells) if header is None else header
+        header = not any(_is_number(cell, decimal_comma) for cell in cells) if header is None else header
         names = cells if header else [f"column {position}" for position in range(len(cells))]
         return cls(separator, header, names, _first_line(text) if header else 0)
 
@@ -107,9 +114,9 @@ def _first_line(text: TextFile) -> int:
         return next(number for number, line in enumerate(lines, start=1) if line.strip())
 
 
-def _is_number(cell: str) -> bool:
+def _is_number(cell: str, decimal_comma: bool) -> bool:
     try:
-        float(cell)
+        float(cell.replace(",", ".", 1) if decimal_comma else cell)
     except ValueError:
         return False
     return cell.lower() not in ("nan", "inf", "infinity")

@@ -28,7 +28,9 @@ _MENDS = {
     "timestamp in the future": "set time_unit to the unit of the column",
     "timestamp in another unit": "convert the times to one unit, or set time_unit",
     "timestamp before 1970": "set time_unit or time_format",
-    "decimal comma": "write weights with a decimal point",
+    "decimal comma": "set decimal_comma = true under [log], which needs another separator than the comma, or write numbers with "
+    "a decimal point",
+    "point in weight": "write weights with a decimal comma and without points between thousands, or leave decimal_comma out",
     "weight": "map weight to another column",
     "unknown split": "name the splits train, valid and test",
 }

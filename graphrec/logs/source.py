@@ -78,6 +78,9 @@ class LogSettings(Settings):
     header: bool | None = None
     """Delimited text: whether the first line names the columns; None: it does unless it holds a number."""
     encoding: str = "utf-8"
+    decimal_comma: bool = False
+    """Weights and numeric times that stand as text have a comma before their decimals, `3,5`, as in spreadsheets of many
+    countries; fields need another separator then. A weight with a point is rejected, for it may stand between thousands."""
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
     """Unit of numeric times since 1970; `auto` goes by their magnitude."""
     time_format: str | None = None
@@ -101,6 +104,12 @@ class LogSettings(Settings):
     item_relations: TableSource | None = None
     """Item to item relations: `src`, `relation`, `dst`."""
     media: dict[str, MediaSource] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _commas_mean_one_thing(self) -> LogSettings:
+        if self.decimal_comma and self.separator == ",":
+            raise ValueError('commas cannot be both, got separator = "," with decimal_comma = true; leave one of them out')
+        return self
 
     @field_validator("format")
     @classmethod

@@ -202,10 +202,13 @@ def split_line(line: str, separator: str) -> list[str]:
     return line.split(separator)
 
 
-def sniff_separator(lines: list[str]) -> str:
-    """The separator that splits the first lines most evenly, at least into two fields; a comma when none does."""
-    best, best_score = ",", (0.0, 0)
-    for candidate in ("\t", "::", ",", ";", "|", " "):
+def sniff_separator(lines: list[str], decimal_comma: bool = False) -> str | None:
+    """The separator that splits the first lines most evenly, at least into two fields; a comma when none does.
+
+    With `decimal_comma` it is never a comma, and None when none does.
+    """
+    best, best_score = None if decimal_comma else ",", (0.0, 0)
+    for candidate in ("\t", "::", ";", "|", " ") if decimal_comma else ("\t", "::", ",", ";", "|", " "):
         counts = [len(split_line(line, candidate)) for line in lines[:50]]
         usual = max(set(counts), key=counts.count)
         score = (counts.count(usual) / len(counts), usual) if usual > 1 else (0.0, 0)

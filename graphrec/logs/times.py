@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from graphrec.logs import ids
+from graphrec.logs import ids, numbers
 
 _MICROSECONDS = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
 _BELOW = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": float("inf")}
@@ -21,12 +21,19 @@ _NEARLY_ALL = 0.9
 _SLACK = datetime.timedelta(days=1)  # clocks and time zones differ
 
 
-def prepare(events: pl.LazyFrame, column: str, dtype: pl.DataType) -> pl.LazyFrame:
-    """Add `COLUMN.text`, `COLUMN.number` and `COLUMN.unit`, computed once for counting and parsing."""
+def prepare(events: pl.LazyFrame, column: str, dtype: pl.DataType, decimal_comma: bool = False) -> pl.LazyFrame:
+    """Add `COLUMN.text`, `COLUMN.number` and `COLUMN.unit`, computed once for counting and parsing.
+
+    Args:
+        events: with the column.
+        column: of the times.
+        dtype: its type.
+        decimal_comma: texts that are numbers have a comma before their decimals.
+    """
     if dtype.is_temporal():
         return events
     text, number = pl.col(f"{column}.text"), pl.col(f"{column}.number")
-    value = (text if dtype == pl.String else pl.col(column)).cast(pl.Float64, strict=False)
+    value = numbers.parse(text, decimal_comma) if dtype == pl.String else pl.col(column).cast(pl.Float64, strict=False)
     magnitude = number.abs()
     unit = pl.when(magnitude < _BELOW["s"]).then(pl.lit("s"))
     for name in ("ms", "us", "ns"):
@@ -85,13 +92,13 @@ def parse(
         time_format: a strftime format that wins over `unit`, or None.
         judge: refuse values whose magnitude is that of another unit.
     """
-    other_unit = pl.lit(False)
+    other_unit, comma = pl.lit(False), pl.lit(False)
     if dtype.is_temporal():
         present, value = pl.col(column).is_not_null(), _temporal(column, dtype)
     elif time_format is not None:
         present, value = pl.col(f"{column}.text").is_not_null(), _formatted(pl.col(f"{column}.text"), time_format)
     else:
-        present = pl.col(f"{column}.text").is_not_null()
+        present, comma = pl.col(f"{column}.text").is_not_null(), numbers.has_comma(pl.col(f"{column}.text"))
         value = _iso(pl.col(f"{column}.text")) if unit == "iso" else _epoch(pl.col(f"{column}.number"), unit)
         other_unit = (pl.col(f"{column}.unit") != unit) if judge else other_unit
     latest = datetime.datetime.now(datetime.timezone.utc) + _SLACK
@@ -100,6 +107,8 @@ def parse(
         .then(None)
         .when(other_unit)
         .then(pl.lit(f"timestamp in another unit than the usual {SPOKEN[unit]}"))
+        .when(value.is_null() & comma)
+        .then(pl.lit("decimal comma in timestamp"))
         .when(value.is_null())
         .then(pl.lit("unparsable timestamp"))
         .when(value > latest)

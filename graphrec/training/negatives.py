@@ -47,20 +47,26 @@ class NegativeSource:
         table = None if self._uniform else AliasTable.from_weights(self.q)
         self._alias = (None, None) if table is None else (table.probability, table.alias)
 
-    def check_users(self) -> None:
-        """Make sure that every user with a history has a negative.
+    def users_without(self) -> np.ndarray:
+        """Find the users with a history who have no negatives: all items that can be drawn are in it.
+
+        Returns:
+            int64, ascending.
 
         Raises:
-            RunError: some user has chosen every item that can be drawn; the message names one.
+            RunError: every user with a history is one of them; the message names one.
         """
         drawable = int(np.count_nonzero(self.q))
-        full = np.flatnonzero((self._degree > 0) & (self._degree >= drawable))
-        if len(full):
-            user_id = self._catalogue.users.ids_of(full[:1]).tolist()[0]
+        active = np.flatnonzero(self._degree)
+        full = active[self._degree[active] >= drawable]
+        if len(full) and len(full) == len(active):
+            unchosen = 'set negative_distribution = "uniform", which also draws items that nobody has chosen'
             raise RunError(
-                f"{len(full)} user(s), such as {user_id!r}, have interacted with all {drawable} items, so they have no "
-                'negatives; leave them out of the log, or set loss = "sampled-softmax" with in-batch negatives'
+                f"all {len(full)} user(s), such as {self._catalogue.users.ids_of(full[:1]).tolist()[0]!r}, have interacted with all "
+                f"{drawable} items that can be negatives, so there is nothing to rank below their items; "
+                f"{unchosen if drawable < self.num_items else 'take a log with more items'}"
             )
+        return full
 
     def for_users(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw one negative for each entry of `users`, with probability q restricted to what the user has not chosen.

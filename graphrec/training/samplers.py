@@ -22,6 +22,9 @@ _DRAWS_AT_ONCE = 1 << 21  # 16 MB of int64
 class Sampler(ABC):
     """Yields the batches of an epoch: E pairs (user, positive) in steps of `batch_size`, with negatives.
 
+    Where the loss wants negatives for each pair, the pairs of users who have every item are not among the E: there is nothing
+    to rank below them.
+
     Args:
         catalogue: the training histories.
         batch_size: B; the last batch of an epoch is smaller.
@@ -31,8 +34,11 @@ class Sampler(ABC):
         ages: float64 (E,) in half-lives, in the order of `catalogue.seen_indices`: how often a pair is drawn halves with each;
             None draws all alike.
 
+    Attributes:
+        left_out: the users whose pairs are not drawn, int64, ascending.
+
     Raises:
-        RunError: negatives per row are wanted and some user has chosen every item.
+        RunError: negatives per row are wanted and every user has chosen every item.
     """
 
     def __init__(
@@ -44,10 +50,11 @@ class Sampler(ABC):
         seed: int,
         ages: np.ndarray | None = None,
     ) -> None:
-        if negatives.kind == "rows":
-            source.check_users()
         self._indptr, self._indices = catalogue.seen_indptr, catalogue.seen_indices
         self._degree = np.diff(self._indptr)
+        self.left_out = source.users_without() if negatives.kind == "rows" else np.empty(0, dtype=np.int64)
+        if len(self.left_out):
+            ages = self._leave_out(ages)
         self._batch_size, self._negatives, self._source, self._seed = batch_size, negatives, source, seed
         self._weight = None if ages is None else self._weights(ages)
         self._starts = None if ages is None else np.concatenate([[0.0], np.cumsum(self._weight)])
@@ -78,6 +85,15 @@ class Sampler(ABC):
                 drawn = self._draw_shared(positives[rows], rng)  # also before `start`, to keep the generator in step
                 if step >= start:
                     yield self._shared_batch(users[rows], positives[rows], drawn)
+
+    def _leave_out(self, ages: np.ndarray | None) -> np.ndarray | None:
+        """Take the pairs of the users in `left_out` away, and return the ages of the others."""
+        kept = np.ones(len(self._degree), dtype=bool)
+        kept[self.left_out] = False
+        pairs = np.repeat(kept, self._degree)
+        self._degree = self._degree * kept
+        self._indptr, self._indices = np.concatenate([[0], np.cumsum(self._degree)]), self._indices[pairs]
+        return None if ages is None else ages[pairs]
 
     @abstractmethod
     def positive_probability(self) -> np.ndarray:

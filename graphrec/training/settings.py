@@ -21,7 +21,8 @@ class TrainSettings(Settings):
     }
 
     epochs: int = Field(default=100, ge=1)
-    """Passes; one epoch draws as many training pairs as there are training edges."""
+    """Passes; one epoch draws as many training pairs as there are training edges. A loss with negatives for each pair leaves out
+    the pairs of users who have every item."""
     batch_size: int = Field(default=2048, ge=1)
     """Training pairs in a step."""
     batching: Literal["full", "sampled"] = "full"

@@ -35,6 +35,7 @@ from graphrec.training.warm_start import start_from
 Validation = Callable[[GraphStore, str], Validate | None]
 
 DEFAULT_MODEL = "lightgcn"
+_NAMED = 5  # users whose ids a note gives
 _FREE_ON_RESUME = {"epochs", "patience", "checkpoint_every", "device", "inference_block"}
 
 
@@ -165,7 +166,7 @@ def _loop(
     if settings.half_life_days is not None:
         ages = edge_ages(store, settings.half_life_days, "train")
         progress.note(f"half-life of {settings.half_life_days:g} days: old interactions are drawn less often")
-    return Loop(model, make_sampler(model, settings, ages), settings, folder, validate, progress), learned
+    return Loop(model, make_sampler(model, settings, ages, progress), settings, folder, validate, progress), learned
 
 
 def _run(loop: Loop, folder: Path) -> None:
@@ -177,7 +178,7 @@ def _run(loop: Loop, folder: Path) -> None:
 
 
 def make_sampler(
-    model: TrainedRecommender, settings: TrainSettings, ages: np.ndarray | None = None
+    model: TrainedRecommender, settings: TrainSettings, ages: np.ndarray | None = None, progress: Reporter = SILENT
 ) -> Sampler | NeighbourhoodBatches:
     """Make the sampler that `settings` names, with the negatives that the prepared `model`'s loss wants.
 
@@ -185,16 +186,24 @@ def make_sampler(
         model: prepared.
         settings: of the training.
         ages: of the training edges, as `graphrec.graph.recency.edge_ages` gives them, where `settings` has a half-life.
+        progress: receives a note of the users whose pairs are left out.
 
     Raises:
         ConfigError: batches are to be sampled and the model cannot, or the fanouts do not fit it.
-        RunError: negatives per row are wanted and some user has chosen every item.
+        RunError: negatives per row are wanted and every user has chosen every item.
     """
     source = NegativeSource(model.catalogue, settings.negative_distribution, settings.negative_exponent)
     if model.loss.negatives.hard:
         source.find_hard(model.relation.to("cpu"), settings.seed)
     sampler = resolve("sampler", SAMPLERS, settings.sampler)
     batches = sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed, ages)
+    if len(batches.left_out):
+        ids = model.catalogue.users.ids_of(batches.left_out[:_NAMED]).tolist()
+        named = ", ".join(repr(one) for one in ids) + (", ..." if len(batches.left_out) > _NAMED else "")
+        progress.note(
+            f"{len(batches.left_out):,} user(s) have every item that can be a negative ({named}): their pairs are not drawn, "
+            "for nothing is left to rank below them; their edges stay in the graph"
+        )
     if settings.batching == "full":
         return batches
     return NeighbourhoodBatches(batches, neighbourhoods_of(model, settings.fanouts), settings.seed)

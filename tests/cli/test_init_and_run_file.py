@@ -128,6 +128,17 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     assert len(str(error.value).splitlines()) == 4
 
 
+def test_a_key_of_the_command_line_is_known_by_the_key_and_not_by_the_words_of_the_message(tmp_path):
+    path = write(tmp_path, "[train]\nepochs = 0")
+    with pytest.raises(ConfigError) as error:
+        load_config(path, ["train.a:b=1", "rank.epochs=0", "model.num_layers=many"])
+    assert [line.partition(":")[0] for line in str(error.value).splitlines()] == [
+        "command line [model] num_layers", f"{path} [train] epochs", "command line [train] a", "command line [rank] epochs"
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=rf"^{path} \[train\] fanouts are of sampled batches"):  # a rule that joins two keys
+        load_config(write(tmp_path, "[train]\nfanouts = [5]"), ["train.epochs=1"])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -72,6 +72,31 @@ def test_the_plot_is_a_png_with_something_on_it(shop, tmp_path):
         plot_degrees(shop, tmp_path / "file" / "degrees.png")
 
 
+def test_the_plot_says_that_its_medians_leave_out_nodes_without_any(tmp_path, monkeypatch):
+    rows = [(*row, "view") for row in ring()]
+    rows += [(f"u{user:02d}", f"i{item:02d}", item, "buy") for user, count in enumerate([2, 2, 4, 3]) for item in range(count)]
+    store = build(make_log(rows), tmp_path / "store", target_behavior="buy", split={"method": "random", "valid": 0, "test": 0})
+    assert degrees(store)[0].tolist() == [2, 2, 4, 3] + 8 * [0]
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, *_, **__: drawn.append(self))
+    plot_degrees(store, tmp_path / "degrees.png")
+    users, items = drawn[0].axes
+    assert users.get_ylabel() == "share with degree ≥ d, of those with any"
+    assert users.get_legend().get_title().get_text() == "behaviour (nodes with any)"
+    assert [line.get_text() for line in users.get_legend().get_texts()] == ["buy, median 2.5", "view, median 5"]
+    assert items.get_legend().get_texts()[0].get_text() == "buy, median 3"
+    (relation,) = (part for part in graph_info(store).relations if part.relation == "buy")
+    assert relation.source_degrees["0.5"] == 0  # over all nodes
+
+
+def test_a_behaviour_without_training_edges_is_drawn_as_none(shop, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("graphrec.graph.info.degrees", lambda store, behavior: (np.zeros(12, np.int64), np.zeros(12, np.int64)))
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, *_, **__: drawn.append(self))
+    plot_degrees(shop, tmp_path / "degrees.png")
+    assert drawn[0].axes[0].get_legend().get_texts()[0].get_text() == "buy, no edges"
+
+
 def test_graph_info_on_the_command_line(shop, tmp_path):
     plot = tmp_path / "degrees.png"
     result = CliRunner().invoke(app, ["graph", "info", str(shop.folder), "--plot", str(plot), "--json", "--quiet"])

@@ -13,7 +13,7 @@ from graphrec.errors import ConfigError, LogError, RunError
 from graphrec.link import LAYERS, LINK_MODELS
 from graphrec.link.evaluate import create, create_all, evaluate, predict_links, protocol
 from graphrec.link.heuristics import symmetric_adjacency
-from graphrec.link.suggest import suggest
+from graphrec.link.suggest import suggest, write_vectors
 from graphrec.logs.link_graph import HeldOut
 from tests.link.conftest import SIZE
 
@@ -193,13 +193,22 @@ def test_pairs_that_are_none_are_refused_and_so_is_a_predictor_that_has_learned_
         create(name).score(ALL)
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_vectors_of_a_predictor_that_has_learned_nothing_are_refused(name, tmp_path):
+    for ask in (lambda model: model.embeddings(), lambda model: write_vectors(model, tmp_path / "vectors.parquet")):
+        with pytest.raises(RunError, match=f"this {name} predictor has not learned anything yet; fit it"):
+            ask(create(name))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failed_fit_leaves_no_half_learned_predictor(graph):
     model = create("mf", FAST).fit(graph)
     with pytest.raises(ConfigError, match="needs node features"):
         model.settings = model.settings.model_copy(update={"inputs": "features"})
         model.fit(graph)
-    with pytest.raises(RunError, match="has not learned anything yet"):
-        model.score(ALL)
+    for ask in (lambda: model.score(ALL), model.embeddings):  # nor are there vectors of the fit before
+        with pytest.raises(RunError, match="has not learned anything yet"):
+            ask()
 
 
 def test_hits_beyond_the_non_links_are_refused_before_the_fit_and_no_default(graph, fitted, monkeypatch):

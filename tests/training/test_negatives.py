@@ -28,11 +28,13 @@ def test_negatives_are_never_known_positives(distribution, exponent, world, seed
     catalogue = make_catalogue(histories, num_items)
     source = NegativeSource(catalogue, distribution, exponent)
     try:
-        source.check_users()
+        full = source.users_without()
     except RunError:
-        assert distribution == "popularity"  # somebody has chosen every item that anybody chose
+        full = np.arange(len(histories))
+    assert distribution == "popularity" or not len(full)  # somebody has chosen every item that anybody chose
+    users = np.repeat(np.setdiff1d(np.arange(len(histories)), full), 40)
+    if not len(users):
         return
-    users = np.repeat(np.arange(len(histories)), 40)
     items = source.for_users(users, np.random.default_rng(seed))
     assert items.min() >= 0 and items.max() < num_items
     for user, item in zip(users, items, strict=True):
@@ -66,7 +68,18 @@ def test_a_user_with_nearly_all_of_the_popularity_still_gets_negatives():
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
-def test_a_user_who_has_everything_is_named(distribution):
-    source = NegativeSource(make_catalogue([[0], [0, 1, 2], []], 3), distribution)
-    with pytest.raises(RunError, match=r"1 user\(s\), such as 1, have interacted with all 3 items.*in-batch"):
-        source.check_users()
+def test_users_who_have_everything_are_found(distribution):
+    source = NegativeSource(make_catalogue([[0], [0, 1, 2], [], [2, 1, 0]], 3), distribution)
+    assert source.users_without().tolist() == [1, 3]
+    # item 2 was never chosen: a negative only where all items are drawn
+    source = NegativeSource(make_catalogue([[0], [0, 1], []], 3), distribution)
+    assert source.users_without().tolist() == ([] if distribution == "uniform" else [1])
+
+
+@pytest.mark.parametrize(
+    ("distribution", "num_items", "mend"), [("uniform", 2, "a log with more items"), ("popularity", 3, '"uniform"')]
+)
+def test_where_every_user_has_everything_one_is_named(distribution, num_items, mend):
+    source = NegativeSource(make_catalogue([[], [0, 1], [0, 1]], num_items), distribution)
+    with pytest.raises(RunError, match=rf"all 2 user\(s\), such as 1, have interacted with all 2 items.*{mend}"):
+        source.users_without()

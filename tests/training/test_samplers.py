@@ -20,8 +20,10 @@ KINDS = [Negatives("rows", 1), Negatives("rows", 3), Negatives("shared", 5), Neg
 AGES = np.array([1500, 0, 1, 2, 3, 2000, 2001, 0, 1, 2, 3, 4.0])  # in half-lives, of the 12 pairs
 
 
-def make(name: str, negatives: Negatives, batch_size: int = 5, seed: int = 0, distribution: str = "uniform", ages=None):
-    catalogue = make_catalogue(HISTORIES, NUM_ITEMS)
+def make(
+    name: str, negatives: Negatives, batch_size: int = 5, seed: int = 0, distribution: str = "uniform", ages=None, histories=HISTORIES
+):
+    catalogue = make_catalogue(histories, NUM_ITEMS)
     source = NegativeSource(catalogue, distribution)
     return resolve("sampler", SAMPLERS, name)(catalogue, batch_size, negatives, source, seed, ages)
 
@@ -124,6 +126,28 @@ def test_negatives_of_a_row_are_never_its_users_positives(negatives, distributio
         users, items = batch.user_rows[batch.users], batch.item_rows[batch.negatives]
         assert items.shape == (len(batch), negatives.count)
         assert all(item not in HISTORIES[user] for user, row in zip(users, items, strict=True) for item in row)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("ages", [None, AGES], ids=["alike", "by-age"])
+@pytest.mark.parametrize("negatives", KINDS[:2], ids=str)
+def test_a_user_who_has_everything_is_left_out_and_the_others_pairs_are_drawn_as_without_her(name, ages, negatives):
+    bot, place = list(range(NUM_ITEMS)), 5  # between the second user, whose pairs end there, and the third
+    histories = [*HISTORIES[:2], bot, *HISTORIES[2:]]
+    all_ages = None if ages is None else np.concatenate([ages[:place], np.zeros(NUM_ITEMS), ages[place:]])
+    plain = make(name, negatives, ages=ages, histories=[*HISTORIES[:2], [], *HISTORIES[2:]])
+    sampler = make(name, negatives, ages=all_ages, histories=histories)
+    assert sampler.left_out.tolist() == [2] and plain.left_out.tolist() == []
+    assert (sampler.num_pairs, sampler.steps_per_epoch) == (plain.num_pairs, plain.steps_per_epoch) == (12, 3)
+    for left, right in zip(sampler.batches(3), plain.batches(3), strict=True):
+        assert all(torch.equal(value, vars(right)[key]) for key, value in vars(left).items() if value is not None)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("negatives", KINDS[2:], ids=str)
+def test_shared_negatives_leave_nobody_out(name, negatives):
+    sampler = make(name, negatives, histories=[*HISTORIES, list(range(NUM_ITEMS))])
+    assert not len(sampler.left_out) and sampler.num_pairs == 12 + NUM_ITEMS
 
 
 def test_log_q_is_that_of_the_draws():

@@ -17,7 +17,8 @@ from graphrec.models import create
 from graphrec.training.run import Run, load
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import train
-from tests.training.conftest import NUM_USERS, checkerboard, make_store
+from tests.notes import Notes
+from tests.training.conftest import NUM_ITEMS, NUM_USERS, checkerboard, make_store
 
 FAST = {"epochs": 2, "batch_size": 32, "device": "cpu"}
 ALL_USERS = np.arange(NUM_USERS)
@@ -234,6 +235,23 @@ def test_two_trainings_into_one_folder(board, tmp_path):
             train(board, "popularity", tmp_path / "run")
         other.kill()
     train(board, "popularity", tmp_path / "run")
+
+
+@pytest.mark.parametrize("batching", ["full", "sampled"])
+def test_a_user_who_has_every_item_does_not_stop_a_training_and_is_named(batching, tmp_path):
+    bot = [(NUM_USERS, item, "train") for item in range(NUM_ITEMS)]
+    store = make_store(tmp_path / "store", [*checkerboard(), *bot])
+    settings, notes = {**FAST, "batching": batching}, [Notes() for _ in range(4)]
+    run = train(store, "lightgcn", tmp_path / "run", settings, progress=notes[0])
+    assert run.summary()["steps"] == 2 * -(-NUM_USERS * 7 // 32)  # the pairs of the others
+    assert np.isfinite(run.model.embeddings()["user"]).all()
+    part = train(store, "lightgcn", tmp_path / "part", {**settings, "epochs": 1}, progress=notes[1])
+    part = train(None, None, part.folder, {"epochs": 2}, resume=True, progress=notes[2])
+    assert torch.equal(part.model.score(ALL_USERS), run.model.score(ALL_USERS))
+    train(store, "lightgcn", tmp_path / "next", {**settings, "start_from": str(run.folder)}, progress=notes[3])
+    for one in notes:
+        [line] = [line for line in one.lines if "every item" in line]
+        assert line.startswith(f"1 user(s) have every item that can be a negative ({NUM_USERS}): their pairs are not drawn")
 
 
 def test_models_of_each_kind_train_by_name(board, tmp_path):
