@@ -17,7 +17,6 @@ from graphrec.errors import ConfigError, RunError
 from graphrec.graph.store import GraphStore
 from graphrec.losses import LIST_LOSSES
 from graphrec.losses.listwise import list_ndcg
-from graphrec.models import MODELS
 from graphrec.models.ranker import TwoStage
 from graphrec.progress import SILENT, Reporter, Task
 from graphrec.registry import resolve
@@ -40,8 +39,9 @@ def train_ranker(
 ) -> Run:
     """Train a second stage on top of a finished run and write a run folder with both stages.
 
-    The run's model retrieves N candidates for a user; a network with raw features learns to order them from held-out
-    interactions (`RankSettings.labels`). `evaluate`, `recommend` and `export` take the folder as that of any other run.
+    The run's model, or the sum of several (`graphrec.fuse`), retrieves N candidates for a user; a network with raw features
+    learns to order them from held-out interactions (`RankSettings.labels`). `evaluate`, `recommend` and `export` take the folder
+    as that of any other run.
 
         graphrec.train_ranker("runs/lightgcn", "runs/ranked", {"loss": "lambdarank"})
 
@@ -63,9 +63,8 @@ def train_ranker(
     path = Path(folder)
     given = settings.model_dump(exclude_unset=True) if isinstance(settings, Settings) else dict(settings or {})
     settings = parse(RankSettings, given, "rank")
-    if run.config.model["name"] not in MODELS:
-        what = "already has two stages" if run.config.model["name"] == TwoStage.name else "is a sum of runs"
-        raise ConfigError(f"{run.folder} {what}; give a run of one registered model for the retrieval")
+    if run.config.model["name"] == TwoStage.name:
+        raise ConfigError(f"{run.folder} already has two stages; give a run of one model, or a sum of such runs, for the retrieval")
     if path.resolve() == Path(run.folder).resolve():
         raise ConfigError(f"the second stage needs a folder of its own, got that of the retrieval run, {path}")
     store = run.store_path if store is None else store

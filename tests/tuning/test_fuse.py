@@ -54,6 +54,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, ru
     other = graphrec.train(no_valid, "popularity", tmp_path / "other")
     same = [graphrec.train(no_valid, name, tmp_path / f"no-valid-{name}") for name in NAMES[:2]]
     mean = graphrec.fuse(runs, tmp_path / "mean")
+    ranked = graphrec.train_ranker(runs[0], tmp_path / "ranked", {"epochs": 1})
     out = tmp_path / "out"
     for given, more, kind, message in (
         (runs[:1], {}, ConfigError, "two runs or more, got 1"),
@@ -64,7 +65,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, ru
         (runs, {"weights": [1, float("nan"), 1]}, ConfigError, "of at least 0"),
         (runs, {"weights": "best"}, ConfigError, '"equal", "valid" or a number for each run, got "best"'),
         ([*runs, other], {}, RunError, "training data of .* differ"),
-        ([runs[0], mean], {}, ConfigError, 'is a "sum", made from runs itself; give these runs'),
+        ([runs[0], mean], {}, ConfigError, "is a sum of runs itself; give these runs"),
+        ([runs[0], ranked], {}, ConfigError, "has two stages, .* put a second stage onto the sum: graphrec train --stage rank"),
         (runs, {"weights": "valid", "metric": "popularity@5"}, ConfigError, "nothing can be chosen .* by 'popularity@5'"),
         (runs, {"weights": "valid", "metric": "auc"}, ConfigError, "choose an accuracy metric"),
         (runs, {"weights": "valid", "metric": "ndcg@99"}, ConfigError, "more items than the 20"),
@@ -79,8 +81,6 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, ru
     with pytest.raises(RunError, match="already holds a run"):
         graphrec.fuse(runs, mean.folder)
     assert graphrec.fuse(runs, mean.folder, [1, 1, 2], overwrite=True).model.settings.weights[2] == 0.5
-    with pytest.raises(ConfigError, match="is a sum of runs"):
-        graphrec.train_ranker(mean.folder, tmp_path / "ranked")
 
 
 def test_members_may_go_away(runs, tmp_path):
