@@ -71,7 +71,7 @@ def train_ranker(
     store = store if isinstance(store, GraphStore) else GraphStore.open(store)
     _check_same_store(run, store)
     settings = resolve_candidates(store, settings)
-    labels = resolve_labels(store, settings)
+    labels = resolve_labels(store, settings, run, progress)
     check_free(path, overwrite)
     with locked(path):
         started = time.monotonic()
@@ -79,7 +79,7 @@ def train_ranker(
         records[-1]["train_seconds"] = round(time.monotonic() - started, 3)
         origin = {"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)}
         told = [(record["step"], {"train_seconds": 0.0, "valid_seconds": 0.0, **record}) for record in records]
-        return write_made(path, model, settings.model_dump(mode="json"), origin, told)
+        return write_made(path, model, settings.model_dump(mode="json"), origin, told, [run])
 
 
 def _learn(

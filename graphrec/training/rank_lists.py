@@ -69,8 +69,10 @@ def resolve_candidates(store: GraphStore, settings: RankSettings) -> RankSetting
     return settings.model_copy(update={"candidates": store.num_items})
 
 
-def resolve_labels(store: GraphStore, settings: RankSettings) -> str:
-    """Decide between "valid" and "hold-out".
+def resolve_labels(store: GraphStore, settings: RankSettings, run: Run, progress: Reporter) -> str:
+    """Decide between "valid" and "hold-out": a retrieval that has seen the labels is no measure of what it finds of them.
+
+    What was chosen on the validation split, the best epoch or the weights of a sum, does not count as seen.
 
     Raises:
         StoreError: valid is asked for and the store has no validation split.
@@ -81,7 +83,16 @@ def resolve_labels(store: GraphStore, settings: RankSettings) -> str:
             f"{store.folder} has no held-out interactions in a valid split to learn from; build it again with one, "
             'or set [rank] labels = "hold-out"'
         )
-    return "valid" if has_valid and settings.labels != "hold-out" else "hold-out"
+    if settings.labels == "hold-out" or not has_valid:
+        return "hold-out"
+    if "valid" not in run.config.learned:
+        return "valid"
+    seen = f"{run.folder} has learned from valid interactions through a run that it started from"
+    if settings.labels == "auto":
+        progress.note(f"{seen}, so the second stage learns from a part of train: labels = hold-out")
+        return "hold-out"
+    progress.note(f'warning: {seen}, so the second stage will trust its order too much; set [rank] labels = "hold-out"')
+    return "valid"
 
 
 def features_of(store: GraphStore) -> InteractionFeatures:

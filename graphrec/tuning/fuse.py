@@ -52,7 +52,7 @@ def fuse(
         metric: what "valid" chooses by, a metric per user with its length.
         seed: of the sample of users that the spreads are taken from.
         overwrite: replace the run in `folder`.
-        progress: receives the steps and the weights.
+        progress: receives the steps, the weights, and which runs have learned from what is held out.
 
     Raises:
         ConfigError: fewer than two runs, weights that do not fit, a metric by which nothing can be chosen, or a run that is a sum
@@ -64,6 +64,7 @@ def fuse(
     path = Path(folder)
     _check(loaded, path, weights)
     check_free(path, overwrite)
+    _warn(loaded, weights, progress)
     with locked(path):
         started = time.monotonic()
         models = [run.model for run in loaded]
@@ -78,7 +79,7 @@ def fuse(
         train = {"runs": [str(run.folder) for run in loaded], "weights": found, "metric": metric, "seed": seed}
         train["members"] = [run.training() for run in loaded]  # to learn them again once the runs have gone
         told = [(0, {"train_seconds": round(time.monotonic() - started, 3)})]
-        return write_made(path, model, train, loaded[0].config.store, told)
+        return write_made(path, model, train, loaded[0].config.store, told, loaded)
 
 
 def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
@@ -104,6 +105,19 @@ def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
     fits = len(weights) == len(runs) and all(math.isfinite(weight) and weight >= 0 for weight in weights)
     if not fits or not any(weights):
         raise ConfigError(f"fuse: weights must be {len(runs)} numbers of at least 0, one a run and not all 0, got {list(weights)}")
+
+
+def _warn(runs: list[Run], weights: Sequence[float] | str, progress: Reporter) -> None:
+    """Say which runs started from one that had seen what is held out, and what that does to the sum."""
+    for run in runs:
+        splits = run.config.learned
+        if splits:
+            progress.note(
+                f"warning: {run.folder} has learned from {' and '.join(splits)} interactions through the run that it started from, so "
+                "metrics of the sum on them say too much"
+            )
+        if weights == "valid" and "valid" in splits:
+            progress.note(f"warning: weights chosen on the valid split give {run.folder} too much; give equal ones, or numbers")
 
 
 def _chosen(

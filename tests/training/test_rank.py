@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -23,6 +24,7 @@ from graphrec.training.rank_lists import features_of, held_out, make_lists, reso
 from graphrec.training.rank_settings import RankSettings
 from graphrec.training.run import Run
 from graphrec.training.train import train
+from tests.notes import Notes
 
 NUM_USERS, NUM_ITEMS = 60, 30
 FAST = {
@@ -162,6 +164,21 @@ def test_a_sum_that_does_not_say_how_its_members_were_trained_retrieves_for_vali
     assert train_ranker(fused.folder, tmp_path / "run", {**FAST, "epochs": 1}).model.retrieval.name == "sum"
 
 
+def test_labels_that_the_retrieval_has_learned_from_are_not_taken_unasked(popular, tmp_path):
+    told = popular.config.model_copy(update={"learned": ["valid", "test"]})
+    seen, said = dataclasses.replace(popular, config=told), {}
+    for labels in ("auto", "valid", "hold-out"):
+        notes = Notes()
+        run = train_ranker(seen, tmp_path / labels, {**FAST, "epochs": 1, "labels": labels}, progress=notes)
+        said[labels] = [line for line in notes.lines if "has learned from valid interactions" in line]
+        assert run.model.settings.labels == ("valid" if labels == "valid" else "hold-out")
+        assert Run.load(run.folder).config.learned == ["valid", "test"]
+    assert "so the second stage learns from a part of train" in said["auto"][0] and len(said["auto"]) == 1
+    assert said["valid"][0].startswith("warning: ") and len(said["valid"]) == 1 and not said["hold-out"]
+    assert graphrec.evaluate(run, k=5, metrics="recall", bootstrap=0).learned
+    assert not graphrec.evaluate(train_ranker(popular, tmp_path / "run", {**FAST, "epochs": 1}), k=5, metrics="recall", bootstrap=0).learned
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(popular, tmp_path):
     states = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -262,6 +279,6 @@ def test_a_log_of_one_item_a_user_has_nothing_to_hold_out(tmp_path):
                            "weight": pl.Series([1.0] * 8, dtype=pl.Float32), "split": ["train"] * 8})  # fmt: skip
     store = build(InteractionLog(events.lazy()), tmp_path / "store", split="given")
     run = train(store, "popularity", tmp_path / "popularity")
-    assert resolve_labels(store, RankSettings(candidates=5)) == "hold-out"
+    assert resolve_labels(store, RankSettings(candidates=5), run, graphrec.progress.SILENT) == "hold-out"
     with pytest.raises(StoreError, match="no held-out interactions to learn from"):
         train_ranker(run, tmp_path / "run", {"candidates": 5})

@@ -14,6 +14,7 @@ from graphrec.cli import app
 from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation.validation import validator
 from graphrec.training.run import Run
+from tests.notes import Notes
 from tests.training.conftest import checkerboard, make_store
 
 NAMES = ("popularity", "item-knn", "graph-filter")
@@ -48,6 +49,26 @@ def test_validation_chooses_weights_that_are_no_worse_than_the_best_member(board
     members = [check(run.model)["ndcg@5"] for run in runs]
     assert check(made.model)["ndcg@5"] >= max(members) - 1e-9
     assert sum(made.model.settings.weights) == pytest.approx(1) and made.model.learned_splits == ("valid",)
+
+
+def test_a_sum_has_learned_what_its_members_have_and_says_so(board, no_valid, runs, tmp_path):
+    fast = {"epochs": 1, "batch_size": 32}
+    old = graphrec.train(no_valid, "bpr-mf", tmp_path / "old", fast)  # whose training data hold the valid interactions
+    warm = graphrec.train(board, "bpr-mf", tmp_path / "warm", {**fast, "start_from": str(old.folder)})
+    assert warm.config.learned == ["valid"]
+    for weights, count in (("equal", 1), ("valid", 2)):
+        notes = Notes()
+        made = graphrec.fuse([runs[0], warm.folder], tmp_path / weights, weights, metric="ndcg@5", progress=notes)
+        told = [line for line in notes.lines if line.startswith("warning: ")]
+        assert f"warning: {warm.folder} has learned from valid interactions" in told[0] and len(told) == count
+        assert (f"weights chosen on the valid split give {warm.folder} too much" in told[-1]) == (weights == "valid")
+        measured = graphrec.evaluate(made.folder, split="valid", k=5, metrics="ndcg", bootstrap=0)
+        assert measured.learned and "sum has learned from the valid split" in str(measured)
+        assert not graphrec.evaluate(made.folder, k=5, metrics="ndcg", bootstrap=0).learned
+    notes = Notes()
+    clean = graphrec.fuse(runs[:2], tmp_path / "clean", progress=notes)
+    assert "learned" not in json.loads((clean.folder / "config.json").read_text()) and not any("warning" in line for line in notes.lines)
+    assert not graphrec.evaluate(clean, split="valid", k=5, metrics="ndcg", bootstrap=0).learned
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, runs, tmp_path):
