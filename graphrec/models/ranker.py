@@ -124,6 +124,10 @@ class TwoStage(Recommender):
                       (("user", users), ("item", items)))  # fmt: skip
         return self.network(user, item, torch.from_numpy(pairs))
 
+    def knows(self, users: np.ndarray) -> np.ndarray:
+        """Of whom the first stage knows something: the candidates are its."""
+        return self.retrieval.knows(users)
+
     def embeddings(self) -> dict[str, np.ndarray] | None:
         """The vectors of the first stage, or None where it has none."""
         _ = self.catalogue

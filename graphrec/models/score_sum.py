@@ -97,6 +97,10 @@ class ScoreSum(Recommender):
     def features_used(self, store: GraphStore) -> set[str]:
         return set().union(*(member.features_used(store) for member in self.members))
 
+    def knows(self, users: np.ndarray) -> np.ndarray:
+        counting = [member for member, weight in zip(self.members, self.settings.weights, strict=True) if weight]
+        return np.any([member.knows(users) for member in counting], axis=0)
+
     def standard_scores(self, users: np.ndarray) -> Iterator[torch.Tensor]:
         """Each model's scores in units of their spread, float32 (B, I), one after the other."""
         for member, unit in zip(self.members, self._spreads, strict=True):
