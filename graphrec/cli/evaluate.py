@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -54,6 +55,7 @@ def evaluate(
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.config import load_config
         from graphrec.evaluation.evaluate import evaluate as evaluate_run
+        from graphrec.training.run import Run, identity
 
         names = None if metrics is None else [name.strip() for name in metrics.split(",")]
         file = load_config(config)
@@ -65,32 +67,40 @@ def evaluate(
             from graphrec.evaluation.report import check_report, write_report
 
             check_report(report)  # before the work
-        split = split or "test"
-        result = evaluate_run(run, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
+        split, opened = split or "test", Run.load(run)
+        before = identity(opened.folder)
+        result = evaluate_run(opened, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
         title = f"{result.model}, split {split}, {result.counts['users']:,} users, {result.counts['catalogue_items']:,} items"
         io.table(title, ("metric", "value", "low", "high"), result.rows())
         for note in result.notes():
             io.line(note)
-        io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; {_kept(run, run)}")
+        io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; {_kept(run, run, before)}")
         if report is not None:
             io.line(f"report: {write_report(report, result, run)}")
         io.result({**result.to_dict(), "run": run, "report": report})
 
 
-def _kept(run: str, where: str) -> str:
+def _kept(run: str, where: str, before: tuple[int, int] | None) -> str:
+    """Whether the result was kept, for the run that was there before."""
     from graphrec.atomic import is_writable
+    from graphrec.training.run import identity
 
+    if identity(Path(run)) != before:
+        return f"not kept, for the run in {run} was replaced meanwhile"
     return f"written to {where}" if is_writable(run) else f"not kept, for {run} cannot be written"
 
 
 def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence[int]) -> None:
     from graphrec.evaluation.friends import evaluate_friends
     from graphrec.training.place import FRIENDS
+    from graphrec.training.run import Run, identity
 
-    found = evaluate_friends(run, store, k=lengths)
+    opened = Run.load(run)
+    before = identity(opened.folder)
+    found = evaluate_friends(opened, store, k=lengths, progress=io.reporter)
     title = f"friends of {found['users']:,} users, {found['links']:,} held-out links out of them"
     io.table(title, ("metric", "value"), [(name, value) for name, value in found.items() if "@" in name])
-    io.line(_kept(run, f"{run}/{FRIENDS}"))
+    io.line(_kept(run, f"{run}/{FRIENDS}", before))
     io.result({"run": run, **found})
 
 

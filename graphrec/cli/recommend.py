@@ -66,7 +66,7 @@ def recommend(
     ] = None,
     fallback: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--fallback", help="popular: what users get of whom no choice is known; alone, one new user."),
+        typer.Option("--fallback", help="popular: what users get of whom the model knows nothing; alone, one new user."),
     ] = None,
     new_items: Annotated[
         Optional[str],  # noqa: UP045
@@ -137,7 +137,7 @@ def recommend(
             return
         if not include_seen:
             _note_held_out(io, run)
-        _note_without_events(io, source, asked, fallback)
+        _note_nothing_known(io, source, asked, fallback)
         if out:
             options = {"users": asked, "fallback": fallback, "overwrite": overwrite, "progress": io.reporter}
             rows = recommend_all(source, out, k, not include_seen, **options)
@@ -181,18 +181,17 @@ def _note_held_out(io: Output, run: str) -> None:
         )
 
 
-def _note_without_events(io: Output, model: Recommender, users: list[str] | None, fallback: str | None) -> None:
-    """Say for how many users a list rests on none of their choices."""
-    from graphrec.retrieval.answer import without_events
+def _note_nothing_known(io: Output, model: Recommender, users: list[str] | None, fallback: str | None) -> None:
+    """Say for how many users a list rests on nothing of theirs."""
+    from graphrec.retrieval.answer import nothing_known
 
-    count, asked = without_events(model, users)
+    count, asked = nothing_known(model, users)
+    found = f"{count:,} of {asked:,} users have no training event of the target behaviour"
+    lack = f"{found}, nor anything else that {model.name} reads"
     if count and fallback is None:
-        io.note(
-            f"{count:,} of {asked:,} users have no training event of the target behaviour, so their lists rest on none of their "
-            "choices; --fallback popular gives them what is popular"
-        )
+        io.note(f"{lack}, so their lists rest on nothing of theirs; --fallback popular gives them what is popular")
     elif count:
-        io.note(f"{count:,} of {asked:,} users have no training event of the target behaviour and get what is popular")
+        io.note(f"{lack}, and get what is popular")
 
 
 def _show_friends(io: Output, asked: dict[str, Any], found: pl.DataFrame) -> None:

@@ -43,7 +43,7 @@ def train(
     ] = "retrieval",
     retrieval: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--retrieval", help="With --stage rank: the finished run that retrieves; --out is another folder."),
+        typer.Option("--retrieval", help="With --stage rank: the finished run that retrieves, of one model or a sum; --out is another folder."),
     ] = None,
     start_from: Annotated[
         Optional[str],  # noqa: UP045

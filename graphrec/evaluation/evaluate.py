@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from graphrec.atomic import is_writable
 from graphrec.errors import ConfigError, UnsupportedError, check_list_length
 from graphrec.evaluation import breakdown
 from graphrec.evaluation.lists import Lists, compute, needs
+from graphrec.evaluation.measured import Measured
 from graphrec.evaluation.ranking import Positions, rank_positions, rank_users
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
@@ -26,7 +25,7 @@ from graphrec.settings import parse
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
-    from graphrec.training.run import Run, RunRecord
+    from graphrec.training.run import Run
 
 
 def evaluate(
@@ -66,15 +65,9 @@ def evaluate(
     """
     given = {name: value for name, value in {"k": k, "metrics": metrics, **overrides}.items() if value is not None}
     settings = parse(EvaluateSettings, {**(settings.model_dump() if settings else {}), **given}, "evaluate")
-    model, store, folder, record = _open(run_or_model, store)
-    from graphrec.training.run import identity
-
-    learned = (*model.learned_splits, *getattr(record, "learned", ()))
-    measured_run = None if folder is None else identity(folder)
+    source = Measured.open(run_or_model, store, "evaluate", progress)
+    model, store = source.model, source.store
     metrics = measurable(model, settings.metrics)
-    if folder is not None and not is_writable(folder):
-        progress.note(f"{folder} cannot be written, so the result is shown and not kept there")
-        folder = None
     started = time.perf_counter()
     data = read_split(store, split, settings.mask_valid)
     check_fits(model.catalogue, data, store)
@@ -90,34 +83,12 @@ def evaluate(
     lists = _lists(topk, positions, store, data, settings.diversity_by if "item_vectors" in wanted else None)
     values = compute(metrics, settings.k, lists)
     seconds = {"read": ranked - started, "rank": located - ranked, "locate": measured - located}
-    evaluation = _summarise(model, store, data, lists, values, settings, seconds, split in learned)
+    evaluation = _summarise(model, store, data, lists, values, settings, seconds, split in source.learned)
     seconds["measure"] = time.perf_counter() - measured
-    if folder is not None and identity(folder) != measured_run:
-        progress.note(f"the run in {folder} was replaced meanwhile, so the result of the old one is shown and not kept there")
-    elif folder is not None:
+    folder = source.folder(progress)
+    if folder is not None:
         evaluation.save(folder)
     return evaluation
-
-
-def _open(
-    source: Run | Recommender | str | os.PathLike[str], store: GraphStore | str | os.PathLike[str] | None
-) -> tuple[Recommender, GraphStore, Path | None, RunRecord | None]:
-    """Return the model, the store, and the folder and record of the run if there is one."""
-    from graphrec.graph.store import GraphStore
-    from graphrec.models.base import Recommender
-
-    if isinstance(source, Recommender):
-        if store is None:
-            raise ConfigError("evaluate: a model alone does not know its store; pass it too: evaluate(model, store)")
-        model, folder, record = source, None, None
-    else:
-        if isinstance(source, str | os.PathLike):
-            from graphrec.training.run import Run
-
-            source = Run.load(source)
-        model, folder, record = source.model, Path(source.folder), getattr(source, "config", None)
-        store = source.store_path if store is None else store
-    return model, GraphStore.open(store) if isinstance(store, str | os.PathLike) else store, folder, record
 
 
 def check_measurable(store: GraphStore, split: str, k: Sequence[int], metrics: Sequence[str]) -> None:

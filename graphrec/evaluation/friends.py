@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from graphrec.atomic import atomic_file, is_writable
+from graphrec.atomic import atomic_file
 from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation import metrics
+from graphrec.evaluation.measured import Measured
 from graphrec.graph.store import GraphStore
 from graphrec.models.base import Recommender
 from graphrec.models.friends import known_links, rank_friends
+from graphrec.progress import SILENT, Reporter
 from graphrec.training.place import FRIENDS
-
-if TYPE_CHECKING:
-    from graphrec.training.run import Run
+from graphrec.training.run import Run, fingerprint
 
 
 def evaluate_friends(
@@ -29,6 +27,8 @@ def evaluate_friends(
     held_out: pl.DataFrame | None = None,
     k: int | Sequence[int] = 20,
     relation: str = "follows",
+    *,
+    progress: Reporter = SILENT,
 ) -> dict[str, float]:
     """Rank all users for every user with a held-out link, known links left out, and measure the lists.
 
@@ -42,6 +42,7 @@ def evaluate_friends(
         held_out: src and dst; None takes those that the build held out (`[build] hold_out_links`).
         k: list lengths, each 1..U-1.
         relation: name of the links in the store.
+        progress: told where the result of a run is not kept.
 
     Returns:
         `recall@k` and `ndcg@k` for each k, means over users with a held-out link; `users`, their number; `links`, held-out links
@@ -52,7 +53,9 @@ def evaluate_friends(
         RunError: the model was trained on another store, or on one with other links held out.
         ConfigError, UnsupportedError: as `rank_friends`, or a model is given without a store.
     """
-    model, store, folder = _open(run_or_model, store)
+    measured = Measured.open(run_or_model, store, "evaluate_friends", progress)
+    _check_same_links(measured)
+    store = measured.store
     given, lengths = held_out, [k] if isinstance(k, int) else list(k)
     if not lengths or min(lengths) < 1:
         raise ConfigError(f"k must be a list length of at least 1, or several, got {k}")
@@ -71,7 +74,7 @@ def evaluate_friends(
     num_users = len(ids)
     keys = np.unique(np.concatenate([source[good] * num_users + target[good], target[good] * num_users + source[good]]))
     users, relevant = np.unique(keys // num_users, return_counts=True)
-    lists, _ = rank_friends(model, users, max(lengths), known_links(store, relation))
+    lists, _ = rank_friends(measured.model, users, max(lengths), known_links(store, relation))
     hits = np.isin(users[:, None] * num_users + lists, keys) & (lists >= 0)
     values = {
         f"{one.__name__}@{length}": float(one(hits, relevant, length).mean())
@@ -79,29 +82,20 @@ def evaluate_friends(
         for length in lengths
     }
     result = {**values, "users": len(users), "links": len(keys), "unknown_links": int((~good).sum())}
-    if folder is not None and given is None and is_writable(folder):
+    folder = measured.folder(progress) if given is None else None
+    if folder is not None:
         with atomic_file(folder / FRIENDS, RunError) as temporary:
             temporary.write_text(json.dumps({"store": str(store.folder), **result}, indent=1) + "\n", encoding="utf-8")
     return result
 
 
-def _open(
-    source: Run | Recommender | str | os.PathLike[str], store: GraphStore | str | os.PathLike[str] | None
-) -> tuple[Recommender, GraphStore, Path | None]:
-    """The model, the store that it was trained on, and the run's folder if there is a run."""
-    from graphrec.training.run import Run, fingerprint
-
-    run = Run.load(source) if isinstance(source, str | os.PathLike) else source
-    model, folder = (run, None) if isinstance(run, Recommender) else (run.model, Path(run.folder))
-    if store is None and folder is None:
-        raise ConfigError("evaluate_friends: a model alone does not know its store; pass it too: evaluate_friends(model, store)")
-    store = run.store_path if store is None else store
-    store = GraphStore.open(store) if isinstance(store, str | os.PathLike) else store
-    if folder is not None and run.config.store["fingerprint"] != fingerprint(store):
+def _check_same_links(source: Measured) -> None:
+    """Make sure that the model has not learned from links that are to be found."""
+    run, store = source.run, source.store
+    if run is not None and run.config.store["fingerprint"] != fingerprint(store):
         raise RunError(
-            f"the run {folder} was trained on other interactions, or with other links held out, than {store.folder} has, so it may "
-            "have seen the links to find; train again on that store"
+            f"the run {run.folder} was trained on other interactions, or with other links held out, than {store.folder} has, so it "
+            "may have seen the links to find; train again on that store"
         )
-    if not model.catalogue.users.series.equals(store.ids("user").series):
+    if not source.model.catalogue.users.series.equals(store.ids("user").series):
         raise RunError(f"the model was trained on other users than {store.folder} has; give the store that it was trained on")
-    return model, store, folder

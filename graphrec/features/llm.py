@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from graphrec.features.llm_cache import AnswerCache
-from graphrec.features.llm_settings import Answer, LLMSettings
+from graphrec.features.llm_settings import Answer, LLMSettings, Tell
 from graphrec.progress import SILENT, Reporter
 
 
@@ -48,8 +49,8 @@ class Backend(Protocol):
     at_once: int
     workers: int
 
-    def answer(self, prompts: Sequence[tuple[str, str]]) -> list[Answer]:
-        """Answer (system, user) prompts, in their order."""
+    def answer(self, prompts: Sequence[tuple[str, str]], tell: Tell) -> list[Answer]:
+        """Answer (system, user) prompts, in their order; `tell`, of which the first call counts, says why it takes longer."""
         ...
 
 
@@ -80,7 +81,7 @@ class LLM:
         Args:
             prompts: what the user says, one conversation each.
             system: the instruction that stands before each of them.
-            progress: receives the prompts that are not in the cache.
+            progress: receives the prompts that are not in the cache, and a note at the first request that is tried again.
 
         Returns:
             The answers, in the order of `prompts`.
@@ -97,9 +98,14 @@ class LLM:
         size = self._backend.at_once
         wanted = list(open_ones.items())
         parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+        tell = _first_alone(progress)
+
+        def ask(part: list[tuple[str, str]]) -> list[Answer]:
+            return self._backend.answer([(system, prompt) for _, prompt in part], tell)
+
         started = time.monotonic()
         with progress.task(f"asking {self.settings.model}", total=len(wanted), unit="prompts") as task:
-            for part, given in self._as_they_come(parts, lambda part: [(system, prompt) for _, prompt in part]):
+            for part, given in self._as_they_come(parts, ask):
                 for (key, _), answer in zip(part, given, strict=True):
                     answers[key] = answer.text
                     self._cache.put(key, answer.text)
@@ -109,18 +115,18 @@ class LLM:
         return [answers[key] for key in keys]
 
     def _as_they_come(
-        self, parts: list[list[tuple[str, str]]], prompts_of: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]
+        self, parts: list[list[tuple[str, str]]], ask: Callable[[list[tuple[str, str]]], list[Answer]]
     ) -> Iterator[tuple[list[tuple[str, str]], list[Answer]]]:
-        """Answer the parts on as many threads as the backend allows, and yield each as soon as it is there.
+        """Ask for the parts on as many threads as the backend allows, and yield each as soon as it is there.
 
         After a failure nothing more is sent, let alone paid; what is under way is waited for and yielded before it is raised.
         """
         if self._backend.workers == 1:
             for part in parts:
-                yield part, self._backend.answer(prompts_of(part))
+                yield part, ask(part)
             return
         with ThreadPoolExecutor(self._backend.workers) as pool:
-            futures = {pool.submit(self._backend.answer, prompts_of(part)): part for part in parts}
+            futures = {pool.submit(ask, part): part for part in parts}
             failure = None
             try:
                 for future in as_completed(futures):
@@ -148,6 +154,20 @@ class LLM:
     def _key(self, prompt: str, system: str) -> str:
         content = json.dumps([self._backend.identity, system, prompt], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _first_alone(progress: Reporter) -> Tell:
+    """Pass on the first message and no other, from whichever thread it comes."""
+    lock, told = threading.Lock(), []
+
+    def tell(message: str) -> None:
+        with lock:
+            told.append(message)
+            first = len(told) == 1
+        if first:
+            progress.note(message)
+
+    return tell
 
 
 def _backend(settings: LLMSettings) -> Backend:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphrec.errors import LanguageModelError
-from graphrec.features.llm_settings import Answer, LLMSettings
+from graphrec.features.llm_settings import Answer, LLMSettings, Tell
 
 _LONGEST_PAUSE = 60.0  # seconds, whatever the endpoint asks for
 _LONGEST_BODY = 16 << 20  # bytes of one answer
@@ -62,16 +62,16 @@ class Endpoint:
         self._turn = threading.Lock()
         self._next_start = 0.0
 
-    def answer(self, prompts: Sequence[tuple[str, str]]) -> list[Answer]:
-        """Answer prompts one after the other.
+    def answer(self, prompts: Sequence[tuple[str, str]], tell: Tell) -> list[Answer]:
+        """Answer prompts one after the other, and tell why and for how long a request is tried again.
 
         Raises:
             LanguageModelError: the endpoint refuses, there is no usable answer after all tries, or the key is no key.
         """
-        return [self._one(system, prompt) for system, prompt in prompts]
+        return [self._one(system, prompt, tell) for system, prompt in prompts]
 
-    def _one(self, system: str, prompt: str) -> Answer:
-        pause = self._settings.pause
+    def _one(self, system: str, prompt: str, tell: Tell) -> Answer:
+        pauses = _pauses(self._settings)
         for attempt in range(1, self._settings.retries + 2):
             self._wait_for_turn()
             try:
@@ -82,8 +82,14 @@ class Endpoint:
                         f"{self._url}: no usable answer after {attempt} tries, the last because of {failure}; "
                         "see whether the service is up, or raise llm.timeout or llm.retries"
                     ) from failure
-                time.sleep(min(_LONGEST_PAUSE, pause if failure.pause is None else failure.pause))
-                pause *= 2
+                if failure.pause is not None:
+                    pauses[attempt - 1] = min(_LONGEST_PAUSE, failure.pause)
+                tell(
+                    f"{self._url}: {failure}; trying again, up to {len(pauses) - attempt + 1} times, with pauses of "
+                    f"{sum(pauses[attempt - 1 :]):g} s in all, and waiting {self._settings.timeout:g} s for each answer at most; with "
+                    "llm.retries = 0 it gives up at once"
+                )
+                time.sleep(pauses[attempt - 1])
         raise AssertionError("unreachable")
 
     def _request(self, system: str, prompt: str, attempt: int) -> Answer:
@@ -169,6 +175,15 @@ class Endpoint:
             start = max(now, self._next_start)
             self._next_start = start + 60 / self._settings.requests_per_minute
         time.sleep(start - now)
+
+
+def _pauses(settings: LLMSettings) -> list[float]:
+    """Seconds before each further try."""
+    found, pause = [], settings.pause
+    for _ in range(settings.retries):
+        found.append(min(_LONGEST_PAUSE, pause))
+        pause *= 2
+    return found
 
 
 def _seconds(header: Any) -> float | None:

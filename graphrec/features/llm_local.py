@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphrec.errors import LanguageModelError, MissingExtraError
-from graphrec.features.llm_settings import Answer, LLMSettings
+from graphrec.features.llm_settings import Answer, LLMSettings, Tell
 from graphrec.features.pretrained import identify
 
 
@@ -51,8 +51,8 @@ class LocalModel:
         if settings.temperature > 0:
             self.identity["batch_size"] = settings.batch_size  # draws of one batch come from one stream
 
-    def answer(self, prompts: Sequence[tuple[str, str]]) -> list[Answer]:
-        """Answer prompts as one batch.
+    def answer(self, prompts: Sequence[tuple[str, str]], tell: Tell) -> list[Answer]:
+        """Answer prompts as one batch; there is nothing to tell.
 
         Raises:
             LanguageModelError: a prompt is longer than the model can read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import Field, model_validator
@@ -27,7 +28,7 @@ class LLMSettings(Settings):
     timeout: float = Field(default=60.0, gt=0)
     """Seconds that the endpoint has for an answer; after them a request counts as failed."""
     retries: int = Field(default=4, ge=0)
-    """Further tries after a time-out, a broken connection or answer, or the status 408, 429 or 5xx."""
+    """Further tries after a time-out, a missing or broken connection or answer, or the status 408, 429 or 5xx; 0 gives up at once."""
     pause: float = Field(default=1.0, ge=0)
     """Seconds before the first further try, doubled before each next one; the endpoint's Retry-After wins, up to 60."""
     requests_per_minute: float | None = Field(default=None, gt=0)
@@ -48,6 +49,10 @@ class LLMSettings(Settings):
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
             raise ValueError("endpoint must begin with http:// or https://, such as http://localhost:8000/v1")
         return self
+
+
+Tell = Callable[[str], None]
+"""Takes what the user should know while answers are waited for."""
 
 
 @dataclass(frozen=True)

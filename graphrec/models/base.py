@@ -217,6 +217,17 @@ class Recommender(ABC):
         """Whether the scores depend on the user."""
         return True
 
+    def knows(self, users: np.ndarray) -> np.ndarray:
+        """Whether the scores of users rest on anything of theirs: by default on a training event of the target behaviour.
+
+        Args:
+            users: int64 (B,), dense user indices.
+
+        Returns:
+            bool (B,).
+        """
+        return np.diff(self.catalogue.seen_indptr)[users] > 0
+
     @property
     def predicts_ratings(self) -> bool:
         """Whether a score estimates the weight that the interaction would have, and does not only order the items."""

@@ -20,9 +20,9 @@ from graphrec.errors import UnsupportedError
 from graphrec.features.interaction import InteractionFeatures, standardise_lists
 from graphrec.features.sequence import NextSteps
 from graphrec.graph.catalogue import Catalogue
-from graphrec.models import create
+from graphrec.models import MADE_FROM_RUNS
 from graphrec.models.base import Recommender
-from graphrec.models.saved import csr_arrays, csr_from
+from graphrec.models.saved import csr_arrays, csr_from, part_of, restore_part
 from graphrec.nn.scorer import CandidateScorer, ScorerSettings
 from graphrec.progress import Reporter
 from graphrec.settings import Settings
@@ -38,7 +38,7 @@ class TwoStageSettings(Settings):
     """What a two-stage model is made of; `graphrec.training.rank` fills it in."""
 
     retrieval: dict[str, Any] = Field(default={"name": "graph-filter", "settings": {}})
-    """The first stage: a registered model and its settings."""
+    """The first stage, a registered model or a sum of such, and its settings."""
     candidates: int = Field(default=200, ge=2)
     """N, items that the first stage hands to the second."""
     network: ScorerSettings = ScorerSettings()
@@ -100,8 +100,9 @@ class TwoStage(Recommender):
 
     @property
     def learned_splits(self) -> tuple[str, ...]:
-        """Held-out splits whose interactions the second stage was trained on."""
-        return ("valid",) if self.settings.labels == "valid" else ()
+        """Held-out splits whose interactions the second stage was trained on, and those of the first stage."""
+        own = ("valid",) if self.settings.labels == "valid" else ()
+        return tuple(dict.fromkeys([*own, *self.retrieval.learned_splits]))
 
     def candidates(self, users: np.ndarray, scores: Tensor | None = None) -> Candidates:
         """Retrieve for users (B,); `scores` (B, I) of the first stage are computed where they are not given."""
@@ -123,6 +124,10 @@ class TwoStage(Recommender):
                       (("user", users), ("item", items)))  # fmt: skip
         return self.network(user, item, torch.from_numpy(pairs))
 
+    def knows(self, users: np.ndarray) -> np.ndarray:
+        """Of whom the first stage knows something: the candidates are its."""
+        return self.retrieval.knows(users)
+
     def embeddings(self) -> dict[str, np.ndarray] | None:
         """The vectors of the first stage, or None where it has none."""
         _ = self.catalogue
@@ -135,8 +140,12 @@ class TwoStage(Recommender):
 
     @property
     def vectors_note(self) -> str:
-        """The vectors retrieve; the second stage is not in them."""
-        return f"are those of its first stage ({self.retrieval.name}), whose candidates the second stage orders anew"
+        """The vectors retrieve; the second stage is not in them, and perhaps not all of the first."""
+        first = self.retrieval
+        note = f"are those of its first stage ({first.name}), whose candidates the second stage orders anew"
+        if first.scores_are_dot_products and first.name not in MADE_FROM_RUNS:
+            return note
+        return f"{note}; those of {first.name} {first.vectors_note}"
 
     @torch.inference_mode()
     def _score(self, users: np.ndarray) -> Tensor:
@@ -199,11 +208,9 @@ class TwoStage(Recommender):
         return {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        own = {prefix: {name[len(prefix) :]: value.clone() for name, value in state.items() if name.startswith(prefix)}
-               for prefix in (_RETRIEVAL, _FEATURES, _NETWORK)}  # fmt: skip
-        retrieval = create(self.settings.retrieval["name"], self.settings.retrieval["settings"])
-        retrieval.catalogue = self.catalogue
-        retrieval._restore(own[_RETRIEVAL])
+        copied = {name: value.clone() for name, value in state.items()}
+        own = {prefix: part_of(copied, prefix) for prefix in (_RETRIEVAL, _FEATURES, _NETWORK)}
+        retrieval = restore_part(self.settings.retrieval, own[_RETRIEVAL], self.catalogue)
         arrays = {name: value.numpy() for name, value in own[_FEATURES].items()}
         names = json.loads(arrays.pop(_NAMES).tobytes())
         steps = None

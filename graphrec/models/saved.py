@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from graphrec import models
 from graphrec.atomic import atomic_folder
 from graphrec.checksum import sha256_of
 from graphrec.errors import ConfigError, GraphrecError, RunError
@@ -28,6 +29,7 @@ from graphrec.settings import Settings
 
 if TYPE_CHECKING:
     from graphrec.graph.catalogue import Catalogue
+    from graphrec.models.base import Recommender
 
 T, M = TypeVar("T"), TypeVar("M")
 
@@ -182,6 +184,25 @@ def load_as(
     except (KeyError, ValueError, RuntimeError) as problem:
         raise RunError(f"{folder / WEIGHTS} does not fit the {word} {header.name}: {problem}") from problem
     return model
+
+
+def part_of(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
+
+
+def restore_part(part: Mapping[str, Any], state: dict[str, torch.Tensor], catalogue: Catalogue) -> Recommender:
+    """Make a model that is saved as a part of another one.
+
+    Args:
+        part: `{"name": ..., "settings": {...}}`, as the whole names it in its settings.
+        state: its arrays.
+        catalogue: of the whole.
+    """
+    made = resolve("model", models.MODELS | models.MADE_FROM_RUNS, part["name"])(part["settings"])
+    made.catalogue = catalogue
+    made._restore(state)
+    return made
 
 
 def read_header(folder: Path, header_file: str = HEADER) -> Header:

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 
 from graphrec.errors import UnsupportedError
-from graphrec.models import create
 from graphrec.models.base import Recommender
+from graphrec.models.saved import part_of, restore_part
 from graphrec.models.spread import sample_users, spread
 from graphrec.settings import Settings
 
@@ -84,9 +84,10 @@ class ScoreSum(Recommender):
 
     @property
     def vectors_note(self) -> str:
-        """Of which members the vectors do not rank as the scores do."""
+        """Whose they are, and of which members they do not rank as the scores do."""
         notes = [f"those of {member.name} {member.vectors_note}" for member in self.members if not member.scores_are_dot_products]
-        return "are those of its members side by side; " + "; ".join(dict.fromkeys(notes))
+        whose = f"are those of its members ({', '.join(member.name for member in self.members)}) side by side"
+        return "; ".join([whose, *dict.fromkeys(notes)])
 
     @property
     def learned_splits(self) -> tuple[str, ...]:
@@ -95,6 +96,10 @@ class ScoreSum(Recommender):
 
     def features_used(self, store: GraphStore) -> set[str]:
         return set().union(*(member.features_used(store) for member in self.members))
+
+    def knows(self, users: np.ndarray) -> np.ndarray:
+        counting = [member for member, weight in zip(self.members, self.settings.weights, strict=True) if weight]
+        return np.any([member.knows(users) for member in counting], axis=0)
 
     def standard_scores(self, users: np.ndarray) -> Iterator[torch.Tensor]:
         """Each model's scores in units of their spread, float32 (B, I), one after the other."""
@@ -138,11 +143,9 @@ class ScoreSum(Recommender):
 
     def _restore(self, state: dict[str, torch.Tensor]) -> None:
         self._spreads = tuple(state[_SPREADS].tolist())
-        self.members = tuple(create(member["name"], member["settings"]) for member in self.settings.members)
-        for number, member in enumerate(self.members):
-            prefix = f"{number}."
-            member.catalogue = self.catalogue
-            member._restore({name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)})
+        self.members = tuple(
+            restore_part(member, part_of(state, f"{number}."), self.catalogue) for number, member in enumerate(self.settings.members)
+        )
 
 
 def spreads_of(models: Sequence[Recommender], seed: int = 0) -> list[float]:

@@ -61,6 +61,11 @@ class SocialEASE(EASE):
         self.social_share = self._choose_share(links, seed, progress) if chosen is None else chosen
         self._join(links, seed)
 
+    def knows(self, users: np.ndarray) -> np.ndarray:
+        """Of whom it has an own item or, where these count, a friend's vote."""
+        own = super().knows(users)
+        return own | (np.diff(self._votes.indptr)[users] > 0) if self.social_share else own
+
     def _choose_share(self, links: sp.csr_matrix, seed: int, progress: Reporter) -> float:
         """The share whose lists find most of a fifth of the training items, hidden at random."""
         train = self._train

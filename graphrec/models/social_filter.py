@@ -55,6 +55,11 @@ class SocialGraphFilter(GraphFilter):
         self.social_share = self._choose(links, seed, progress) if chosen is None else chosen
         self._histories = with_friends(self._train, links, self.social_share)
 
+    def knows(self, users: np.ndarray) -> np.ndarray:
+        """Of whom it has an own item or, where these count, one of a friend's."""
+        _ = self.catalogue
+        return np.diff(self._histories.indptr)[users] > 0
+
     def _choose(self, links: sp.csr_matrix, seed: int, progress: Reporter) -> float:
         """The share whose filter finds most of a fifth of the training items, hidden as `hold_out` says."""
         kept, hidden, users = held_out(self._train, seed, self.settings.hold_out)

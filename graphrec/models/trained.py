@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
 
 _HEAD = "head."  # before the names of the head's parameters in a saved model
+_TOLD = "told"
 
 
 class _Network(nn.Module):
@@ -96,6 +97,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         self._check_head()
         self.network: _Network | None = None
         self._vectors: tuple[Tensor, Tensor] | None = None
+        self._told: np.ndarray | None = None  # bool (U,), users who are known by more than target events, where there are others
         self._folding = None
         names = getattr(self._parts["inputs"].settings, "item", [])
         self._new_items = NewItems(names) if names else None
@@ -117,6 +119,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         start, origins = start_rows(store, inputs_settings, dim, seed, progress)
         inputs = self._parts["inputs"].make_inputs(store, dim, generator, start, progress)
         self._origins = getattr(inputs, "origins", origins)
+        told = self._with_features(store)
         if self._new_items:
             self._new_items.prepare(store, inputs)
         elif not self.reads_features:
@@ -130,6 +133,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
             relations = self._relations_left(Relations.from_store(store), encoder)
             encoder.prepare(relations.to(self.device), generator)
+            told |= relations.linked_users(encoder.optional(relations))
             if relations.has_link_weights and not getattr(encoder, "reads_link_weights", True):
                 progress.note(f"links between users all count alike here: {self.name} does not read their weights; "
                                "social-lightgcn, diffnet, social-ease and social-graph-filter do")  # fmt: skip
@@ -149,6 +153,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             # shared one would make other vectors than the model has without a residual.
             self._residual.fit(store, seed=seed, progress=progress)
         self.catalogue = store.catalogue()
+        self._told = told if (told & (np.diff(self.catalogue.seen_indptr) == 0)).any() else None
 
     @torch.inference_mode()
     def finish(self, block: int | None = None, scratch: str | os.PathLike[str] | None = None) -> None:
@@ -217,6 +222,24 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             if hasattr(part, "modalities"):
                 named["item"] = part.modalities or store.features("item")
             found |= {f"{ntype}.{name}" for ntype, names in named.items() if not isinstance(names, str) for name in names}
+        return found
+
+    def knows(self, users: np.ndarray) -> np.ndarray:
+        """Of whom training had a target event, a feature, or an edge, in any direction, of another relation that the encoder reads.
+
+        A model that was saved by a graphrec which did not keep that knows the events, and what its residual knows.
+        """
+        known = super().knows(users)
+        if self._told is not None:
+            known = known | self._told[users]
+        return known if self._residual is None else known | self._residual.filter.knows(users)
+
+    def _with_features(self, store: GraphStore) -> np.ndarray:
+        """Users who have one of the features that the model reads: bool (U,)."""
+        found = np.zeros(store.num_users, dtype=bool)
+        for ntype, _, name in (feature.partition(".") for feature in self.features_used(store)):
+            if ntype == "user":
+                found |= store.feature("user", name)[0].reshape(store.num_users, -1).any(axis=1)
         return found
 
     @property
@@ -289,11 +312,14 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             state |= {_HEAD + name: value for name, value in self._kept_head.state_dict().items()}
         if self._new_items:
             state |= self._new_items.state()
+        if self._told is not None:
+            state[_TOLD] = torch.from_numpy(self._told)
         return state | (self._residual.state() if self._residual else {})
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         # Copied, for tensors of a file lie at odd addresses, and there a matrix product may round otherwise than in training.
         self._vectors = state["user"].clone(), state["item"].clone()
+        self._told = state[_TOLD].numpy() if _TOLD in state else None
         self._keep_head({k.removeprefix(_HEAD): v.clone() for k, v in state.items() if k.startswith(_HEAD)})
         if self._new_items:
             self._new_items.restore(state, self._parts["inputs"].settings)

@@ -281,6 +281,16 @@ class Relations:
             )
         return self.edges[behavior]
 
+    def linked_users(self, names: Sequence[str]) -> np.ndarray:
+        """Whether each user has an edge of the relations named, out of the user or into it: bool (U,)."""
+        found = torch.zeros(self.num_nodes["user"], dtype=torch.bool)
+        for (source, name, target), relation in self.edges.items():
+            if name in names and source == "user":
+                found |= (relation.degree_dst > 0).cpu()
+            if name in names and target == "user":
+                found |= (relation.degree_src > 0).cpu()
+        return found.numpy()
+
     def describe(self) -> str:
         """Every relation with its node types and edges, for messages."""
         return ", ".join(

@@ -36,8 +36,8 @@ def recommend(
         users: original user ids, or a single one; text is converted where the store's ids are whole numbers.
         k: list length, 1..I.
         exclude_seen: leave out the items of the user's training history.
-        fallback: "popular" lists the most chosen items to users without a training event of the target behaviour, in the place
-            of what the model says without one; None asks the model for all.
+        fallback: "popular" lists the most chosen items to users of whom the model knows nothing (`Recommender.knows`); None asks
+            the model for all.
 
     Returns:
         A frame with user_id, rank (1 is best), item_id, score and, where the store has titles, title; users in the
@@ -129,11 +129,11 @@ def recommend_all(
     return rows
 
 
-def without_events(model: Recommender, users: Any = None) -> tuple[int, int]:
-    """Count the users of whom a model knows no training event of the target behaviour.
+def nothing_known(model: Recommender, users: Any = None) -> tuple[int, int]:
+    """Count the users of whom a model knows nothing (`Recommender.knows`).
 
     Args:
-        model: any; one that ranks alike for all has none.
+        model: any; one that ranks alike for all counts none.
         users: original user ids; None means all.
 
     Returns:
@@ -141,7 +141,7 @@ def without_events(model: Recommender, users: Any = None) -> tuple[int, int]:
     """
     catalogue = model.catalogue
     asked = np.arange(catalogue.num_users) if users is None else catalogue.users.index_of(given_ids(users, "user"))
-    return int((_events(model, asked) == 0).sum()) if model.personal else 0, len(asked)
+    return int((~model.knows(asked)).sum()) if model.personal else 0, len(asked)
 
 
 def known_users(model: Recommender, users: Any) -> tuple[list[Any], list[Any]]:
@@ -192,7 +192,7 @@ def _lists(model: Recommender, ids: Any, k: int, exclude_seen: bool, fallback: s
     catalogue = model.catalogue
     users = catalogue.users.index_of(ids)
     distinct = np.unique(users)
-    cold = _events(model, distinct) == 0
+    cold = ~model.knows(distinct)
     listed = model.recommend(catalogue.users.gather(distinct[~cold]), k, exclude_seen=exclude_seen)  # also checks k
     values, items = ops.select_topk(torch.from_numpy(catalogue.item_counts.astype(np.float32))[None], k)
     shape = (int(cold.sum()), k)
@@ -201,10 +201,6 @@ def _lists(model: Recommender, ids: Any, k: int, exclude_seen: bool, fallback: s
     both = pl.concat([listed.with_columns(by=pl.lit("model")), frame.with_columns(by=pl.lit("popular"))])
     order = pl.DataFrame({"user_id": catalogue.users.gather(users), "place": np.arange(len(users))})
     return order.join(both, on="user_id").sort("place", "rank").drop("place")
-
-
-def _events(model: Recommender, users: np.ndarray) -> np.ndarray:
-    return np.diff(model.catalogue.seen_indptr)[users]
 
 
 def given_ids(ids: Any, kind: str) -> list[Any]:

@@ -17,7 +17,6 @@ from graphrec.errors import ConfigError, RunError
 from graphrec.graph.store import GraphStore
 from graphrec.losses import LIST_LOSSES
 from graphrec.losses.listwise import list_ndcg
-from graphrec.models import MODELS
 from graphrec.models.ranker import TwoStage
 from graphrec.progress import SILENT, Reporter, Task
 from graphrec.registry import resolve
@@ -40,8 +39,9 @@ def train_ranker(
 ) -> Run:
     """Train a second stage on top of a finished run and write a run folder with both stages.
 
-    The run's model retrieves N candidates for a user; a network with raw features learns to order them from held-out
-    interactions (`RankSettings.labels`). `evaluate`, `recommend` and `export` take the folder as that of any other run.
+    The run's model, or the sum of several (`graphrec.fuse`), retrieves N candidates for a user; a network with raw features
+    learns to order them from held-out interactions (`RankSettings.labels`). `evaluate`, `recommend` and `export` take the folder
+    as that of any other run.
 
         graphrec.train_ranker("runs/lightgcn", "runs/ranked", {"loss": "lambdarank"})
 
@@ -63,16 +63,15 @@ def train_ranker(
     path = Path(folder)
     given = settings.model_dump(exclude_unset=True) if isinstance(settings, Settings) else dict(settings or {})
     settings = parse(RankSettings, given, "rank")
-    if run.config.model["name"] not in MODELS:
-        what = "already has two stages" if run.config.model["name"] == TwoStage.name else "is a sum of runs"
-        raise ConfigError(f"{run.folder} {what}; give a run of one registered model for the retrieval")
+    if run.config.model["name"] == TwoStage.name:
+        raise ConfigError(f"{run.folder} already has two stages; give a run of one model, or a sum of such runs, for the retrieval")
     if path.resolve() == Path(run.folder).resolve():
         raise ConfigError(f"the second stage needs a folder of its own, got that of the retrieval run, {path}")
     store = run.store_path if store is None else store
     store = store if isinstance(store, GraphStore) else GraphStore.open(store)
     _check_same_store(run, store)
     settings = resolve_candidates(store, settings)
-    labels = resolve_labels(store, settings)
+    labels = resolve_labels(store, settings, run, progress)
     check_free(path, overwrite)
     with locked(path):
         started = time.monotonic()
@@ -80,7 +79,7 @@ def train_ranker(
         records[-1]["train_seconds"] = round(time.monotonic() - started, 3)
         origin = {"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)}
         told = [(record["step"], {"train_seconds": 0.0, "valid_seconds": 0.0, **record}) for record in records]
-        return write_made(path, model, settings.model_dump(mode="json"), origin, told)
+        return write_made(path, model, settings.model_dump(mode="json"), origin, told, [run])
 
 
 def _learn(

@@ -1,7 +1,8 @@
 """Candidate lists to learn from: what a retrieval stage offers, and which of it held-out interactions confirm.
 
 The labelled interactions are never part of what candidates and features are made from: with "valid" labels the training side
-has none of them, with "hold-out" labels they are taken out of it and the retrieval is learned again on the rest.
+has none of them, with "hold-out" labels they are taken out of it and the retrieval, every member of a sum, is learned again on the
+rest.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from graphrec.errors import ConfigError, StoreError
+from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.features.attributes import read_attributes
 from graphrec.features.interaction import InteractionFeatures
 from graphrec.graph.hold_out import HeldOutStore, choose_pairs
@@ -20,6 +22,7 @@ from graphrec.graph.store import GraphStore
 from graphrec.models import create
 from graphrec.models.base import Recommender
 from graphrec.models.ranker import TwoStage
+from graphrec.models.score_sum import ScoreSum
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import Reporter
 from graphrec.training.rank_settings import RankSettings
@@ -66,8 +69,10 @@ def resolve_candidates(store: GraphStore, settings: RankSettings) -> RankSetting
     return settings.model_copy(update={"candidates": store.num_items})
 
 
-def resolve_labels(store: GraphStore, settings: RankSettings) -> str:
-    """Decide between "valid" and "hold-out".
+def resolve_labels(store: GraphStore, settings: RankSettings, run: Run, progress: Reporter) -> str:
+    """Decide between "valid" and "hold-out": a retrieval that has seen the labels is no measure of what it finds of them.
+
+    What was chosen on the validation split, the best epoch or the weights of a sum, does not count as seen.
 
     Raises:
         StoreError: valid is asked for and the store has no validation split.
@@ -78,7 +83,16 @@ def resolve_labels(store: GraphStore, settings: RankSettings) -> str:
             f"{store.folder} has no held-out interactions in a valid split to learn from; build it again with one, "
             'or set [rank] labels = "hold-out"'
         )
-    return "valid" if has_valid and settings.labels != "hold-out" else "hold-out"
+    if settings.labels == "hold-out" or not has_valid:
+        return "hold-out"
+    if "valid" not in run.config.learned:
+        return "valid"
+    seen = f"{run.folder} has learned from valid interactions through a run that it started from"
+    if settings.labels == "auto":
+        progress.note(f"{seen}, so the second stage learns from a part of train: labels = hold-out")
+        return "hold-out"
+    progress.note(f'warning: {seen}, so the second stage will trust its order too much; set [rank] labels = "hold-out"')
+    return "valid"
 
 
 def features_of(store: GraphStore) -> InteractionFeatures:
@@ -98,6 +112,7 @@ def held_out(run: Run, store: GraphStore, labels: str, settings: RankSettings, p
 
     Raises:
         StoreError: there is nothing to learn from.
+        RunError: the members of a sum are to be learned again, and the run does not say how.
     """
     train = store.interactions()
     known = np.unique(train.user * store.num_items + train.item)
@@ -154,18 +169,33 @@ def make_lists(model: TwoStage, keys: np.ndarray, settings: RankSettings, progre
 
 
 def _learn_again(run: Run, view: GraphStore, progress: Reporter) -> Recommender:
-    """A model like the run's, learned on `view`; one that learns by steps gets as many epochs as the run's best weights."""
+    """A model like the run's, learned on `view`; of a sum each member, and the spreads, with the weights of the run."""
+    if not isinstance(run.model, ScoreSum):
+        return _fit_again(run.config.model, run.training(), view, progress)
+    trainings = run.config.train.get("members")
+    if trainings is None:
+        raise RunError(
+            f"{run.folder} does not say how its members were trained, as sums of an earlier graphrec, and hold-out labels need them "
+            "learned again; make it again with graphrec fuse"
+        )
+    own = run.model.settings
+    members = [_fit_again(member, how, view, progress) for member, how in zip(own.members, trainings, strict=True)]
+    return ScoreSum.of(members, own.weights, run.config.train["seed"], own.chosen_on)
+
+
+def _fit_again(made: dict[str, Any], how: dict[str, Any], view: GraphStore, progress: Reporter) -> Recommender:
+    """The model of a run as `RunRecord.model` names it, learned on `view` as `Run.training` says."""
     from graphrec.training.train import train
 
-    name, settings = run.config.model["name"], run.config.model["settings"]
+    name = made["name"]
     progress.note(f"hold-out: learning {name} again on train without the held-out interactions")
-    model = create(name, settings)
+    model = create(name, made["settings"])
     if not isinstance(model, TrainedRecommender):
-        return model.fit(view, seed=run.config.train["seed"], progress=progress)
-    epochs = run.summary().get("best_epoch", run.config.train["epochs"])
-    if run.config.train.get("start_from"):  # its few epochs went on from a model that has seen what is held out here
+        return model.fit(view, seed=how["seed"], progress=progress)
+    epochs = how["epochs"]
+    if how.get("start_from"):  # its few epochs went on from a model that has seen what is held out here
         epochs = max(epochs, TrainSettings().epochs)
         progress.note(f"hold-out: the run started from another, so {name} learns from the beginning, for {epochs} epochs")
     with tempfile.TemporaryDirectory(prefix="graphrec-rank-") as scratch:
-        how = {**run.config.train, "epochs": epochs, "patience": 0, "start_from": None}
+        how = {**how, "epochs": epochs, "patience": 0, "start_from": None}
         return train(view, model, Path(scratch) / "run", how, progress=progress).model

@@ -19,8 +19,9 @@ class RankSettings(Settings):
     """N, items that the retrieval run hands to the second stage for each user; left out in a smaller catalogue, all of it."""
     labels: Literal["auto", "valid", "hold-out"] = "auto"
     """Interactions to learn from, never those of test. "valid": the store's validation split, with the retrieval as it is;
-    "hold-out": a part of train put aside, with the retrieval learned again on the rest, and the run itself used afterwards;
-    "auto": valid where the store has it."""
+    "hold-out": a part of train put aside, with the retrieval learned again on the rest (of a sum every member, under its own
+    weights), and the run itself used afterwards; "auto": valid where the store has it, unless the run started from one that had
+    learned from it."""
     hold_out: float = Field(default=0.2, gt=0, lt=1)
     """With "hold-out": share of each user's training items, the latest ones where the store's own split goes by time."""
     loss: str = "lambdarank"

@@ -41,10 +41,12 @@ class RunRecord(BaseModel):
 
     Attributes:
         model: `{"name": ..., "settings": {...}}`.
-        train: the `TrainSettings`; a closed-form model uses only its seed.
+        train: the `TrainSettings`; a closed-form model uses only its seed. Of a second stage the `RankSettings`; of a sum the runs
+            and their weights, and under `members` the `Run.training` of each.
         store: `{"path": absolute folder, "fingerprint": digest of the training events, ids and held-out links}`.
         origins: what the inputs of each node type start from or are made of; empty for a closed-form model.
-        learned: the held-out splits of which the run that the training started from had seen interactions.
+        learned: the held-out splits of which the run that the training started from had seen interactions; of a second stage or a
+            sum those of the runs that it is made of.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -159,6 +161,11 @@ class Run:
             result |= {"best_epoch": best["epoch"], of: best["valid"]}
         weighed = best if validated else last
         return result | ({"relations": weighed["relations"]} if "relations" in weighed else {})
+
+    def training(self) -> dict[str, Any]:
+        """Return the training settings with as many epochs as the best weights took: what learns such a model again, on other data."""
+        best = self.summary().get("best_epoch")
+        return self.config.train if best is None else {**self.config.train, "epochs": best}
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, model={self.model.name!r})"

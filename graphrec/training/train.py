@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +308,12 @@ def _check_same_store(saved: RunRecord, store: GraphStore, path: Path) -> None:
 
 
 def write_made(
-    path: Path, model: Recommender, train: dict[str, Any], store: dict[str, str], told: list[tuple[int, dict[str, Any]]]
+    path: Path,
+    model: Recommender,
+    train: dict[str, Any],
+    store: dict[str, str],
+    told: list[tuple[int, dict[str, Any]]],
+    runs: Sequence[Run],
 ) -> Run:
     """Write the run folder of a model that was made from finished runs, in the place of what is there.
 
@@ -316,12 +321,16 @@ def write_made(
         path: the folder, `locked`.
         train, store: of the `RunRecord`.
         told: steps and records of the journal.
+        runs: what it was made of; the splits that these have learned from, it has, too.
     """
     take_over(path)
     place = place_of(path, resume=False)
     clear(place)
     record = RunRecord(
-        model={"name": model.name, "settings": model.settings.model_dump(mode="json")}, train=train, store=store
+        model={"name": model.name, "settings": model.settings.model_dump(mode="json")},
+        train=train,
+        store=store,
+        learned=list(dict.fromkeys(split for run in runs for split in run.config.learned)),
     )
     record.write(place)
     log = Journal(place)

@@ -12,13 +12,19 @@ from typing import Literal
 from graphrec.benchmarking.fusion import best_share, choose_share
 from graphrec.errors import ConfigError, RunError
 from graphrec.graph.store import GraphStore
-from graphrec.models import MODELS
+from graphrec.models import MADE_BY, MADE_FROM_RUNS
 from graphrec.models.base import Recommender
 from graphrec.models.score_sum import ScoreSum, spreads_of
 from graphrec.progress import SILENT, Reporter
 from graphrec.training.place import check_free, locked
 from graphrec.training.run import Run
 from graphrec.training.train import write_made
+
+_MADE_FROM_RUNS = {
+    "sum": "is a sum of runs itself; give these runs",
+    "two-stage": "has two stages, and the second orders some candidates alone, in a unit that no other run shares; sum the runs that "
+    f"retrieve, and put a second stage onto the sum: {MADE_BY['two-stage']}",
+}
 
 
 def fuse(
@@ -33,8 +39,8 @@ def fuse(
 ) -> Run:
     """Add finished runs up and write a run folder with all of them: `graphrec.models.score_sum.ScoreSum`.
 
-    Each model's scores count in units of their own spread. `evaluate`, `recommend` and `export` take the folder as that of any
-    other run; the runs are left as they are.
+    Each model's scores count in units of their own spread. `evaluate`, `recommend`, `export` and `train_ranker` take the folder as
+    that of any other run; the runs are left as they are.
 
         graphrec.fuse(["runs/seed-0", "runs/seed-1", "runs/filter"], "runs/sum", weights="valid")
 
@@ -46,7 +52,7 @@ def fuse(
         metric: what "valid" chooses by, a metric per user with its length.
         seed: of the sample of users that the spreads are taken from.
         overwrite: replace the run in `folder`.
-        progress: receives the steps and the weights.
+        progress: receives the steps, the weights, and which runs have learned from what is held out.
 
     Raises:
         ConfigError: fewer than two runs, weights that do not fit, a metric by which nothing can be chosen, or a run that is a sum
@@ -58,6 +64,7 @@ def fuse(
     path = Path(folder)
     _check(loaded, path, weights)
     check_free(path, overwrite)
+    _warn(loaded, weights, progress)
     with locked(path):
         started = time.monotonic()
         models = [run.model for run in loaded]
@@ -70,8 +77,9 @@ def fuse(
         model = ScoreSum.of(models, found, chosen_on="valid" if weights == "valid" else "given", spreads=units)
         progress.note("weights: " + ", ".join(f"{run.folder} {weight:.3g}" for run, weight in zip(loaded, found, strict=True)))
         train = {"runs": [str(run.folder) for run in loaded], "weights": found, "metric": metric, "seed": seed}
+        train["members"] = [run.training() for run in loaded]  # to learn them again once the runs have gone
         told = [(0, {"train_seconds": round(time.monotonic() - started, 3)})]
-        return write_made(path, model, train, loaded[0].config.store, told)
+        return write_made(path, model, train, loaded[0].config.store, told, loaded)
 
 
 def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
@@ -79,8 +87,8 @@ def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
         raise ConfigError(f"fuse: give two runs or more, got {len(runs)}")
     folders = [Path(run.folder).resolve() for run in runs]
     for run in runs:
-        if run.config.model["name"] not in MODELS:
-            raise ConfigError(f'fuse: {run.folder} is a "{run.config.model["name"]}", made from runs itself; give these runs')
+        if run.config.model["name"] in MADE_FROM_RUNS:
+            raise ConfigError(f"fuse: {run.folder} {_MADE_FROM_RUNS[run.config.model['name']]}")
         if folders.count(Path(run.folder).resolve()) > 1:
             raise ConfigError(f"fuse: {run.folder} is given more than once; a weight says how much it counts")
         if path.resolve() == Path(run.folder).resolve():
@@ -97,6 +105,19 @@ def _check(runs: list[Run], path: Path, weights: Sequence[float] | str) -> None:
     fits = len(weights) == len(runs) and all(math.isfinite(weight) and weight >= 0 for weight in weights)
     if not fits or not any(weights):
         raise ConfigError(f"fuse: weights must be {len(runs)} numbers of at least 0, one a run and not all 0, got {list(weights)}")
+
+
+def _warn(runs: list[Run], weights: Sequence[float] | str, progress: Reporter) -> None:
+    """Say which runs started from one that had seen what is held out, and what that does to the sum."""
+    for run in runs:
+        splits = run.config.learned
+        if splits:
+            progress.note(
+                f"warning: {run.folder} has learned from {' and '.join(splits)} interactions through the run that it started from, so "
+                "metrics of the sum on them say too much"
+            )
+        if weights == "valid" and "valid" in splits:
+            progress.note(f"warning: weights chosen on the valid split give {run.folder} too much; give equal ones, or numbers")
 
 
 def _chosen(

@@ -73,6 +73,7 @@ def test_a_service_that_is_down_is_one_message(folders, tmp_path, monkeypatch):
     where = ("--model", "m", "--endpoint", "http://127.0.0.1:9/v1")
     done = call(tmp_path, monkeypatch, "why", str(folders[1]), "u003", *where)
     assert done.exit_code == 1
+    assert done.output.count("no connection") == 2 and "trying again, up to 4 times, with pauses of 15 s in all" in done.output
     assert "\nerror: http://127.0.0.1:9/v1/chat/completions: no usable answer after 5 tries" in done.output
     bad = call(tmp_path, monkeypatch, "why", str(folders[1]), "u003", "--model", "m", "--endpoint", "nowhere")
     assert bad.exit_code == 1 and "endpoint must begin with http" in bad.output

@@ -53,7 +53,7 @@ def test_users_without_a_choice_are_counted_and_get_what_is_popular_when_it_is_a
     assert "1 of 9 users have no training event of the target behaviour" in done.stderr and "--fallback popular" in done.stderr
     assert "by" not in pl.read_parquet(tmp_path / "all.parquet").columns
     done = run("recommend", shop / "run", "--all", "--out", tmp_path / "popular.parquet", "--k", 2, "--fallback", "popular")
-    assert "1 of 9 users have no training event of the target behaviour and get what is popular" in done.stderr
+    assert "1 of 9 users have no training event of the target behaviour, nor anything else that item-knn reads, and get" in done.stderr
     frame = pl.read_parquet(tmp_path / "popular.parquet")
     assert frame.filter(user_id="u8", rank=1)["item_id"].to_list() == ["i8"]
     assert frame.group_by("user_id").agg(pl.col("by").first()).filter(by="popular")["user_id"].to_list() == ["u8"]

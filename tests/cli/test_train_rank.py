@@ -55,6 +55,22 @@ def test_both_stages_answer_from_the_new_run_folder(shop, tmp_path):
     assert "a second stage, which is not resumed; make it again with graphrec train --stage rank --retrieval RUN" in refused.stderr
 
 
+def test_a_sum_of_runs_retrieves_as_one_run_does(shop, tmp_path):
+    answer("train", shop / "store", "--model", "graph-filter", "--out", tmp_path / "filter", "--set", "model.rank=6")
+    answer("train", shop / "store", "--model", "graph-filter", "--out", tmp_path / "other", "--set", "model.rank=4")
+    answer("fuse", tmp_path / "filter", tmp_path / "other", "--out", tmp_path / "sum")
+    done = answer(*train_rank(shop, tmp_path / "ranked", "--retrieval", tmp_path / "sum"))
+    assert done["model"] == "two-stage"
+    assert answer("evaluate", tmp_path / "ranked", "--k", "5")["model"] == "two-stage"
+    assert len(answer("recommend", tmp_path / "ranked", 3, "--k", 4)["users"][0]["items"]) == 4
+    exported = invoke("export", tmp_path / "ranked", "--out", tmp_path / "vectors", "--format", "npy")
+    assert "side by side" in exported.output.replace("\n", " "), exported.output
+    refused = invoke("train", "--resume", "--out", tmp_path / "ranked")
+    assert "a second stage, which is not resumed" in refused.stderr
+    refused = invoke("fuse", tmp_path / "filter", tmp_path / "ranked", "--out", tmp_path / "none")
+    assert refused.exit_code == 1 and "put a second stage onto the sum" in refused.stderr.replace("\n", " ")
+
+
 def test_what_learned_from_the_validation_split_is_no_held_out_figure_of_it(shop, tmp_path):
     trained = invoke(*train_rank(shop, tmp_path / "ranked"))
     assert "check ndcg@10" in trained.stdout and "valid ndcg@10" not in trained.stdout

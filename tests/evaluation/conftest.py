@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from graphrec.graph.ids import IdMap
 from graphrec.graph.manifest import SplitCounts
 from graphrec.graph.store import Interactions
 from graphrec.models.base import Recommender
+from graphrec.training.run import Run, RunRecord
 
 Pairs = list[tuple[int, int]]
 
@@ -103,6 +105,17 @@ def make_random_store(seed: int = 0, num_users: int = 60, num_items: int = 40) -
 @pytest.fixture
 def small_store() -> type[SmallStore]:
     return SmallStore
+
+
+@pytest.fixture
+def run_of() -> Callable[[Recommender, Path], Run]:
+    """`run_of(model, folder)`: a run that no training has written."""
+
+    def make(model: Recommender, folder: Path) -> Run:
+        record = RunRecord(model={"name": model.name, "settings": {}}, train={}, store={"path": "stores/small", "fingerprint": ""})
+        return Run(folder, model, Path("stores/small"), record)
+
+    return make
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -128,9 +126,9 @@ def test_several_metrics_are_one_family(random_store, given_scores):
     assert (np.array(list(result.p_holm.values())) > p_values).any() and "p (Holm)" in str(result)
 
 
-def test_runs_are_evaluated_when_they_were_not(store, model, given_scores, tmp_path, monkeypatch):
+def test_runs_are_evaluated_when_they_were_not(store, model, run_of, tmp_path, monkeypatch):
     monkeypatch.setattr("graphrec.graph.store.GraphStore.open", lambda folder: store)
-    runs = [SimpleNamespace(model=model, folder=tmp_path / name, store_path="stores/small") for name in ("a", "b")]
+    runs = [run_of(model, tmp_path / name) for name in ("a", "b")]
     evaluate(runs[0], k=5, metrics="recall", user_groups=2)
     result = compare(*runs, resamples=100)
     assert [row.metric for row in result.differences] == ["recall@5"]

@@ -7,7 +7,6 @@ import math
 import sys
 from itertools import pairwise
 from math import log2
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
 from graphrec.evaluation.validation import validator, watch
 from graphrec.models.popularity import Popularity
-from graphrec.progress import Reporter
+from tests.notes import Notes
 from tests.training.conftest import make_store
 
 
@@ -143,8 +142,8 @@ def test_any_block_gives_the_same_and_the_same_seed_the_same_intervals(store, mo
     assert whole.per_user.equals(parts.per_user)
 
 
-def test_run_is_saved_and_read_back(store, model, tmp_path):
-    run = SimpleNamespace(model=model, folder=tmp_path, store_path=None)
+def test_run_is_saved_and_read_back(store, model, run_of, tmp_path):
+    run = run_of(model, tmp_path)
     result = evaluate(run, store)
     loaded = Evaluation.load(tmp_path)
     assert loaded.to_dict() == result.to_dict()
@@ -156,21 +155,19 @@ def test_run_is_saved_and_read_back(store, model, tmp_path):
     assert "recall@20" in str(result) and f"{result.metrics['recall@20']:.4f}" in str(result)
 
 
-def test_a_run_on_read_only_storage_is_measured_and_says_before_the_work_that_nothing_is_kept(store, model, tmp_path, monkeypatch):
-    told = []
-
-    class Notes(Reporter):
-        def note(self, message):
-            told.append(message)
-
+def test_a_run_on_read_only_storage_is_measured_and_says_before_the_work_that_nothing_is_kept(
+    store, model, run_of, tmp_path, monkeypatch
+):
+    class Course(Notes):
         def task(self, *arguments, **keywords):
-            told.append("work")
+            self.note("work")
             return super().task(*arguments, **keywords)
 
-    run = SimpleNamespace(model=model, folder=tmp_path, store_path=None)
+    course = Course()
+    run = run_of(model, tmp_path)
     monkeypatch.setattr("graphrec.atomic.os.access", lambda *_: False)  # what the system says of a read-only mount
-    assert evaluate(run, store, progress=Notes()).metrics == evaluate(model, store).metrics
-    assert told[0] == f"{tmp_path} cannot be written, so the result is shown and not kept there" and "work" in told
+    assert evaluate(run, store, progress=course).metrics == evaluate(model, store).metrics
+    assert course.lines[0] == f"{tmp_path} cannot be written, so the result is shown and not kept there" and "work" in course.lines
     assert list(tmp_path.iterdir()) == []
 
 
@@ -252,11 +249,7 @@ def test_validator_refuses(store, small_store):
 def test_a_run_that_is_replaced_while_it_is_measured_keeps_no_result(tmp_path, monkeypatch):
     rows = [(user, item, "train" if item < 4 else "test") for user in range(6) for item in range(5)] + [(6, 4, "train")]
     store = make_store(tmp_path / "store", rows)
-    run, notes = graphrec.train(store, "popularity", tmp_path / "run"), []
-
-    class Notes(Reporter):
-        def note(self, message):
-            notes.append(message)
+    run, notes = graphrec.train(store, "popularity", tmp_path / "run"), Notes()
 
     def late(*arguments, **options):
         graphrec.train(store, "item-knn", run.folder, overwrite=True)
@@ -265,5 +258,5 @@ def test_a_run_that_is_replaced_while_it_is_measured_keeps_no_result(tmp_path, m
     module = sys.modules["graphrec.evaluation.evaluate"]  # the package's attribute of that name is the function
     rank_users = module.rank_users
     monkeypatch.setattr(module, "rank_users", late)
-    evaluate(run, k=2, progress=Notes())
-    assert any("was replaced meanwhile" in line for line in notes) and not (run.folder / "evaluation.json").exists()
+    evaluate(run, k=2, progress=notes)
+    assert any("was replaced meanwhile" in line for line in notes.lines) and not (run.folder / "evaluation.json").exists()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 import graphrec
+from graphrec.cli import app
 from graphrec.errors import ConfigError, RunError, StoreError, UnknownIdError, UnsupportedError
 from graphrec.evaluation.friends import evaluate_friends
 from graphrec.graph.build import build
@@ -14,6 +16,7 @@ from graphrec.graph.held_links import hold_out_links
 from graphrec.logs.table import InteractionLog
 from graphrec.models.friends import known_links, rank_friends
 from tests.models.conftest import NUM_USERS, checkerboard, make_store, named
+from tests.notes import Notes
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +130,29 @@ def test_only_a_model_of_the_same_store_is_measured(setting, tmp_path):
     other = build(InteractionLog(make_events(), social=links), tmp_path / "store", split="given", hold_out_links=0.25)
     with pytest.raises(RunError, match="or with other links held out.*train again on that store"):
         evaluate_friends(run, other)
+
+
+def test_a_run_that_is_replaced_while_friends_are_ranked_keeps_no_result(tmp_path, monkeypatch):
+    every = [(f"u{u:03d}", f"u{(u + step) % NUM_USERS:03d}") for u in range(NUM_USERS) for step in (-2, 2)]
+    links = pl.DataFrame(every, schema=["src", "dst"], orient="row").with_columns(weight=pl.lit(1.0, pl.Float32))
+    store = build(InteractionLog(make_events(), social=links), tmp_path / "store", split="given", hold_out_links=0.25)
+    run, notes = graphrec.train(store, "graph-filter", tmp_path / "run"), Notes()
+    assert evaluate_friends(run, progress=notes) and not notes.lines
+    assert (run.folder / "friends.json").exists()
+
+    def late(*arguments):
+        graphrec.train(store, "bpr-mf", run.folder, {"epochs": 1, "batch_size": 64}, overwrite=True)
+        return rank_friends(*arguments)
+
+    monkeypatch.setattr("graphrec.evaluation.friends.rank_friends", late)
+    evaluate_friends(run, progress=notes)
+    assert "was replaced meanwhile" in notes.lines[0] and len(notes.lines) == 1 and not (run.folder / "friends.json").exists()
+    done = CliRunner().invoke(app, ["evaluate", str(run.folder), "--friends", "--quiet"])
+    assert f"not kept, for the run in {run.folder} was replaced meanwhile" in done.stdout and done.exit_code == 0, done.output
+    monkeypatch.undo()
+    monkeypatch.setattr("graphrec.atomic.os.access", lambda *_: False)
+    evaluate_friends(run.folder, progress=notes)
+    assert "cannot be written" in notes.lines[1] and not (run.folder / "friends.json").exists()
 
 
 def make_events() -> pl.LazyFrame:

@@ -13,8 +13,8 @@ from graphrec.errors import ConfigError
 from graphrec.features.settings import FeaturesSettings
 from graphrec.features.write import add_features
 from graphrec.models import create
-from graphrec.progress import Reporter
 from graphrec.settings import parse
+from tests.notes import Notes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,15 +52,10 @@ def test_a_feature_that_is_not_used_is_refused(store, wanted, model, settings):
 
 @pytest.mark.parametrize("model", ["item-knn", "graph-filter", "popularity"])
 def test_a_model_that_can_read_none_is_trained_with_a_note(store, wanted, model):
-    told = []
-
-    class Notes(Reporter):
-        def note(self, message):
-            told.append(message)
-
+    notes = Notes()
     features = wanted(item={"text": {}}, user={"taste": {"template": "{history}"}})
-    check_features(features, store.folder, model, {}, Notes())
-    assert told == [f"{model} reads no features: [features.item.text], [features.user.taste] of the run file does not count here"]
+    check_features(features, store.folder, model, {}, notes)
+    assert notes.lines == [f"{model} reads no features: [features.item.text], [features.user.taste] of the run file does not count here"]
 
 
 def test_the_advice_for_an_unused_feature_can_be_followed(store, wanted):

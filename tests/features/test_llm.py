@@ -13,6 +13,7 @@ from graphrec.features.llm import LLM
 from graphrec.features.llm_settings import LLMSettings
 from graphrec.settings import parse
 from tests.features.llm_server import fails, raw, says, server, slow, tiny_model  # noqa: F401 - two are fixtures
+from tests.notes import Notes
 
 KEY = "sk-very-secret-1234"
 
@@ -59,6 +60,30 @@ def test_trouble_that_stays_is_one_clear_error(server):  # noqa: F811
     with pytest.raises(LanguageModelError, match=r"no usable answer after 3 tries, the last because of status 500; see whether"):
         client(server, retries=2).complete("What?")
     assert len(server.seen) == 3
+
+
+def test_the_first_further_try_is_told_with_how_long_it_may_take(server):  # noqa: F811
+    for script, more, said in (
+        ([fails(503)], {"retries": 3, "pause": 0.01, "timeout": 7}, "status 503; trying again, up to 3 times, with pauses of 0.07 s in all"),
+        ([fails(429, Retry_After="0.2"), says("now")], {"retries": 2}, "status 429; trying again, up to 2 times, with pauses of 0.22 s in all"),
+    ):
+        server.script, notes = script, Notes()
+        llm = client(server, concurrency=4, **more)
+        try:
+            llm.complete_all([f"p{number}" for number in range(8)], progress=notes)
+        except LanguageModelError as failure:
+            assert "after 4 tries" in str(failure)
+        assert len(notes.lines) == 1 and notes.lines[0].startswith(f"{server.url}/chat/completions: {said}"), notes.lines
+        assert f"waiting {more.get('timeout', 60)} s for each answer at most; with llm.retries = 0" in notes.lines[0]
+
+
+def test_without_further_tries_and_without_trouble_nothing_is_told(server):  # noqa: F811
+    notes = Notes()
+    client(server).complete_all(["What?"], progress=notes)
+    server.script = [fails(503)]
+    with pytest.raises(LanguageModelError, match="after 1 tries"):
+        client(server, retries=0).complete_all(["Who?"], progress=notes)
+    assert not notes.lines
 
 
 def test_retry_after_wins_over_the_pause(server):  # noqa: F811

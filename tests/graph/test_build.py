@@ -13,7 +13,6 @@ from graphrec.evaluation.split_data import read_split
 from graphrec.graph.build import BuildSettings, build
 from graphrec.graph.split import NO_TIME
 from graphrec.logs.table import InteractionLog, Media
-from graphrec.progress import Reporter
 from tests.graph.small import make_log, ring, shop_log
 from tests.notes import Notes
 
@@ -88,15 +87,10 @@ def test_integer_ids_keep_their_type_and_their_gaps(tmp_path):
 
 
 def test_weights_of_zero_are_told(tmp_path):
-    notes = []
-
-    class Notes(Reporter):
-        def note(self, message: str) -> None:
-            notes.append(message)
-
+    notes = Notes()
     rows = [(user, item, day, "rate", 0.0 if user == ring()[0][0] else 1.0) for user, item, day, *_ in ring()]
-    build(make_log(rows), tmp_path / "store", progress=Notes())
-    assert any("training events have weight 0" in note and "min_weight" in note for note in notes)
+    build(make_log(rows), tmp_path / "store", progress=notes)
+    assert any("training events have weight 0" in note and "min_weight" in note for note in notes.lines)
 
 
 def test_weights_times_and_half_life(tmp_path):
@@ -270,19 +264,14 @@ def without_target(side: str) -> InteractionLog:
 
 
 def test_a_validation_part_without_the_target_is_told_at_build_and_named_in_training(tmp_path):
-    notes = []
-
-    class Notes(Reporter):
-        def note(self, message: str) -> None:
-            notes.append(message)
-
-    store = build(without_target("valid"), tmp_path / "store", target_behavior="buy", progress=Notes())
+    notes = Notes()
+    store = build(without_target("valid"), tmp_path / "store", target_behavior="buy", progress=notes)
     what = "of 12 valid events 0 are of the target behaviour 'buy'"
-    assert len(notes) == 1 and what in notes[0] and "no model can be validated" in notes[0]
+    assert len(notes.lines) == 1 and what in notes.lines[0] and "no model can be validated" in notes.lines[0]
     with pytest.raises(StoreError, match=f"no valid interactions of the target behaviour.*{what}.*build.split. valid"):
         read_split(store, "valid", mask_valid=False)
-    mended = build(without_target("valid"), tmp_path / "mended", target_behavior="buy", progress=Notes(), split={"valid": 0.34})
-    assert mended.manifest.splits["valid"].target_events == 12 and len(notes) == 1  # one of three of each user
+    mended = build(without_target("valid"), tmp_path / "mended", target_behavior="buy", progress=notes, split={"valid": 0.34})
+    assert mended.manifest.splits["valid"].target_events == 12 and len(notes.lines) == 1  # one of three of each user
     assert len(read_split(mended, "valid", mask_valid=False).users) > 0
     with pytest.raises(StoreError, match="no usable test event: of 12 test events 0 are of the target behaviour 'buy'.*or choose"):
         build(without_target("test"), tmp_path / "none", target_behavior="buy")

@@ -20,7 +20,7 @@ from tests.training.test_rank import FAST, NUM_ITEMS, NUM_USERS, make_board
 ALL_USERS = np.arange(NUM_USERS)
 
 
-@pytest.fixture(scope="module", params=["graph-filter", "graph-filter with times", "item-knn"])
+@pytest.fixture(scope="module", params=["graph-filter", "graph-filter with times", "item-knn", "sum of filters"])
 def case(request):
     return request.param
 
@@ -32,11 +32,12 @@ def board(case, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(case, board, tmp_path_factory):
-    """Two stages over a retrieval with vectors and one without; 8 of the 18 unseen items are candidates."""
+    """Two stages over a retrieval with vectors, one without, and a sum; 8 of the 18 unseen items are candidates."""
     folder = tmp_path_factory.mktemp("runs")
-    name = case.split()[0]
-    settings = {"rank": 6} if name == "graph-filter" else None  # with all 30 directions, vectors of items are orthogonal
-    retrieval = train(board, name, folder / "retrieval", model_settings=settings)
+    # with all 30 directions, vectors of items are orthogonal
+    name, *ranks = {"item-knn": ("item-knn", None), "sum of filters": ("graph-filter", 6, 4)}.get(case, ("graph-filter", 6))
+    runs = [train(board, name, folder / f"{rank}", model_settings=rank and {"rank": rank}) for rank in ranks]
+    retrieval = graphrec.fuse(runs, folder / "sum", (2, 1)) if len(runs) > 1 else runs[0]
     return train_ranker(retrieval, folder / "ranked", {**FAST, "candidates": 8})
 
 
@@ -122,7 +123,9 @@ def test_vectors_are_those_of_the_retrieval_and_export_says_so(run, tmp_path):
         return
     np.testing.assert_array_equal(run.model.embeddings()["item"], run.model.retrieval.embeddings()["item"])
     notes = graphrec.export(run, tmp_path / "export", "npy").manifest["notes"]
-    assert "are those of its first stage (graph-filter)" in notes[0]
+    first = run.model.retrieval
+    assert f"are those of its first stage ({first.name}), whose candidates the second stage orders anew; those of {first.name}" in notes[0]
+    assert ("those of its members (graph-filter, graph-filter) side by side; those of graph-filter hold" in notes[0]) == (first.name == "sum")
     assert run.model.similar([3], 4).equals(run.model.retrieval.similar([3], 4))
 
 

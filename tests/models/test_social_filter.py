@@ -42,6 +42,10 @@ def test_a_user_without_own_items_gets_those_of_friends(tmp_path):
     model = create("social-graph-filter", FIXED, social_share=0.4).fit(store)
     listed = model.recommend("u004", 8)
     assert all((item - 1000) // 7 % 2 == 0 for item in listed["item_id"])  # all of the friends' colour
+    users = store.ids("user").index_of(["u004", "u006"])
+    assert model.knows(users).all() and create("social-ease", social_share=0.4).fit(store).knows(users).all()
+    for other in (("graph-filter", {}), ("social-graph-filter", {"social_share": 0.0}), ("social-ease", {"social_share": 0.0})):
+        assert create(other[0], **other[1]).fit(store).knows(users).tolist() == [False, True]
     assert float(create("graph-filter", FIXED).fit(store).score(store.ids("user").index_of(["u004"])).abs().sum()) == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from graphrec.errors import ConfigError, RunError, UnknownIdError, UnsupportedError
-from graphrec.retrieval.answer import known_users, read_ids, recommend, recommend_all, similar, without_events
+from graphrec.retrieval.answer import known_users, nothing_known, read_ids, recommend, recommend_all, similar
 
 
 def test_recommend_gives_the_best_unseen_items_by_original_id(model):
@@ -107,10 +107,10 @@ def half_known(factors):
     return model
 
 
-def test_users_without_events_get_what_is_popular_only_when_it_is_asked_for(half_known, popularity, tmp_path):
+def test_users_nothing_known_get_what_is_popular_only_when_it_is_asked_for(half_known, popularity, tmp_path):
     ids = half_known.catalogue.users.series
-    assert without_events(half_known) == (2, 6) and without_events(half_known, [ids[1], ids[2]]) == (1, 2)
-    assert without_events(popularity)[0] == 0
+    assert nothing_known(half_known) == (2, 6) and nothing_known(half_known, [ids[1], ids[2]]) == (1, 2)
+    assert nothing_known(popularity)[0] == 0
     asked = [ids[4], ids[2], ids[1], ids[4]]
     plain = recommend(half_known, asked, k=2)
     assert "by" not in plain.columns

@@ -15,12 +15,12 @@ import torch
 from graphrec.atomic import check_free
 from graphrec.errors import ConfigError, RunError, StoreError, UnsupportedError
 from graphrec.graph.manifest import MARKER
-from graphrec.progress import Reporter
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS
 from graphrec.retrieval.export import export
 from graphrec.training.train import train
 from tests.models.conftest import make_store
+from tests.notes import Notes
 
 
 def best_items(model, user: int, k: int = 10) -> list:
@@ -149,17 +149,11 @@ def test_ivf_visits_the_fewest_lists_that_find_enough(tmp_path, factors):
 
 
 def test_ivf_with_too_few_items_is_mended_and_says_so(tmp_path, capfd, factors):
-    notes = []
-
-    class Notes(Reporter):
-        def note(self, message):
-            notes.append(message)
-
-    model = factors(num_items=40)
-    done = export(model, tmp_path / "out", "faiss", "ivf", ivf_lists=64, progress=Notes())
+    model, notes = factors(num_items=40), Notes()
+    done = export(model, tmp_path / "out", "faiss", "ivf", ivf_lists=64, progress=notes)
     assert done.manifest["formats"]["faiss"]["item"]["lists"] == 1
     assert done.manifest["formats"]["faiss"]["item"]["recall_at_10_of_exact"] == 1.0
-    assert notes == done.manifest["notes"] and "instead of 64" in notes[0]
+    assert notes.lines == done.manifest["notes"] and "instead of 64" in notes.lines[0]
     assert "instead of 64" in (tmp_path / "out" / "README.txt").read_text()
     assert "WARNING" not in capfd.readouterr().err
 

@@ -23,7 +23,7 @@ class Scripted:
     def __init__(self, reply) -> None:
         self.identity, self.prompts, self._reply = {"model": "scripted"}, [], reply
 
-    def answer(self, prompts):
+    def answer(self, prompts, tell):
         self.prompts += [prompt for _, prompt in prompts]
         return [Answer(self._reply(prompt)) for _, prompt in prompts]
 

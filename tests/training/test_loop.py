@@ -8,10 +8,11 @@ import torch
 
 from graphrec.errors import ConfigError, RunError
 from graphrec.models import create
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT
 from graphrec.training.loop import Loop
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import make_sampler, train
+from tests.notes import Notes
 from tests.training.conftest import NUM_USERS
 
 FAST = {"epochs": 40, "batch_size": 32, "learning_rate": 0.05, "device": "cpu"}
@@ -194,18 +195,14 @@ def test_a_metric_that_validation_does_not_give_is_named(board, tmp_path):
 
 
 def test_an_interrupted_run_says_how_to_go_on(board, tmp_path, monkeypatch):
-    notes = []
-
-    class Notes(Reporter):
-        def note(self, message):
-            notes.append(message)
+    notes = Notes()
 
     def interrupted(self, batch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Loop, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(board, "bpr-mf", tmp_path / "run", FAST, progress=Notes())
-    assert notes[-1] == f"interrupted; go on with: graphrec train --resume --out {tmp_path / 'run'}"
+        train(board, "bpr-mf", tmp_path / "run", FAST, progress=notes)
+    assert notes.lines[-1] == f"interrupted; go on with: graphrec train --resume --out {tmp_path / 'run'}"
     monkeypatch.undo()
     assert train(board, None, tmp_path / "run", resume=True).summary()["epochs"] == FAST["epochs"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,13 @@ from graphrec.graph.build import build
 from graphrec.graph.store import GraphStore
 from graphrec.logs.table import InteractionLog
 from graphrec.losses import LIST_LOSSES
+from graphrec.models.score_sum import ScoreSum
 from graphrec.training.rank import train_ranker
 from graphrec.training.rank_lists import features_of, held_out, make_lists, resolve_labels
 from graphrec.training.rank_settings import RankSettings
 from graphrec.training.run import Run
 from graphrec.training.train import train
+from tests.notes import Notes
 
 NUM_USERS, NUM_ITEMS = 60, 30
 FAST = {
@@ -114,6 +118,65 @@ def test_a_trained_retrieval_is_learned_again_for_hold_out_labels(board, tmp_pat
     assert torch.equal(run.model.retrieval.score(np.arange(3)), retrieval.model.score(np.arange(3)))
     assert recall(run, board) > 0.85
     assert before == {path: path.read_bytes() for path in (tmp_path / "lightgcn").rglob("*") if path.is_file()}
+
+
+def test_every_member_of_a_sum_is_learned_again_for_hold_out_labels(board, popular, tmp_path):
+    how = {"epochs": 3, "eval_every": 1, "batch_size": 64, "learning_rate": 0.02, "metric": "recall@5", "seed": 5}
+    values = iter([0.1, 0.9, 0.5])
+    trained = train(board, "lightgcn", tmp_path / "lightgcn", how, model_settings={"embedding_dim": 8},
+                    validation=lambda *_: lambda model: {"recall@5": next(values)})  # fmt: skip
+    members = [popular, train(board, "graph-filter", tmp_path / "filter"), trained]
+    assert trained.training()["epochs"] == 2  # of 3, the best
+    fused = graphrec.fuse(members, tmp_path / "sum", (1, 2, 5), seed=3)
+    settings = RankSettings(**FAST, labels="hold-out")
+    silent = graphrec.progress.SILENT
+    _, alone, keys = zip(*(held_out(run, board, "hold-out", settings, silent) for run in members), strict=True)
+    shutil.rmtree(tmp_path / "lightgcn")  # a sum knows by itself how its members came about
+    view, again, sum_keys = held_out(Run.load(fused.folder), board, "hold-out", settings, silent)
+    assert np.array_equal(sum_keys, keys[0])
+    users, expected = np.arange(NUM_USERS), ScoreSum.of(alone, fused.model.settings.weights, seed=3)
+    for member, other, before in zip(again.members, alone, members, strict=True):
+        assert len(member.catalogue.seen_indices) == len(view.catalogue().seen_indices) == 600
+        assert torch.equal(member.score(users), other.score(users)) and not torch.equal(member.score(users), before.model.score(users))
+    assert torch.equal(again.score(users), expected.score(users))
+    run = train_ranker(fused.folder, tmp_path / "run", settings)
+    assert torch.equal(run.model.retrieval.score(users), fused.model.score(users)) and run.model.learned_splits == ()
+    assert recall(run, board) > 0.85
+
+
+def test_a_sum_retrieves_as_it_is_for_valid_labels_and_its_chosen_weights_are_told_of(board, popular, tmp_path):
+    members = [popular, train(board, "item-knn", tmp_path / "knn")]
+    fused = graphrec.fuse(members, tmp_path / "sum", "valid", metric="ndcg@5")
+    assert held_out(fused, board, "valid", RankSettings(**FAST), graphrec.progress.SILENT)[1] is fused.model
+    for labels in ("valid", "hold-out"):
+        run = train_ranker(fused, tmp_path / labels, {**FAST, "epochs": 1, "labels": labels})
+        assert Run.load(run.folder).model.learned_splits == ("valid",)
+
+
+def test_a_sum_that_does_not_say_how_its_members_were_trained_retrieves_for_valid_labels_alone(popular, board, tmp_path):
+    fused = graphrec.fuse([popular, train(board, "item-knn", tmp_path / "knn")], tmp_path / "sum")
+    config = json.loads((fused.folder / "config.json").read_text())
+    del config["train"]["members"]  # as an earlier graphrec wrote it
+    (fused.folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="does not say how its members were trained.*make it again with graphrec fuse"):
+        train_ranker(fused.folder, tmp_path / "run", {**FAST, "labels": "hold-out"})
+    assert not (tmp_path / "run").exists()
+    assert train_ranker(fused.folder, tmp_path / "run", {**FAST, "epochs": 1}).model.retrieval.name == "sum"
+
+
+def test_labels_that_the_retrieval_has_learned_from_are_not_taken_unasked(popular, tmp_path):
+    told = popular.config.model_copy(update={"learned": ["valid", "test"]})
+    seen, said = dataclasses.replace(popular, config=told), {}
+    for labels in ("auto", "valid", "hold-out"):
+        notes = Notes()
+        run = train_ranker(seen, tmp_path / labels, {**FAST, "epochs": 1, "labels": labels}, progress=notes)
+        said[labels] = [line for line in notes.lines if "has learned from valid interactions" in line]
+        assert run.model.settings.labels == ("valid" if labels == "valid" else "hold-out")
+        assert Run.load(run.folder).config.learned == ["valid", "test"]
+    assert "so the second stage learns from a part of train" in said["auto"][0] and len(said["auto"]) == 1
+    assert said["valid"][0].startswith("warning: ") and len(said["valid"]) == 1 and not said["hold-out"]
+    assert graphrec.evaluate(run, k=5, metrics="recall", bootstrap=0).learned
+    assert not graphrec.evaluate(train_ranker(popular, tmp_path / "run", {**FAST, "epochs": 1}), k=5, metrics="recall", bootstrap=0).learned
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(popular, tmp_path):
@@ -216,6 +279,6 @@ def test_a_log_of_one_item_a_user_has_nothing_to_hold_out(tmp_path):
                            "weight": pl.Series([1.0] * 8, dtype=pl.Float32), "split": ["train"] * 8})  # fmt: skip
     store = build(InteractionLog(events.lazy()), tmp_path / "store", split="given")
     run = train(store, "popularity", tmp_path / "popularity")
-    assert resolve_labels(store, RankSettings(candidates=5)) == "hold-out"
+    assert resolve_labels(store, RankSettings(candidates=5), run, graphrec.progress.SILENT) == "hold-out"
     with pytest.raises(StoreError, match="no held-out interactions to learn from"):
         train_ranker(run, tmp_path / "run", {"candidates": 5})

@@ -14,6 +14,7 @@ from graphrec.cli import app
 from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation.validation import validator
 from graphrec.training.run import Run
+from tests.notes import Notes
 from tests.training.conftest import checkerboard, make_store
 
 NAMES = ("popularity", "item-knn", "graph-filter")
@@ -50,10 +51,31 @@ def test_validation_chooses_weights_that_are_no_worse_than_the_best_member(board
     assert sum(made.model.settings.weights) == pytest.approx(1) and made.model.learned_splits == ("valid",)
 
 
+def test_a_sum_has_learned_what_its_members_have_and_says_so(board, no_valid, runs, tmp_path):
+    fast = {"epochs": 1, "batch_size": 32}
+    old = graphrec.train(no_valid, "bpr-mf", tmp_path / "old", fast)  # whose training data hold the valid interactions
+    warm = graphrec.train(board, "bpr-mf", tmp_path / "warm", {**fast, "start_from": str(old.folder)})
+    assert warm.config.learned == ["valid"]
+    for weights, count in (("equal", 1), ("valid", 2)):
+        notes = Notes()
+        made = graphrec.fuse([runs[0], warm.folder], tmp_path / weights, weights, metric="ndcg@5", progress=notes)
+        told = [line for line in notes.lines if line.startswith("warning: ")]
+        assert f"warning: {warm.folder} has learned from valid interactions" in told[0] and len(told) == count
+        assert (f"weights chosen on the valid split give {warm.folder} too much" in told[-1]) == (weights == "valid")
+        measured = graphrec.evaluate(made.folder, split="valid", k=5, metrics="ndcg", bootstrap=0)
+        assert measured.learned and "sum has learned from the valid split" in str(measured)
+        assert not graphrec.evaluate(made.folder, k=5, metrics="ndcg", bootstrap=0).learned
+    notes = Notes()
+    clean = graphrec.fuse(runs[:2], tmp_path / "clean", progress=notes)
+    assert "learned" not in json.loads((clean.folder / "config.json").read_text()) and not any("warning" in line for line in notes.lines)
+    assert not graphrec.evaluate(clean, split="valid", k=5, metrics="ndcg", bootstrap=0).learned
+
+
 def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, runs, tmp_path):
     other = graphrec.train(no_valid, "popularity", tmp_path / "other")
     same = [graphrec.train(no_valid, name, tmp_path / f"no-valid-{name}") for name in NAMES[:2]]
     mean = graphrec.fuse(runs, tmp_path / "mean")
+    ranked = graphrec.train_ranker(runs[0], tmp_path / "ranked", {"epochs": 1})
     out = tmp_path / "out"
     for given, more, kind, message in (
         (runs[:1], {}, ConfigError, "two runs or more, got 1"),
@@ -64,7 +86,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, ru
         (runs, {"weights": [1, float("nan"), 1]}, ConfigError, "of at least 0"),
         (runs, {"weights": "best"}, ConfigError, '"equal", "valid" or a number for each run, got "best"'),
         ([*runs, other], {}, RunError, "training data of .* differ"),
-        ([runs[0], mean], {}, ConfigError, 'is a "sum", made from runs itself; give these runs'),
+        ([runs[0], mean], {}, ConfigError, "is a sum of runs itself; give these runs"),
+        ([runs[0], ranked], {}, ConfigError, "has two stages, .* put a second stage onto the sum: graphrec train --stage rank"),
         (runs, {"weights": "valid", "metric": "popularity@5"}, ConfigError, "nothing can be chosen .* by 'popularity@5'"),
         (runs, {"weights": "valid", "metric": "auc"}, ConfigError, "choose an accuracy metric"),
         (runs, {"weights": "valid", "metric": "ndcg@99"}, ConfigError, "more items than the 20"),
@@ -79,8 +102,6 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(board, no_valid, ru
     with pytest.raises(RunError, match="already holds a run"):
         graphrec.fuse(runs, mean.folder)
     assert graphrec.fuse(runs, mean.folder, [1, 1, 2], overwrite=True).model.settings.weights[2] == 0.5
-    with pytest.raises(ConfigError, match="is a sum of runs"):
-        graphrec.train_ranker(mean.folder, tmp_path / "ranked")
 
 
 def test_members_may_go_away(runs, tmp_path):

@@ -1,0 +1,79 @@
+"""What is measured: a run or a model alone, its store, and the folder that may keep the result."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphrec.atomic import is_writable
+from graphrec.errors import ConfigError
+from graphrec.graph.store import GraphStore
+from graphrec.models.base import Recommender
+from graphrec.progress import Reporter
+from graphrec.training.run import Run, identity
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model that is to be measured on a store.
+
+    Attributes:
+        model: the model.
+        store: the one given, else the one that the run was trained on.
+        run: None for a model alone.
+    """
+
+    model: Recommender
+    store: GraphStore
+    run: Run | None
+    _found: tuple[int, int] | None  # tells the run from one that takes its place
+    _kept: bool
+
+    @classmethod
+    def open(
+        cls,
+        source: Run | Recommender | str | os.PathLike[str],
+        store: GraphStore | str | os.PathLike[str] | None,
+        where: str,
+        progress: Reporter,
+    ) -> Measured:
+        """Read what is not given as an object yet.
+
+        Args:
+            source: a run, its folder, or a model.
+            store: the graph store or its folder; None takes the run's own.
+            where: what asks, for the message ("evaluate").
+            progress: told where the folder of the run cannot take the result.
+
+        Raises:
+            ConfigError: a model is given without a store.
+            RunError: there is no such run, or it is damaged.
+            StoreError: the store is damaged.
+        """
+        run = Run.load(source) if isinstance(source, str | os.PathLike) else source
+        run = None if isinstance(run, Recommender) else run
+        if run is None and store is None:
+            raise ConfigError(f"{where}: a model alone does not know its store; pass it too: {where}(model, store)")
+        store = run.store_path if store is None else store
+        store = GraphStore.open(store) if isinstance(store, str | os.PathLike) else store
+        if run is None:
+            return cls(source, store, None, None, False)
+        kept = is_writable(run.folder)
+        if not kept:
+            progress.note(f"{run.folder} cannot be written, so the result is shown and not kept there")
+        return cls(run.model, store, run, identity(run.folder), kept)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The held-out splits that the model has learned from, by itself or through the run that it started from."""
+        return (*self.model.learned_splits, *(() if self.run is None else self.run.config.learned))
+
+    def folder(self, progress: Reporter) -> Path | None:
+        """Where the finished result goes; None where nowhere, which `progress` is told if the run was replaced meanwhile."""
+        if not self._kept:
+            return None
+        if identity(self.run.folder) != self._found:
+            progress.note(f"the run in {self.run.folder} was replaced meanwhile, so the result of the old one is shown and not kept there")
+            return None
+        return self.run.folder
