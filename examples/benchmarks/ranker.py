@@ -1,6 +1,7 @@
 """Measure what a second stage adds: NDCG@10 of the retrieval's 200 candidates before and after the ranker.
 
-    python examples/benchmarks/ranker.py --data DIR [--model graph-filter] [--seeds 3] [--split leave_last_out] [--validate] [--json]
+    python examples/benchmarks/ranker.py --data DIR [--model graph-filter] [--seeds 3] [--split leave_last_out] [--validate]
+        [--labels valid [--vectors]] [--json]
 
 DIR is a folder of atomic files with attributes and times (`ml-100k.inter`, `.user`, `.item`, plain or .gz). The last event of each
 user is the test, the one before it validation. The retrieval learns from train; the ranker learns from the latest 5 % of each
@@ -46,10 +47,15 @@ def main() -> None:
     parser.add_argument(
         "--validate", action="store_true", help="measure on the validation split, not on the test split"
     )
+    parser.add_argument("--labels", choices=["hold-out", "valid"], default=RANK["labels"], help="what the ranker learns from (default %(default)s)")
+    parser.add_argument("--vectors", action="store_true", help="let the ranker read the retrieval's vectors, too; needs --labels valid")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     if options.seeds < 1:
         parser.error(f"--seeds must be at least 1, got {options.seeds}")
+    if options.validate and options.labels == "valid":
+        parser.error("--validate measures on the interactions that --labels valid learns from")
+    rank = {**RANK, "labels": options.labels, "vectors": options.vectors}
     progress = SILENT if options.json else ConsoleReporter()
     try:
         with tempfile.TemporaryDirectory(prefix="graphrec-ranker-") as scratch:
@@ -57,13 +63,13 @@ def main() -> None:
             store = graphrec.build(log, Path(scratch) / "store", split=options.split, progress=progress)
             side = "valid" if options.validate else "test"
             runs = [
-                measure(store, recipes.find(options.model), seed, side, Path(scratch) / str(seed), progress)
+                measure(store, recipes.find(options.model), {**rank, "seed": seed}, side, Path(scratch) / str(seed), progress)
                 for seed in range(options.seeds)
             ]
     except graphrec.errors.GraphrecError as error:
         parser.exit(1, f"{error}\n")
     report = {"data": options.data.name, "backend": backend(), "retrieval": options.model, "split": options.split, "side": side,
-              "seeds": options.seeds, **summarise(runs)}  # fmt: skip
+              "labels": options.labels, "vectors": options.vectors, "seeds": options.seeds, **summarise(runs)}  # fmt: skip
     if options.json:
         print(json.dumps(report))
         return
@@ -72,14 +78,14 @@ def main() -> None:
 
 
 def measure(
-    store: graphrec.GraphStore, recipe: recipes.Recipe, seed: int, side: str, folder: Path, progress: Reporter
+    store: graphrec.GraphStore, recipe: recipes.Recipe, rank: dict[str, Any], side: str, folder: Path, progress: Reporter
 ) -> dict[str, Any]:
-    """Train both stages with one seed; returns each user's metric before and after, and seconds."""
+    """Train both stages with the seed of `rank`; returns each user's metric before and after, and seconds."""
     started = time.perf_counter()
-    retrieval = graphrec.train(store, recipe.model, folder / "retrieval", {**recipe.train, "seed": seed},
+    retrieval = graphrec.train(store, recipe.model, folder / "retrieval", {**recipe.train, "seed": rank["seed"]},
                                model_settings=recipe.model_settings, progress=progress)  # fmt: skip
     retrieved = time.perf_counter()
-    ranked = graphrec.train_ranker(retrieval, folder / "ranked", {**RANK, "seed": seed}, progress=progress)
+    ranked = graphrec.train_ranker(retrieval, folder / "ranked", rank, progress=progress)
     done = time.perf_counter()
     values = {"retrieval_seconds": retrieved - started, "ranker_seconds": done - retrieved}
     for name, run in (("before", retrieval), ("after", ranked)):

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from graphrec import ops
-from graphrec.errors import UnsupportedError
+from graphrec.errors import ConfigError, UnsupportedError
 from graphrec.features.interaction import InteractionFeatures, standardise_lists
 from graphrec.features.sequence import NextSteps
 from graphrec.graph.catalogue import Catalogue
@@ -43,6 +43,8 @@ class TwoStageSettings(Settings):
     """N, items that the first stage hands to the second."""
     network: ScorerSettings = ScorerSettings()
     """The scoring network."""
+    vectors: bool = False
+    """Whether it reads the first stage's vectors, too."""
     labels: Literal["valid", "hold-out"] = "valid"
     """What the second stage learned from."""
 
@@ -82,14 +84,22 @@ class TwoStage(Recommender):
         """Take over a fitted first stage and the features of the same training side."""
         self.retrieval, self.features, self._catalogue = retrieval, features, catalogue
         vectors = retrieval.embeddings()
-        self._unit = (
-            None if vectors is None else torch.nn.functional.normalize(torch.from_numpy(vectors["item"]), dim=1)
-        )
+        unit = {side: torch.nn.functional.normalize(torch.from_numpy(table), dim=1) for side, table in (vectors or {}).items()}
+        self._unit = unit.get("item")
+        self._vectors = None
+        if self.settings.vectors:
+            if not ("user" in unit and "item" in unit and unit["user"].shape[1] == unit["item"].shape[1]):
+                raise ConfigError(
+                    f"vectors: {retrieval.name} has no vectors of users and items of one length for the second stage to read; "
+                    "leave [rank] vectors out, or take another retrieval"
+                )
+            self._vectors = {side: unit[side] * unit[side].shape[1] ** 0.5 for side in ("user", "item")}  # entries around 1
 
     def make_network(self, generator: torch.Generator) -> None:
         """Make the scoring network for the features at hand, with a random start."""
         sizes = self.features.arrays["user"].shape[1], self.features.arrays["item"].shape[1], len(self.pair_names)
-        self.network = CandidateScorer(self.settings.network, sizes, generator)
+        more = 0 if self._vectors is None else self._vectors["item"].shape[1]
+        self.network = CandidateScorer(self.settings.network, tuple(size + more for size in sizes), generator)
 
     @property
     def pair_names(self) -> list[str]:
@@ -120,9 +130,14 @@ class TwoStage(Recommender):
 
     def network_scores(self, users: np.ndarray, items: np.ndarray, pairs: np.ndarray) -> Tensor:
         """Run the network on users (B,), candidates (B, N) and pair features (B, N, Fp): (B, N)."""
-        user, item = (torch.from_numpy(self.features.arrays[side][rows]) for side, rows in
-                      (("user", users), ("item", items)))  # fmt: skip
-        return self.network(user, item, torch.from_numpy(pairs))
+        rows = {"user": torch.from_numpy(users), "item": torch.from_numpy(items)}
+        user, item = (torch.from_numpy(self.features.arrays[side])[at] for side, at in rows.items())
+        pair = torch.from_numpy(pairs)
+        if self._vectors is not None:
+            of_user, of_item = (self._vectors[side][at] for side, at in rows.items())
+            product = of_user.unsqueeze(1) * of_item
+            user, item, pair = (torch.cat(both, -1) for both in ((user, of_user), (item, of_item), (pair, product)))
+        return self.network(user, item, pair)
 
     def knows(self, users: np.ndarray) -> np.ndarray:
         """Of whom the first stage knows something: the candidates are its."""

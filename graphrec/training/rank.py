@@ -22,7 +22,15 @@ from graphrec.progress import SILENT, Reporter, Task
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
 from graphrec.training.place import check_free, locked
-from graphrec.training.rank_lists import Lists, features_of, held_out, make_lists, resolve_candidates, resolve_labels
+from graphrec.training.rank_lists import (
+    Lists,
+    check_vectors,
+    features_of,
+    held_out,
+    make_lists,
+    resolve_candidates,
+    resolve_labels,
+)
 from graphrec.training.rank_settings import RankSettings
 from graphrec.training.run import Run, fingerprint, other_data
 from graphrec.training.train import write_made
@@ -72,6 +80,7 @@ def train_ranker(
     _check_same_store(run, store)
     settings = resolve_candidates(store, settings)
     labels = resolve_labels(store, settings, run, progress)
+    check_vectors(settings, labels)
     check_free(path, overwrite)
     with locked(path):
         started = time.monotonic()
@@ -88,7 +97,11 @@ def _learn(
     """Learn on the held-out part, then put the network onto the run's own model and the features of all of train."""
     view, retrieval, keys = held_out(run, store, labels, settings, progress)
     model = TwoStage(
-        retrieval=dict(run.config.model), candidates=settings.candidates, network=settings.network, labels=labels
+        retrieval=dict(run.config.model),
+        candidates=settings.candidates,
+        network=settings.network,
+        vectors=settings.vectors,
+        labels=labels,
     )
     model.assemble(retrieval, features_of(view), view.catalogue())
     lists = make_lists(model, keys, settings, progress)

@@ -69,6 +69,19 @@ def resolve_candidates(store: GraphStore, settings: RankSettings) -> RankSetting
     return settings.model_copy(update={"candidates": store.num_items})
 
 
+def check_vectors(settings: RankSettings, labels: str) -> None:
+    """Make sure that the vectors which the network learns from are those that it will read.
+
+    Raises:
+        ConfigError: they are wanted with labels of "hold-out".
+    """
+    if settings.vectors and labels == "hold-out":
+        raise ConfigError(
+            "rank vectors: the retrieval is learned again for labels of hold-out, and its vectors have other directions then; set "
+            '[rank] labels = "valid" on a store with a validation split, or leave vectors out'
+        )
+
+
 def resolve_labels(store: GraphStore, settings: RankSettings, run: Run, progress: Reporter) -> str:
     """Decide between "valid" and "hold-out": a retrieval that has seen the labels is no measure of what it finds of them.
 

@@ -28,6 +28,9 @@ class RankSettings(Settings):
     """What is minimised over each candidate list: "bce", "pairwise", "softmax" or "lambdarank"."""
     network: ScorerSettings = ScorerSettings()
     """The scoring network."""
+    vectors: bool = False
+    """Whether the network reads the retrieval's vectors of user and item and their product, too, beside cosines and scores of them.
+    Only with labels of "valid": a retrieval that is learned again for "hold-out" has its vectors in other directions."""
     epochs: int = Field(default=40, ge=1)
     """Passes over the candidate lists, at most."""
     batch_size: int = Field(default=32, ge=1)

@@ -282,3 +282,26 @@ def test_a_log_of_one_item_a_user_has_nothing_to_hold_out(tmp_path):
     assert resolve_labels(store, RankSettings(candidates=5), run, graphrec.progress.SILENT) == "hold-out"
     with pytest.raises(StoreError, match="no held-out interactions to learn from"):
         train_ranker(run, tmp_path / "run", {"candidates": 5})
+
+
+def test_the_network_may_read_the_retrievals_vectors(board, popular, tmp_path):
+    retrieval = train(board, "bpr-mf", tmp_path / "mf", {"epochs": 2, "batch_size": 64}, model_settings={"embedding_dim": 4})
+    with_vectors = {**FAST, "epochs": 3, "labels": "valid", "vectors": True}
+    plain = train_ranker(retrieval, tmp_path / "plain", {**with_vectors, "vectors": False}).model
+    run = train_ranker(retrieval, tmp_path / "run", with_vectors)
+    sizes = [[part.shape[1] for part in model.network.parts] for model in (plain, run.model)]
+    assert [more - few for few, more in zip(*sizes, strict=True)] == [4, 4, 4]
+    users, items = np.array([3, 0]), np.array([[5, 1, 2], [9, 9, 4]])
+    seen = []
+    run.model.network.register_forward_pre_hook(lambda _, given: seen.append(given))
+    run.model.network_scores(users, items, np.zeros((2, 3, sizes[0][2]), np.float32))
+    unit = {side: table / np.linalg.norm(table, axis=1, keepdims=True) for side, table in retrieval.model.embeddings().items()}
+    of_user, of_item = 2 * unit["user"][users], 2 * unit["item"][items]  # times the root of the length
+    for given, expected in zip(seen[0], (of_user, of_item, of_user[:, None] * of_item), strict=True):
+        np.testing.assert_allclose(given[..., -4:].detach(), expected, rtol=1e-5)
+    again = graphrec.load(run.folder).model
+    assert torch.equal(again.score(np.arange(5)), run.model.score(np.arange(5)))
+    with pytest.raises(ConfigError, match=r'rank vectors: .* hold-out.* \[rank\] labels = "valid"'):
+        train_ranker(retrieval, tmp_path / "none", {**with_vectors, "labels": "hold-out"})
+    with pytest.raises(ConfigError, match="popularity has no vectors of users and items"):
+        train_ranker(popular, tmp_path / "none", with_vectors)
