@@ -89,7 +89,10 @@ def link(
         io.table(f"{source}: {len(graph.test.positives):,} test links", ("model", *wanted, "seconds"), rows)
         measured = protocol(graph)
         io.line(measured["how"])
-        answer = {name: {"valid": one.valid, "test": one.test, "seconds": one.seconds} for name, one in results.items()}
+        answer = {
+            name: {"valid": one.valid, "test": one.test, "seconds": one.seconds, "edge_weights": one.model.weighs(graph)}
+            for name, one in results.items()
+        }
         payload = {"source": source, "num_nodes": graph.num_nodes, "num_edges": len(graph.train), "models": answer,
                    "directed": graph.directed, "dropped": graph.dropped, "protocol": measured, "seed": seed or 0}  # fmt: skip
         fitted = results[names[-1]].model

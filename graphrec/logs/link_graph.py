@@ -53,8 +53,8 @@ class LinkGraph:
         valid, test: held-out links.
         directed: whether (u, v) and (v, u) are different links.
         features: float32 (N, F), finite, or None.
-        weight: float32 (E,) of the training edges, or None; link predictors do not read it, an edge is there or not.
-        year: int64 (E,) of the training edges, or None.
+        weight: float32 (E,) of the training edges, or None; for the messages of graph encoders.
+        year: int64 (E,) of the training edges, or None; no link predictor reads it.
         ids: (N,) original ids, Int64 or String, or None where nodes are numbers.
         dropped: reason to number of training edges left out.
         metric: what the source is judged by ("hits@50"), or None.
