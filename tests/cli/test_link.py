@@ -95,7 +95,8 @@ def test_a_saved_predictor_answers_without_being_trained_again(edges, tmp_path):
     assert "gae of" in invoke(out).output and "40 nodes" in invoke(out).output
     refused = invoke(edges, "-m", "gae", *FAST, "--out", out, "--quiet")
     assert refused.exit_code == 1 and "already exists" in refused.output
-    assert invoke(out, "-m", "gae").exit_code == 2
+    for option in (("-m", "gae"), ("--directed",), ("--valid", "0.05"), ("--test", "0.1")):
+        assert invoke(out, *option).exit_code == 2
     (out / "model.safetensors").write_bytes(b"")
     broken = invoke(out, "--for", "n03")
     assert broken.exit_code == 1 and "0 bytes" in broken.output
