@@ -95,7 +95,7 @@ def link(
             one.name: predict_links(graph, one, metrics=wanted, seed=seed or 0, progress=io.reporter) for one in models
         }
         rows = [(name, *result.test.values(), result.seconds) for name, result in results.items()]
-        io.table(f"{source}: {len(graph.test.positives):,} test links", ("model", *wanted, "seconds"), rows)
+        io.table(f"{source}: {len(graph.test.positives):,} test links", ("model", *results[names[0]].test, "seconds"), rows)
         measured = protocol(graph)
         io.line(measured["how"])
         answer = {
