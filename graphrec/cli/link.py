@@ -39,9 +39,17 @@ def link(
         Optional[str],  # noqa: UP045
         typer.Option("--metrics", help="Names, separated by commas: auc, ap, mrr, hits@K."),
     ] = None,
-    directed: Annotated[bool, typer.Option("--directed", help="(u, v) and (v, u) are different links.")] = False,
-    valid_share: Annotated[float, typer.Option("--valid", help="Share of the edges held out to choose by.")] = 0.05,
-    test_share: Annotated[float, typer.Option("--test", help="Share of the edges held out to measure on.")] = 0.10,
+    directed: Annotated[
+        bool, typer.Option("--directed", help="(u, v) and (v, u) are different links. Not for an ogbl folder.")
+    ] = False,
+    valid_share: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--valid", help="Share of the edges held out to choose by, 0.05 unless given. Not for an ogbl folder."),
+    ] = None,
+    test_share: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--test", help="Share of the edges held out to measure on, 0.1 unless given. Not for an ogbl folder."),
+    ] = None,
     nodes: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--for", help="List new links of this node, by original id. May be repeated."),
@@ -69,8 +77,9 @@ def link(
         from graphrec.link.metrics import check_metric
 
         if is_predictor(source):
-            if model or assignments or metrics or out:
-                raise typer.BadParameter("a saved predictor is not trained again; leave --model, --set, --metrics and --out out")
+            if model or assignments or metrics or out or directed or valid_share is not None or test_share is not None:
+                rest = "leave --model, --set, --metrics, --directed, --valid, --test and --out out"
+                raise typer.BadParameter(f"a saved predictor is not trained again; {rest}")
             io.result(_answer(io, source, nodes, k, vectors, overwrite))
             return
         wanted = None if metrics is None else [check_metric(name.strip()) for name in metrics.split(",")]
@@ -86,10 +95,13 @@ def link(
             one.name: predict_links(graph, one, metrics=wanted, seed=seed or 0, progress=io.reporter) for one in models
         }
         rows = [(name, *result.test.values(), result.seconds) for name, result in results.items()]
-        io.table(f"{source}: {len(graph.test.positives):,} test links", ("model", *wanted, "seconds"), rows)
+        io.table(f"{source}: {len(graph.test.positives):,} test links", ("model", *results[names[0]].test, "seconds"), rows)
         measured = protocol(graph)
         io.line(measured["how"])
-        answer = {name: {"valid": one.valid, "test": one.test, "seconds": one.seconds} for name, one in results.items()}
+        answer = {
+            name: {"valid": one.valid, "test": one.test, "seconds": one.seconds, "edge_weights": one.model.weighs(graph)}
+            for name, one in results.items()
+        }
         payload = {"source": source, "num_nodes": graph.num_nodes, "num_edges": len(graph.train), "models": answer,
                    "directed": graph.directed, "dropped": graph.dropped, "protocol": measured, "seed": seed or 0}  # fmt: skip
         fitted = results[names[-1]].model

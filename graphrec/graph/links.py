@@ -28,8 +28,8 @@ def open_link_graph(
     source: str | os.PathLike[str],
     *,
     directed: bool = False,
-    valid_share: float = 0.05,
-    test_share: float = 0.10,
+    valid_share: float | None = None,
+    test_share: float | None = None,
     seed: int = 0,
     progress: Reporter = SILENT,
 ) -> LinkGraph:
@@ -37,36 +37,42 @@ def open_link_graph(
 
     Args:
         source: the folder or file.
-        directed, valid_share, test_share, seed: as for `split_links`; an ogbl folder has its own split and direction.
+        directed, valid_share, test_share, seed: as for `split_links`, None for its shares; an ogbl folder has its own split and
+            direction.
         progress: told what was dropped.
 
     Raises:
         LogError: the source is missing or damaged, or its split is empty.
         UnsupportedError: the graph has several node types.
-        ConfigError: a share is out of range.
+        ConfigError: a share is out of range, or a share or `directed` is given for an ogbl folder.
     """
     path = Path(source)
+    wanted = {"directed": directed or None, "valid_share": valid_share, "test_share": test_share}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
     if (path / "config.json").is_file() and (path / "model").is_dir():
         raise LogError(
             f"{path} is the run of a recommender, and links are predicted from an edge list, a graph store, an ogbl folder or a "
             f"saved link predictor; users for users by a run: graphrec recommend {path} USER --friends"
         )
     if path.is_dir() and not (path / "manifest.json").is_file() or is_ogb_folder(path):
+        if wanted:
+            given = ", ".join(f"{name} = {value}" for name, value in wanted.items())
+            rule = f"{path}: an ogbl folder has its own split and its own direction of links, got {given}"
+            raise ConfigError(f"{rule}; leave {', '.join(wanted)} out (--directed, --valid, --test)")
         graph = read_link_graph(path)
     else:
         edges, num_nodes, ids = store_edges(GraphStore.open(path)) if path.is_dir() else read_edges(path, progress)
         graph = split_links(
             edges,
             num_nodes,
-            directed=directed,
-            valid_share=valid_share,
-            test_share=test_share,
+            **wanted,
             seed=seed,
             ids=ids,
             source=str(path),
         )
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in graph.dropped.items() if count)
-    progress.note(repr(graph) + (f"; dropped {dropped}" if dropped else ""))
+    unread = "" if graph.year is None else "; the years of its edges are not read"
+    progress.note(repr(graph) + (f"; dropped {dropped}" if dropped else "") + unread)
     return graph
 
 

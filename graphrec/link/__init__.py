@@ -27,3 +27,6 @@ LAYERS: dict[str, str] = {
 
 PLAIN_BETWEEN = ("lightgcn", "ngcf")
 """Layers that want no activation between them: one has none by design, the other its own."""
+
+WITHOUT_WEIGHTS = ("sage", "gat", "gatv2")
+"""Layers that take no weights of edges: a mean over neighbours, as in OGB's own baselines, and attention, which finds its own."""

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from graphrec.link import LAYERS, PLAIN_BETWEEN
+from graphrec.link import LAYERS, PLAIN_BETWEEN, WITHOUT_WEIGHTS
 from graphrec.link.trained import EncoderSettings, TrainedLinkModel, TrainedLinkSettings, small_mlp
+from graphrec.logs.link_graph import LinkGraph
 from graphrec.losses.autoencoder import annealed
 from graphrec.nn.autoencoder import GAE, VGAE
 from graphrec.nn.masked_autoencoder import MaskedGAE
@@ -53,6 +54,10 @@ class LinkGAE(TrainedLinkModel):
 
     name = "gae"
     Settings = EncoderSettings
+
+    def weighs(self, graph: LinkGraph) -> bool:
+        """As `LinkModel.weighs`: by `edge_weights` and the layer."""
+        return graph.weight is not None and self.settings.edge_weights and self.settings.layer not in WITHOUT_WEIGHTS
 
     def _modules(self, in_dim: int, generator: torch.Generator) -> dict[str, nn.Module]:
         at = self.settings

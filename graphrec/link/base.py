@@ -86,6 +86,8 @@ class LinkModel(ABC):
             ConfigError: the inputs ask for features that are not there.
             RunError: the loss is not finite.
         """
+        if graph.weight is not None and not self.weighs(graph):
+            progress.note(f"{self.name}: the edges of {graph.source} have weights, which do not count here: an edge is there or not")
         self._known = KnownGraph.of(graph)  # validation scores while it learns
         try:
             self._fit(graph, seed, progress)
@@ -93,6 +95,10 @@ class LinkModel(ABC):
             self._known = None  # a failed fit leaves no half-new model behind
             raise
         return self
+
+    def weighs(self, graph: LinkGraph) -> bool:
+        """Whether the model, as it is set, counts the weights of the graph's edges; one without weights is never weighed."""
+        return False
 
     def score(self, pairs: np.ndarray) -> np.ndarray:
         """Score pairs of node indices.

@@ -1,4 +1,4 @@
-"""Closed-form baselines of link prediction: weighted counts of common neighbours."""
+"""Closed-form baselines of link prediction: counts of common neighbours, each by its degree. Weights of edges do not count."""
 
 from __future__ import annotations
 

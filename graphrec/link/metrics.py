@@ -114,7 +114,7 @@ def check_metric(name: str, negatives: int | None = None, side: str = "") -> str
         if k and negatives is not None and int(k) > negatives:
             raise ConfigError(
                 f"{name}: only {negatives:,} pairs that are no links are held out{f' for {side}' if side else ''}, so every link would "
-                "be a hit; choose a smaller K, or hold out more links (--valid, --test)"
+                "be a hit; choose a smaller K, or, where the split is drawn, hold out more links (--valid, --test)"
             )
         return name
     raise ConfigError(f"unknown metric {name!r}; choose among {', '.join(METRICS)} with a number for K{nearest(name, METRICS)}")

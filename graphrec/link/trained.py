@@ -77,6 +77,9 @@ class EncoderSettings(TrainedLinkSettings):
     """Between the layers; "auto" is "relu", but "none" for those of `graphrec.link.PLAIN_BETWEEN`."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the values in front of each layer that training sets to zero."""
+    edge_weights: bool = True
+    """Whether messages count the weights of the edges, where the graph has them, as in OGB's own GCN for ogbl-collab; the layers
+    of `graphrec.link.WITHOUT_WEIGHTS` take none."""
 
     @field_validator("layer")
     @classmethod
@@ -135,7 +138,7 @@ class TrainedLinkModel(LinkModel):
 
     L = 1/2 mean over edges of softplus(-s) + 1/2 mean over non-edges of softplus(s), plus what a subclass adds.
 
-    Messages pass over the training edges in both directions. The weights of the best validation are kept. Decoders are
+    Messages pass over the training edges in both directions, and only there do weights of edges count. The weights of the best validation are kept. Decoders are
     symmetric, so a directed graph is learned as if undirected and only its non-edges tell directions apart.
     """
 
@@ -144,8 +147,7 @@ class TrainedLinkModel(LinkModel):
     def _fit(self, graph: LinkGraph, seed: int, progress: Reporter) -> None:
         at, generator = self.settings, torch.Generator().manual_seed(seed)
         device = torch.device(at.device)
-        both = np.concatenate([graph.train, graph.train[:, ::-1]])
-        self._relation = Relation.from_coo(both[:, 0], both[:, 1], graph.num_nodes, graph.num_nodes).to(device)
+        self._relation = self._relation_of(graph).to(device)
         self._edges, _ = undirected_edges(self._relation)
         self._keys = self._edges[:, 0] * graph.num_nodes + self._edges[:, 1]  # ascending
         inputs = NodeInputs(graph, at.inputs, at.embedding_dim, generator)
@@ -157,6 +159,17 @@ class TrainedLinkModel(LinkModel):
         gpus = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(gpus), progress.task(f"Training {self.name}", total=at.epochs, unit="epochs") as task:
             self._train(graph, seed, task)
+
+    def _relation_of(self, graph: LinkGraph) -> Relation:
+        """The training edges in both directions, with their weights where these count."""
+        weight = None
+        if self.weighs(graph):
+            weight = np.concatenate([graph.weight, graph.weight])
+            if not (np.isfinite(weight).all() and weight.min() >= 0):
+                rule = f"{graph.source}: weights of edges must be finite and at least 0, got {weight.min():g}..{weight.max():g}"
+                raise ConfigError(f"{rule}; correct them, or set edge_weights = false")
+        both = np.concatenate([graph.train, graph.train[:, ::-1]])
+        return Relation.from_coo(both[:, 0], both[:, 1], graph.num_nodes, graph.num_nodes, weight)
 
     @torch.inference_mode()
     def _score(self, pairs: np.ndarray) -> np.ndarray:

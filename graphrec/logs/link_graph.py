@@ -53,11 +53,12 @@ class LinkGraph:
         valid, test: held-out links.
         directed: whether (u, v) and (v, u) are different links.
         features: float32 (N, F), finite, or None.
-        weight: float32 (E,) of the training edges, or None; link predictors do not read it, an edge is there or not.
-        year: int64 (E,) of the training edges, or None.
+        weight: float32 (E,) of the training edges, or None; for the messages of graph encoders.
+        year: int64 (E,) of the training edges, or None; no link predictor reads it.
         ids: (N,) original ids, Int64 or String, or None where nodes are numbers.
         dropped: reason to number of training edges left out.
         metric: what the source is judged by ("hits@50"), or None.
+        benchmark: the data set of OGB ("ogbl-collab") whose own split this is, or None; ogb's Evaluator then measures it too.
         negatives_are: how the pairs that are no links were found, for people.
         source: where it came from, for people.
 
@@ -76,6 +77,7 @@ class LinkGraph:
     ids: pl.Series | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     metric: str | None = None
+    benchmark: str | None = None
     negatives_are: str = "given"
     source: str = "memory"
 

@@ -94,6 +94,7 @@ def read_link_graph(folder: str | os.PathLike[str], name: str | None = None) -> 
         year=year,
         dropped=dropped,
         metric=layout.metric,
+        benchmark=name,
         negatives_are="those of the data set's own split",
         source=str(path),
     )

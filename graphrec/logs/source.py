@@ -115,6 +115,8 @@ class LogSettings(Settings):
     @classmethod
     def _known_format(cls, value: str) -> str:
         if value != "auto" and value not in FORMATS:
+            if value.startswith("ogb"):
+                raise ValueError("an OGB folder is no log but a graph of links between nodes of one type; graphrec link FOLDER reads it")
             raise ValueError(f"choose one of auto, {', '.join(FORMATS)}")
         return value
 

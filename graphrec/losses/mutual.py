@@ -60,5 +60,5 @@ def _channel_loss(own: Tensor, edge: Tensor) -> Tensor:
 
 
 def _shuffled(x: Tensor, columns: bool = True) -> Tensor:
-    x = x[torch.randperm(len(x), device=x.device)]
-    return x[:, torch.randperm(x.shape[1], device=x.device)] if columns else x
+    x = x.index_select(0, torch.randperm(len(x), device=x.device))  # x[...] sorts the places for its gradient
+    return x.index_select(1, torch.randperm(x.shape[1], device=x.device)) if columns else x

@@ -83,7 +83,9 @@ class GAE(nn.Module):
             raise ValueError(f"{type(self).__name__}: dims must be those of the input and of each layer, two at least, got {dims}")
         if activation not in ("relu", "none"):
             raise ValueError(f'{type(self).__name__}: activation must be "relu" or "none", got {activation!r}')
-        self.layers = nn.ModuleList(make_layer(*pair, generator=generator) for pair in itertools.pairwise(dims))
+        if not 0 <= dropout < 1:
+            raise ValueError(f"{type(self).__name__}: dropout must be in [0, 1), a share of the values, got {dropout}")
+        self.layers = nn.ModuleList(make_layer(*pair, generator=generator) for pair in itertools.pairwise(self._widths(dims)))
         self.activation, self.dropout = activation, nn.Dropout(dropout)
 
     def forward(self, relation: Relation | Any, tables: Tables, rows: Rows | None = None) -> Tables:
@@ -111,6 +113,10 @@ class GAE(nn.Module):
         for index in range(last):
             tables = self.hop(index, relation.at_layer(index), tables)
         return self.hop(last, relation.at_layer(last), tables, rows)
+
+    def _widths(self, dims: Sequence[int]) -> Sequence[int]:
+        """D of the input and of what each layer gives."""
+        return dims
 
     def _relation_of(self, graph: Relation | Any, tables: Tables, rows: Rows | None) -> Relation:
         name, dim = type(self).__name__, self.layers[0].src_dim
@@ -163,7 +169,7 @@ class VGAE(GAE):
         make_layer: MakeLayer = convolution,
         start_log_std: float = 0.0,
     ) -> None:
-        super().__init__([*dims[:-1], *(2 * dim for dim in dims[-1:])], generator, activation, dropout, make_layer)
+        super().__init__(dims, generator, activation, dropout, make_layer)
         self.start_log_std = start_log_std
 
     def __getstate__(self) -> dict[str, Any]:
@@ -178,6 +184,9 @@ class VGAE(GAE):
         """Draw z in training mode, take the mean in evaluation mode; as `GAE.propagate`."""
         self.posteriors = self._distributions(relation, tables, rows)
         return tuple(one.draw() if self.training else one.mean for one in self.posteriors)
+
+    def _widths(self, dims: Sequence[int]) -> Sequence[int]:
+        return [*dims[:-1], 2 * dims[-1]]
 
     def _distributions(self, relation: Relation, tables: Tables, rows: Rows | None) -> tuple[Posterior, ...]:
         halves = [table.chunk(2, dim=-1) for table in super().propagate(relation, tables, rows)]

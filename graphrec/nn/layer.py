@@ -275,7 +275,7 @@ def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int, f
     if x.ndim != 2 or tuple(x.shape) != (num_nodes, dim) or not x.dtype.is_floating_point:
         raise ValueError(
             f"{where}: {name} must be floating point ({num_nodes}, {dim}), a row for each node of the graph, "
-            f"got {x.dtype} {tuple(x.shape)}"
+            f"got {x.dtype} {tuple(x.shape)}; {_mend_of(x, num_nodes, dim)}"
         )
     if torch.compiler.is_compiling():
         return  # a compiled graph cannot branch on values
@@ -286,6 +286,17 @@ def check_features(where: str, name: str, x: Tensor, num_nodes: int, dim: int, f
                 f"{where}: {name} must be finite, got NaN or infinity in {len(bad)} of {num_nodes} rows, the first "
                 f"being row {int(bad[0])}; fill missing features before the layer"
             )
+
+
+def _mend_of(x: Tensor, num_nodes: int, dim: int) -> str:
+    """What to do about features that are not floating point (num_nodes, dim)."""
+    if not x.dtype.is_floating_point:
+        return "cast them with .float()"
+    if x.ndim != 2:
+        return "bring them to two dimensions with .reshape"
+    if len(x) != num_nodes:
+        return f"add or take away rows, or make the graph with {len(x)} nodes on that side"
+    return f"map them to {dim} columns, or make the module for {x.shape[1]}"
 
 
 def linear(in_dim: int, out_dim: int, generator: torch.Generator | None, bias: bool = True) -> nn.Linear:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn.functional import relu
 
@@ -15,6 +15,8 @@ from graphrec.nn.layer import RelationLayer, at_rows, few, linear, project
 from graphrec.nn.stack import Stack, StackEncoder
 from graphrec.ops import Relation, spmm
 from graphrec.settings import Settings
+
+_POOL = {"max": "pool"}  # the paper says max where it describes its pooling
 
 
 class SAGELayer(RelationLayer):
@@ -27,7 +29,7 @@ class SAGELayer(RelationLayer):
         src_dim: D of the source features.
         out_dim: D of what comes out.
         dst_dim: D of the target features; None means `src_dim`.
-        aggregate: "mean" or "pool".
+        aggregate: "mean" or "pool", which "max" is another name for.
         bias: whether there is a b.
         generator: source of the random start; None takes torch's own.
 
@@ -42,13 +44,14 @@ class SAGELayer(RelationLayer):
         out_dim: int,
         *,
         dst_dim: int | None = None,
-        aggregate: Literal["mean", "pool"] = "mean",
+        aggregate: Literal["mean", "pool", "max"] = "mean",
         bias: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(src_dim, dst_dim, out_dim)
+        aggregate = _POOL.get(aggregate, aggregate)
         if aggregate not in ("mean", "pool"):
-            raise ValueError(f'SAGELayer: aggregate must be "mean" or "pool", got {aggregate!r}')
+            raise ValueError(f'SAGELayer: aggregate must be "mean" or "pool" ("max" is another name for it), got {aggregate!r}')
         self.aggregate = aggregate
         self.self_weight = linear(dst_dim or src_dim, out_dim, generator, bias=bias)
         self.neighbor_weight = linear(src_dim, out_dim, generator, bias=False)
@@ -78,9 +81,14 @@ class SAGESettings(Settings):
     hidden_dim: int | None = Field(default=None, ge=1)
     """D of every layer; None keeps that of the inputs."""
     aggregate: Literal["mean", "pool"] = "mean"
-    """How neighbours are joined: their mean, or the maximum after a learned map."""
+    """How neighbours are joined: their mean, or the maximum after a learned map, which may also be called "max"."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance that an entry of a layer's input is zeroed in training; the paper has none."""
+
+    @field_validator("aggregate", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        return _POOL.get(value, value) if isinstance(value, str) else value
 
 
 class SAGEEncoder(StackEncoder):

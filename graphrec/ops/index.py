@@ -16,11 +16,13 @@ def check_index(where: str, name: str, index: Tensor, size: int, wait: bool = Tr
     """
     check_tensor(where, name, index)
     if index.dtype != torch.int64 or index.ndim != 1:
-        raise ValueError(f"{where}: {name} must be int64 (n,), got {index.dtype} {tuple(index.shape)}")
+        mend = "take mask.nonzero()[:, 0] of a mask" if index.dtype == torch.bool else "use .long() and .reshape(-1)"
+        raise ValueError(f"{where}: {name} must be int64 (n,), got {index.dtype} {tuple(index.shape)}; {mend}")
     if len(index) and (wait or index.device.type == "cpu"):
         [(low, high)] = bounds_of(index)
         if low < 0 or high >= size:
-            raise ValueError(f"{where}: {name} must be in 0..{size - 1}, got {low}..{high}")
+            mend = f"give places among the {size} that there are, counted from 0, and not original ids"
+            raise ValueError(f"{where}: {name} must be in 0..{size - 1}, got {low}..{high}; {mend}")
 
 
 def check_tensor(where: str, name: str, value: Any) -> None:

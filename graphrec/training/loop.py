@@ -129,7 +129,7 @@ class Loop:
         """Compute the vectors that rank, in blocks where the settings say so."""
         if isinstance(self.optimizer, RowAdam):
             self.optimizer.settle()
-        self.model.finish(*(() if self.settings.inference_block is None else (self.settings.inference_block, self.folder)))
+        self.model.finish(*((self.settings.inference_block, self.folder) if self.settings.inference_block else ()))
 
     def step(self, batch: Any) -> torch.Tensor:
         """Make one optimiser step on `batch` and return its loss, detached."""

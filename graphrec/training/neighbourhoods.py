@@ -12,11 +12,14 @@ from torch import Tensor
 
 from graphrec.errors import ConfigError
 from graphrec.losses.batch import Batch
+from graphrec.models.base import Recommender
 from graphrec.models.trained import TrainedRecommender
 from graphrec.ops import Neighbourhood, NeighbourhoodSampler
 from graphrec.training.samplers import Sampler
+from graphrec.training.settings import TrainSettings
 
 DEFAULT_FANOUT = 10
+DEFAULT_BLOCK = 16_384
 _STREAM = 0x6E656967  # keeps these draws apart from the samplers', which are seeded with the same numbers
 
 
@@ -47,6 +50,17 @@ class NeighbourhoodBatches:
         for step, batch in enumerate(self._sampler.batches(epoch, start), start):
             seed = int(np.random.SeedSequence([self._seed, epoch, step, _STREAM]).generate_state(1, np.uint64)[0])
             yield replace(batch, neighbourhood=self._neighbourhoods.draw(batch.user_rows, batch.item_rows, seed=seed))
+
+
+def with_block(settings: TrainSettings, model: Recommender) -> TrainSettings:
+    """The settings with `DEFAULT_BLOCK` where batches are sampled and no block is given, for the record of what was done.
+
+    An encoder that has no single layers keeps the pass over the whole graph at once.
+    """
+    asked = settings.batching == "sampled" and settings.inference_block is None
+    if asked and isinstance(model, TrainedRecommender) and all(hasattr(model.parts["encoder"].part, name) for name in ("hops", "layer")):
+        return settings.model_copy(update={"inference_block": DEFAULT_BLOCK})
+    return settings
 
 
 def neighbourhoods_of(model: TrainedRecommender, fanouts: Sequence[int] | None) -> Neighbourhoods:

@@ -32,10 +32,10 @@ class TrainSettings(Settings):
     fanouts: list[Annotated[int, Field(ge=1)]] | None = None
     """With "sampled": neighbours drawn of each node in each hop, the batch's own rows first, one number for each hop of the
     encoder; left out: 10 in each, PinSAGE's and GraphSAGE's second hop (Hamilton et al. 2017)."""
-    inference_block: int | None = Field(default=None, ge=1)
+    inference_block: int | None = Field(default=None, ge=0)
     """Rows computed at a time in the pass over the whole graph after training and before each validation, layer by layer
-    through scratch files, so that its memory is bounded; left out: the whole graph at once. Refused where the encoder cannot:
-    those that read several relations."""
+    through scratch files, so that its memory is bounded; 0: the whole graph at once. Left out: 16384 with "sampled", the whole
+    graph with "full". Refused where the encoder cannot: those that read several relations."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Adam's rate, before the schedule."""
     weight_decay: float = Field(default=1e-4, ge=0)

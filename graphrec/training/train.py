@@ -25,7 +25,7 @@ from graphrec.training import SAMPLERS, journal
 from graphrec.training.journal import Journal
 from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
-from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of
+from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of, with_block
 from graphrec.training.place import MODEL, check_free, clear, forget_results, locked, place_of, recover, take_over
 from graphrec.training.run import Run, RunRecord, fingerprint, other_data
 from graphrec.training.samplers import Sampler
@@ -106,7 +106,7 @@ def train(
     else:
         chosen = _create(model or DEFAULT_MODEL, model_settings)
         _check_not_of_the_model(given, chosen)
-        train_settings = _with_half_life(parse(TrainSettings, given, "train"), chosen, store, progress)
+        train_settings = with_block(_with_half_life(parse(TrainSettings, given, "train"), chosen, store, progress), chosen)
     record = RunRecord(
         model={"name": chosen.name, "settings": chosen.settings.model_dump(mode="json")},
         train=train_settings.model_dump(mode="json"),
@@ -160,7 +160,7 @@ def _loop(
     learned: list[str] = []
     if settings.start_from is not None and not checkpoints.exists(folder / "checkpoints" / "last"):
         learned = start_from(model, store, settings.start_from, progress)
-    if settings.inference_block is not None:
+    if settings.inference_block:
         model.check_blocks()
     ages = None
     if settings.half_life_days is not None:

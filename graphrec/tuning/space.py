@@ -172,9 +172,8 @@ class Space:
             return
         if key.startswith("train.") and not self.trained:
             raise ConfigError(f"{WHERE} {key}: {self.model} is fitted in closed form, without [train]; leave it out")
-        raise ConfigError(
-            f"{WHERE} {key}: unknown field; {self.model} knows {', '.join(sorted(known))}{nearest(key, known)}"
-        )
+        hint = nearest(key, known) or ";"  # first, for there are some forty fields
+        raise ConfigError(f"{WHERE} {key}: unknown field{hint} {self.model} knows {', '.join(sorted(known))}")
 
     def _check_values(self) -> None:
         """Make the model and the training settings with each end of each entry, so that a wrong one shows before any trial."""

@@ -149,7 +149,8 @@ class Study:
         except Exception as problem:
             if type(problem).__module__.partition(".")[0] not in ("sqlalchemy", "optuna"):
                 raise
-            raise RunError(f"{path} cannot be used: {problem}; choose another folder, or delete this one") from problem
+            first = (str(problem).strip().splitlines() or [repr(problem)])[0]  # the others are the database's own
+            raise RunError(f"{path} cannot be used: {first}; choose another folder, or delete this one") from problem
 
     def _check_contract(self, contract: Mapping[str, Any]) -> None:
         kept = self._study.user_attrs.get("contract")

@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from graphrec.cli import app
+from graphrec.logs.ogb import import_ogb
 from graphrec.training.train import train
 from tests.link.conftest import SIZE, cliques
+from tests.logs.test_ogb import citation2, collab, vessel
 from tests.training.conftest import checkerboard, make_store
 
 FAST = ("--set", "gae.epochs=40", "--set", "gae.out_dim=8", "--test", "0.2", "--valid", "0.1")
@@ -41,6 +43,30 @@ def test_models_are_trained_and_measured_side_by_side(edges):
     assert "each of 76 test links is ranked against the same 76 pairs that are no links" in shown.stdout
     again = invoke(edges, "-m", "gae", "--metrics", "auc", "--seed", 2, *FAST, "--json", "--quiet")
     assert json.loads(again.stdout)["models"]["gae"]["test"]["auc"] == answer["models"]["gae"]["test"]["auc"]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(collab, "ogbl-collab hits@50"), (citation2, "ogbl-citation2 mrr"), (vessel, "ogbl-vessel rocauc")]
+)
+def test_ogbs_own_evaluator_measures_an_ogbl_folder_too(tmp_path, monkeypatch, make, name):
+    asked = []
+    own = import_ogb().Evaluator.eval
+    monkeypatch.setattr(import_ogb().Evaluator, "eval", lambda self, scores: asked.append(self.name) or own(self, scores))
+    folder = make(tmp_path)
+    models = ("-m", "adamic-adar", "-m", "mf", "--set", "mf.epochs=2", "--set", "mf.metric=auc")
+    result = invoke(folder, *models, "--metrics", "auc,mrr", "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert asked == [name.split()[0]] * 4  # two models, two sides
+    for one in answer["models"].values():
+        for side in ("valid", "test"):
+            assert list(one[side]) == ["auc", "mrr", name]
+            if "hits" not in name:
+                assert one[side][name] == pytest.approx(one[side]["mrr" if "mrr" in name else "auc"])
+    assert f"{name.split()[0]}'s own metric is by ogb's Evaluator" in answer["protocol"]["how"]
+    assert ("every link is a hit where there are fewer" in answer["protocol"]["how"]) == ("hits" in name)
+    shown = invoke(folder, "-m", "adamic-adar", "--quiet")
+    assert name in shown.stdout and "auc" in shown.stdout
 
 
 @pytest.mark.parametrize("layer", ["lightgcn", "ngcf"])
@@ -95,7 +121,8 @@ def test_a_saved_predictor_answers_without_being_trained_again(edges, tmp_path):
     assert "gae of" in invoke(out).output and "40 nodes" in invoke(out).output
     refused = invoke(edges, "-m", "gae", *FAST, "--out", out, "--quiet")
     assert refused.exit_code == 1 and "already exists" in refused.output
-    assert invoke(out, "-m", "gae").exit_code == 2
+    for option in (("-m", "gae"), ("--directed",), ("--valid", "0.05"), ("--test", "0.1")):
+        assert invoke(out, *option).exit_code == 2
     (out / "model.safetensors").write_bytes(b"")
     broken = invoke(out, "--for", "n03")
     assert broken.exit_code == 1 and "0 bytes" in broken.output

@@ -12,6 +12,8 @@ from graphrec.graph.links import open_link_graph, read_edges, sample_non_edges, 
 from graphrec.link.known import KnownGraph
 from graphrec.logs.link_graph import HeldOut, LinkGraph
 from graphrec.logs.table import InteractionLog
+from tests.logs.test_ogb import collab
+from tests.notes import Notes
 
 RING = np.array([(node, (node + 1) % 40) for node in range(40)])
 
@@ -44,6 +46,15 @@ def test_loops_and_repetitions_are_dropped_and_counted():
     for graph, distinct in ((undirected, 40), (directed, 45)):
         assert sum(map(len, (graph.train, graph.valid.positives, graph.test.positives))) == distinct
     assert (undirected.train[:, 0] < undirected.train[:, 1]).all() and directed.directed
+
+
+@pytest.mark.parametrize("option", [{"directed": True}, {"valid_share": 0.05}, {"test_share": 0.1}])
+def test_an_ogbl_folder_has_its_own_split_and_direction_and_says_what_is_not_read(tmp_path, option):
+    folder, notes = collab(tmp_path), Notes()
+    assert len(open_link_graph(folder, progress=notes).train) == 4
+    assert notes.lines[0].endswith("dropped 1 self-loops, 2 duplicates; the years of its edges are not read")
+    with pytest.raises(ConfigError, match=rf"own split and its own direction of links, got {next(iter(option))} = .*leave .* out"):
+        open_link_graph(folder, **option)
 
 
 def test_an_empty_side_and_shares_out_of_range_are_refused():

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from graphrec.errors import ConfigError
+from graphrec.link.evaluate import official
 from graphrec.link.metrics import auc, average_precision, check_metric, hits_at, measure, mrr
 from graphrec.logs.ogb import import_ogb
 
@@ -50,6 +51,18 @@ def test_auc_equals_ogb():
     good, bad = scores(20, 30, 1)
     assert auc(good, bad) == pytest.approx(import_ogb().Evaluator("ogbl-vessel").eval(
         {"y_pred_pos": good, "y_pred_neg": bad})["rocauc"])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "name"),
+    [("ogbl-collab", 80, "hits@50"), ("ogbl-ddi", 80, "hits@20"), ("ogbl-ppa", 200, "hits@100"), ("ogbl-citation2", (30, 12), "mrr"),
+     ("ogbl-vessel", 80, "rocauc")],
+)  # fmt: skip
+def test_the_official_metric_has_its_own_name_and_the_value_of_ours(data, shape, name):
+    good, bad = (part.astype(np.float32) for part in scores(30, shape, 1))
+    ours = measure(good, bad, [name.replace("rocauc", "auc")])
+    assert list(official(data, good, bad)) == [f"{data} {name}"]
+    assert next(iter(official(data, good, bad).values())) == pytest.approx(next(iter(ours.values())), abs=1e-6)
 
 
 def test_by_hand():

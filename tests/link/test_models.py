@@ -16,6 +16,7 @@ from graphrec.link.heuristics import symmetric_adjacency
 from graphrec.link.suggest import suggest, write_vectors
 from graphrec.logs.link_graph import HeldOut
 from tests.link.conftest import SIZE
+from tests.notes import Notes
 
 NAMES = sorted(LINK_MODELS)
 HEURISTICS = ["adamic-adar", "common-neighbours", "resource-allocation"]
@@ -144,6 +145,55 @@ def test_the_mlp_decoder_and_the_deeper_encoders_learn_too(graph):
 def test_every_layer_can_encode(layer, graph):
     made = create("vgae", {**FAST, "layer": layer, "learning_rate": 0.01}).fit(graph)
     assert evaluate(made, graph, "test")["auc"] > 0.95
+
+
+def weighted(graph, weight):
+    return dataclasses.replace(graph, weight=np.asarray(weight, np.float32))
+
+
+@pytest.mark.parametrize("name", ["gae", "vgae", "masked-gae"])
+def test_weights_of_edges_count_in_the_messages_unless_they_are_switched_off(name, graph):
+    few = {**FAST, "epochs": 3, "eval_every": 3}
+    noise = weighted(graph, np.random.default_rng(0).uniform(0.1, 5, len(graph.train)))
+    plain = create(name, few).fit(graph).embeddings()
+    assert np.abs(create(name, few).fit(noise).embeddings() - plain).max() > 0.01
+    np.testing.assert_array_equal(create(name, few, edge_weights=False).fit(noise).embeddings(), plain)
+    ones = create(name, few).fit(weighted(graph, np.ones(len(graph.train)))).embeddings()
+    np.testing.assert_allclose(ones, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_weight_of_an_edge_is_what_its_message_counts(graph):
+    weight = np.arange(1.0, len(graph.train) + 1)
+    made = create("gae", {**FAST, "layer": "lightgcn", "num_layers": 1, "epochs": 1}).fit(weighted(graph, weight))
+    a = np.eye(2 * SIZE)
+    for (u, v), one in zip(graph.train, weight, strict=True):
+        a[u, v] = a[v, u] = one
+    scale = a.sum(1) ** -0.5
+    expected = scale[:, None] * a * scale @ made.network["inputs"]().detach().numpy()
+    np.testing.assert_allclose(made.embeddings(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "layer"), [(name, None) for name in [*HEURISTICS, "mf"]] + [("gae", one) for one in LAYERS])
+def test_a_model_that_does_not_count_weights_of_edges_says_so(name, layer, graph):
+    few = {**FAST, "epochs": 1} if name in TRAINED else {}
+    made, notes = create(name, few if layer is None else {**few, "layer": layer}), Notes()
+    made.fit(weighted(graph, np.arange(len(graph.train))), progress=notes)
+    assert made.weighs(weighted(graph, np.arange(len(graph.train)))) == (layer in ("gcn", "lightgcn", "ngcf"))
+    said = [line for line in notes.lines if "have weights, which do not count here" in line]
+    assert len(said) == (layer not in ("gcn", "lightgcn", "ngcf"))
+    if layer in ("sage", "gat", "gatv2"):
+        np.testing.assert_array_equal(made.embeddings(), create(name, few, layer=layer).fit(graph).embeddings())
+    quiet = Notes()
+    create(name, few).fit(graph, progress=quiet)
+    assert not quiet.lines
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan])
+def test_weights_that_cannot_be_summed_are_refused(value, graph):
+    broken = weighted(graph, np.where(np.arange(len(graph.train)) == 3, value, 1.0))
+    with pytest.raises(ConfigError, match=r"weights of edges must be finite and at least 0, got .*set edge_weights = false"):
+        create("gae", FAST).fit(broken)
+    create("gae", {**FAST, "epochs": 1, "edge_weights": False}).fit(broken)
 
 
 def test_light_layers_learn_nothing_but_the_inputs(graph):

@@ -59,6 +59,28 @@ def collab(root: Path, features: np.ndarray | None = None, train: dict | None = 
     return folder
 
 
+def citation2(root: Path) -> Path:
+    def cites(source, target, others=None):
+        side = {"source_node": np.array(source), "target_node": np.array(target)}
+        return side if others is None else {**side, "target_node_neg": np.array(others)}
+
+    folder = make(root, "ogbl_citation2", "time", cites(*EDGES.T), node_feat=np.ones((NODES, 2)))
+    with gzip.open(folder / "raw" / "node_year.csv.gz", "wt") as file:
+        np.savetxt(file, np.full(NODES, 2001), "%d")
+    torch.save(cites([0, 1], [5, 5], [[1, 2, 3], [2, 3, 4]]), folder / "split" / "time" / "valid.pt")
+    torch.save(cites([2], [5], [[0, 1, 4]]), folder / "split" / "time" / "test.pt")
+    return folder
+
+
+def vessel(root: Path) -> Path:
+    folder = root / "ogbl_vessel"
+    (folder / "raw").mkdir(parents=True)
+    arrays = {"edge_index": EDGES.T, "num_nodes_list": np.array([NODES]), "num_edges_list": np.array([len(EDGES)])}
+    np.savez(folder / "raw" / "data.npz", **arrays, node_feat=np.ones((NODES, 3), np.float32))
+    write_split(folder, "spatial", train={"edge": EDGES}, valid=held_out(0), test=held_out(1))
+    return folder
+
+
 def test_collab_merges_repeated_edges_and_keeps_features_weights_and_years(tmp_path):
     folder = collab(tmp_path)
     before = sorted(folder.rglob("*"))
@@ -83,16 +105,7 @@ def test_ddi_has_tensors_and_nothing_but_edges(tmp_path):
 
 
 def test_citation2_is_directed_and_has_negatives_for_each_link(tmp_path):
-    def cites(source, target, others=None):
-        side = {"source_node": np.array(source), "target_node": np.array(target)}
-        return side if others is None else {**side, "target_node_neg": np.array(others)}
-
-    folder = make(tmp_path, "ogbl_citation2", "time", cites(*EDGES.T), node_feat=np.ones((NODES, 2)))
-    with gzip.open(folder / "raw" / "node_year.csv.gz", "wt") as file:
-        np.savetxt(file, np.full(NODES, 2001), "%d")
-    torch.save(cites([0, 1], [5, 5], [[1, 2, 3], [2, 3, 4]]), folder / "split" / "time" / "valid.pt")
-    torch.save(cites([2], [5], [[0, 1, 4]]), folder / "split" / "time" / "test.pt")
-    graph = read_link_graph(folder)
+    graph = read_link_graph(citation2(tmp_path))
     assert graph.directed and graph.metric == "mrr"
     assert graph.train.tolist() == [[0, 1], [1, 0], [1, 2], [2, 3], [3, 4]]
     assert graph.dropped == {"self-loops": 1, "duplicates": 1}
@@ -101,12 +114,7 @@ def test_citation2_is_directed_and_has_negatives_for_each_link(tmp_path):
 
 
 def test_vessel_is_read_from_its_binary_file(tmp_path):
-    folder = tmp_path / "ogbl_vessel"
-    (folder / "raw").mkdir(parents=True)
-    arrays = {"edge_index": EDGES.T, "num_nodes_list": np.array([NODES]), "num_edges_list": np.array([len(EDGES)])}
-    np.savez(folder / "raw" / "data.npz", **arrays, node_feat=np.ones((NODES, 3), np.float32))
-    write_split(folder, "spatial", train={"edge": EDGES}, valid=held_out(0), test=held_out(1))
-    graph = read_link_graph(folder)
+    graph = read_link_graph(vessel(tmp_path))
     assert graph.metric == "auc" and len(graph.train) == 4 and graph.features.shape == (NODES, 3)
 
 

@@ -86,6 +86,8 @@ def test_duplicate_columns(tmp_path: Path) -> None:
 def test_unknown_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[log\] seperator: unknown key.*did you mean 'separator'"):
         read(tmp_path, "user,item\n1,1\n", seperator=",")
+    with pytest.raises(ConfigError, match="an OGB folder is no log but a graph of links .* graphrec link FOLDER reads it"):
+        read_log("events.csv", format="ogb")
     with pytest.raises(ConfigError, match="choose one of auto, delimited"):
         read(tmp_path, "user,item\n1,1\n", format="csv")
     with pytest.raises(ConfigError, match="no such encoding"):

@@ -228,6 +228,15 @@ def test_tables_that_do_not_fit_are_refused(kind):
                 call(graph, bad)
 
 
+@pytest.mark.parametrize("kind", [GAE, VGAE])
+def test_sizes_and_shares_out_of_range_are_refused_as_they_were_given(kind):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: dims must be .* two at least, got \[3\]"):
+        kind([3])
+    for dropout in (1.5, -0.1):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}: dropout must be in \[0, 1\), .* got {dropout}"):
+            kind([3, 2], dropout=dropout)
+
+
 def test_rows_come_for_each_table():
     relation, x = Relation.from_coo([0, 1], [1, 0], 3, 3), torch.eye(3)
     for rows in (torch.tensor([0]), (None, torch.tensor([0]))):

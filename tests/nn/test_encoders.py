@@ -127,11 +127,18 @@ def test_rows_of_one_side_alone_are_refused(name, bipartite, draw):
 def test_features_that_do_not_fit_are_refused(name, side, bipartite, draw):
     encoder, good = make(name), {"user_x": draw(12, D), "item_x": draw(9, D)}
     size, kind = len(good[side]), type(encoder).__name__
-    for shape in ((size - 1, D), (size + 1, D), (size, D - 1), (size, D + 1), (size,)):
+    rows, columns = "add or take away rows, or make the graph with {} nodes", "map them to {} columns, or make the module for {}"
+    for shape, mend in (
+        ((size - 1, D), rows.format(size - 1)),
+        ((size + 1, D), rows.format(size + 1)),
+        ((size, D - 1), columns.format(D, D - 1)),
+        ((size, D + 1), columns.format(D, D + 1)),
+        ((size,), "bring them to two dimensions"),
+    ):
         wanted = re.escape(f"{kind}: {side} must be floating point ({size}, {D}), a row for each node of the graph, got")
-        with pytest.raises(ValueError, match=rf"{wanted} torch.float64 {re.escape(str(shape))}"):
+        with pytest.raises(ValueError, match=rf"{wanted} torch.float64 {re.escape(str(shape))}; {mend}"):
             encoder(bipartite.relation, **good | {side: draw(*shape)})
-    with pytest.raises(ValueError, match=rf"{kind}: {side} must be floating point .*got torch.int64"):
+    with pytest.raises(ValueError, match=rf"{kind}: {side} must be floating point .*got torch.int64 .*; cast them with .float"):
         encoder(bipartite.relation, **good | {side: torch.ones(size, D, dtype=torch.int64)})
     with pytest.raises(ValueError, match=f"{kind}: user_x and item_x must agree in dtype and device"):
         encoder(bipartite.relation, **good | {side: draw(size, D).float()})

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from graphrec._dgl import import_dgl
+from graphrec.errors import ConfigError
 from graphrec.nn.sage import SAGEEncoder, SAGELayer, SAGESettings
 from graphrec.ops import Relation
+from graphrec.settings import parse
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "pool"])
@@ -43,5 +45,14 @@ def test_mean_and_maximum_of_two_neighbours():
 def test_settings_choose_aggregate_and_width():
     encoder = SAGEEncoder(SAGESettings(num_layers=3, hidden_dim=6, aggregate="pool"), 4, torch.Generator())
     assert [layer.aggregate for layer in encoder.stack.layers] == ["pool"] * 3 and encoder.out_dim == 6
-    with pytest.raises(ValueError, match='aggregate must be "mean" or "pool", got \'sum\''):
+    with pytest.raises(ValueError, match='aggregate must be "mean" or "pool" .*, got \'sum\''):
         SAGELayer(2, 2, aggregate="sum")
+
+
+def test_max_is_another_name_for_pool():
+    assert SAGESettings(aggregate="max") == SAGESettings(aggregate="pool")
+    named = [SAGELayer(5, 3, aggregate=name, generator=torch.Generator().manual_seed(0)) for name in ("max", "pool")]
+    relation, x = Relation.from_coo([0, 0, 1], [0, 1, 1], 2, 2), torch.randn(2, 5)
+    assert torch.equal(*(layer(relation, x) for layer in named))
+    with pytest.raises(ConfigError, match="aggregate: input should be 'mean' or 'pool', got 'sum'"):
+        parse(SAGESettings, {"aggregate": "sum"}, "encoder")

@@ -284,8 +284,9 @@ def test_no_edges_and_no_columns(implementation):
     [
         ({"x": torch.ones(NUM_SRC + 1, 4)}, r"x must be \(num_src = 22, D\), got \(23, 4\)"),
         ({"left": torch.ones(3)}, r"left must be torch.float32 \(33,\)"),
-        ({"rows": torch.tensor([33])}, r"rows must be in 0..32, got 33..33"),
-        ({"rows": torch.tensor([3], dtype=torch.int32)}, r"rows must be int64 \(n,\), got torch.int32 \(1,\)"),
+        ({"rows": torch.tensor([33])}, r"rows must be in 0..32, got 33..33; give places among the 33 that there are"),
+        ({"rows": torch.tensor([3], dtype=torch.int32)}, r"rows must be int64 \(n,\), got torch.int32 \(1,\); use .long\(\)"),
+        ({"rows": torch.ones(33) > 0}, r"rows must be int64 \(n,\), got torch.bool \(33,\); take mask.nonzero"),
         ({"x": torch.ones(NUM_SRC, 4, device="meta")}, r"x must be where the relation is, on cpu, got meta"),
         ({"z": torch.ones(NUM_DST, 3)}, r"z must be torch.float32 \(33, 4\), got torch.float32 \(33, 3\)"),
         ({"edge_weight": torch.ones(3)}, r"edge_weight must be torch.float32 \(\d+,\), got torch.float32 \(3,\)"),

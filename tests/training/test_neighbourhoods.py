@@ -9,6 +9,7 @@ import torch
 
 from graphrec.errors import ConfigError
 from graphrec.models import create
+from graphrec.models.trained import TrainedRecommender
 from graphrec.nn.gcn import GCNEncoder, GCNLayer
 from graphrec.nn.stack import Stack
 from graphrec.progress import SILENT
@@ -222,8 +223,45 @@ def test_blocks_of_an_encoder_without_layers_are_its_inputs(board, tmp_path):
 def test_inference_in_blocks_ends_in_the_same_model(board, tmp_path):
     settings = {"batching": "sampled", "epochs": 2, "batch_size": 32, "device": "cpu"}
     whole, blocks = (
-        train(board, "lightgcn", tmp_path / str(block), {**settings, "inference_block": block}).model for block in (None, 5)
+        train(board, "lightgcn", tmp_path / str(block), {**settings, "inference_block": block}).model for block in (0, 5)
     )
     torch.testing.assert_close(whole.score(range(NUM_USERS)), blocks.score(range(NUM_USERS)), rtol=1e-5, atol=1e-6)
-    left = [{entry.name.split(".")[0] for entry in (tmp_path / name).iterdir()} for name in ("5", "None")]
+    left = [{entry.name.split(".")[0] for entry in (tmp_path / name).iterdir()} for name in ("5", "0")]
     assert left[0] == left[1]
+
+
+@pytest.fixture
+def blocks(monkeypatch):
+    """What `finish` is asked for, call by call; the smallest default block that there can be."""
+    asked, finish = [], TrainedRecommender.finish
+    monkeypatch.setattr("graphrec.training.neighbourhoods.DEFAULT_BLOCK", 3)
+    monkeypatch.setattr(TrainedRecommender, "finish", lambda self, *a: asked.append(a[0] if a else None) or finish(self, *a))
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, 3), ({"inference_block": 0}, None), ({"inference_block": 7}, 7), ({"batching": "full"}, None)],
+)
+def test_sampled_batches_come_with_inference_in_blocks_unless_all_at_once_is_asked_for(given, expected, board, blocks, tmp_path):
+    settings = {"batching": "sampled", "epochs": 1, "device": "cpu", **given}
+    run = train(board, "lightgcn", tmp_path / "run", settings)
+    assert blocks == [expected]
+    assert run.config.train["inference_block"] == given.get("inference_block", expected)
+
+
+def test_a_sampled_run_from_before_there_were_default_blocks_goes_on_all_at_once(board, blocks, tmp_path):
+    settings = {"batching": "sampled", "epochs": 1, "device": "cpu"}
+    train(board, "lightgcn", tmp_path / "run", settings)
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text())
+    record["train"]["inference_block"] = None
+    path.write_text(json.dumps(record))
+    train(board, None, tmp_path / "run", {"epochs": 2}, resume=True)
+    assert blocks == [3, None] and json.loads(path.read_text())["train"]["inference_block"] is None
+
+
+def test_an_encoder_without_layers_of_its_own_is_sampled_and_computed_all_at_once(board, blocks, monkeypatch, tmp_path):
+    monkeypatch.delattr("graphrec.nn.stack.StackEncoder.layer")
+    train(board, "gat", tmp_path / "run", {"batching": "sampled", "epochs": 1, "device": "cpu"})
+    assert blocks == [None]
