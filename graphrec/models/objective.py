@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graphrec.losses.batch import Batch
 from graphrec.losses.step import Step
+from graphrec.nn.layer import check_result
 from graphrec.ops import Relation
 
 
@@ -56,7 +57,7 @@ class Objective:
             relation, at = batch.neighbourhood.relation, batch.local()
             user_x, item_x = self.network.inputs.rows(batch.neighbourhood.users, batch.neighbourhood.items)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            user, item = self.network.encoder(relation, user_x, item_x, at.user_rows, at.item_rows)
+            user, item = self._encode(relation, user_x, item_x, at.user_rows, at.item_rows)
             loss = self._rank_loss(user, item, batch, precision)
         parts = {"rank_loss": loss.detach()}
         if weight_decay > 0:
@@ -74,6 +75,16 @@ class Objective:
             loss = loss + weight * value
             parts[name] = value.detach()
         return loss, parts
+
+    def _encode(
+        self, relation: Any, user_x: Tensor, item_x: Tensor, users: Tensor | None = None, items: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode the rows asked for, or all, and make sure that it is these which come: a batch's positions count in them."""
+        encoder = self.network.encoder
+        user, item = encoder(relation, user_x, item_x, users, items)
+        for name, y, rows, x in (("users", user, users, user_x), ("items", item, items, item_x)):
+            check_result(f"encoder {type(encoder).__name__}", name, y, len(x if rows is None else rows), encoder.out_dim)
+        return user, item
 
     def _relation_for(self, batch: Batch) -> Relation:
         """The graph that a step on `batch` passes messages over; a model that hides edges overrides it."""

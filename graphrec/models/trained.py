@@ -170,7 +170,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             parts = encoder, self._relation, user_x, item_x
             self._vectors = encode_in_blocks(*parts, block, head.ranking_vectors, scratch)
         else:
-            vectors = head.ranking_vectors(*encoder(self._relation, user_x, item_x))
+            vectors = head.ranking_vectors(*self._encode(self._relation, user_x, item_x))
             self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
         self._keep_head(self.network.head.state_dict())
         self._folding = None
