@@ -61,6 +61,9 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         settings: see `graphrec.models.trained_settings.TrainedSettings`.
         overrides: single settings that win over `settings`.
 
+    Attributes:
+        training_catalogue: users, items and seen items of a prepared model; `catalogue` has them once `finish` has made vectors.
+
     Raises:
         ConfigError: a part or a setting is unknown or out of range, or loss and head do not fit.
     """
@@ -111,6 +114,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             device: where to train.
             progress: receives the spectral start and the residual's filter, where they are asked for.
         """
+        self._catalogue = self._vectors = None  # until `finish` there is nothing that could answer
         train = self._training_matrix(store)
         generator = torch.Generator().manual_seed(seed)
         inputs_settings, dim = self._parts["inputs"].settings, self.settings.embedding_dim
@@ -143,12 +147,11 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         for loss in (self.loss, *(loss for _, _, loss in self._auxiliary_losses)):
             if hasattr(loss, "prepare"):
                 loss.prepare(train)
-        self._vectors = None
         if self._residual:
             # Its decomposition is no use to a spectral start, nor that to it: the filter keeps more directions than D, so a
             # shared one would make other vectors than the model has without a residual.
             self._residual.fit(store, seed=seed, progress=progress)
-        self.catalogue = store.catalogue()
+        self.training_catalogue = store.catalogue()
 
     @torch.inference_mode()
     def finish(self, block: int | None = None, scratch: str | os.PathLike[str] | None = None) -> None:
@@ -172,6 +175,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         else:
             vectors = head.ranking_vectors(*self._encode(self._relation, user_x, item_x))
             self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
+        self.catalogue = self.training_catalogue
         self._keep_head(self.network.head.state_dict())
         self._folding = None
         if self._new_items:

@@ -192,13 +192,13 @@ def make_sampler(
         ConfigError: batches are to be sampled and the model cannot, or the fanouts do not fit it.
         RunError: negatives per row are wanted and every user has chosen every item.
     """
-    source = NegativeSource(model.catalogue, settings.negative_distribution, settings.negative_exponent)
+    source = NegativeSource(model.training_catalogue, settings.negative_distribution, settings.negative_exponent)
     if model.loss.negatives.hard:
         source.find_hard(model.relation.to("cpu"), settings.seed)
     sampler = resolve("sampler", SAMPLERS, settings.sampler)
-    batches = sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed, ages)
+    batches = sampler(model.training_catalogue, settings.batch_size, model.loss.negatives, source, settings.seed, ages)
     if len(batches.left_out):
-        ids = model.catalogue.users.ids_of(batches.left_out[:_NAMED]).tolist()
+        ids = model.training_catalogue.users.ids_of(batches.left_out[:_NAMED]).tolist()
         named = ", ".join(repr(one) for one in ids) + (", ..." if len(batches.left_out) > _NAMED else "")
         progress.note(
             f"{len(batches.left_out):,} user(s) have every item that can be a negative ({named}): their pairs are not drawn, "
