@@ -1,8 +1,8 @@
 """What every recommender can do: score, recommend, find similar items, give embeddings, save and load.
 
-A new model is one subclass in its own file plus one line in `graphrec.models.MODELS`. A closed-form model fills in
-`_fit`, `_score`, `_state` and `_restore`; where it has them, `embeddings` or `_item_scores` too. A model that learns by
-gradient steps derives from `graphrec.models.trained.TrainedRecommender` instead.
+A new model is one subclass in its own file, with a `name`, plus one line of that name in `graphrec.models.MODELS`. A
+closed-form model fills in `_fit`, `_score`, `_state` and `_restore`; where it has them, `embeddings` or `_item_scores` too. A
+model that learns by gradient steps derives from `graphrec.models.trained.TrainedRecommender` instead.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Recommender(ABC):
         Raises:
             RunError: the model has not been fitted, trained or loaded yet.
         """
-        if self._catalogue is None:
+        if not self.has_learned:
             raise RunError(
                 f"this {self.name} model has not learned anything yet; "
                 f"train it with graphrec.train(store, {self.name!r}) or read a saved one with graphrec.load(folder)"
@@ -70,6 +70,11 @@ class Recommender(ABC):
     @catalogue.setter
     def catalogue(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the model has been fitted, trained or loaded, so that it can answer."""
+        return self._catalogue is not None
 
     def fit(self, store: GraphStore, *, seed: int = 0, progress: Reporter = SILENT) -> Self:
         """Learn from the training part of `store` and return the model itself.
