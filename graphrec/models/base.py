@@ -208,7 +208,8 @@ class Recommender(ABC):
     def embeddings(self) -> dict[str, np.ndarray] | None:
         """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, or None where the model has none.
 
-        The dot product of a user's and an item's row ranks as `score` does, unless the model's page says otherwise.
+        The dot product of a user's and an item's row ranks as `score` does, unless the model's page says otherwise. The arrays
+        are the caller's own: what is done to them does not change the model.
         """
         return None
 

@@ -202,7 +202,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         return self.network.encoder.relation_weights(self._relation, *self.network.inputs())
 
     def embeddings(self) -> dict[str, np.ndarray]:
-        """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, the trained vectors.
+        """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, a copy of the trained vectors.
 
         Their dot products are the scores that rank, unless the head is no inner product: then they are what the head scores.
         With a residual their dot product is only the trained part of the score: the graph filter's part is not in them.
@@ -211,7 +211,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             RunError: the model has not been trained or loaded yet.
         """
         _ = self.catalogue
-        return {"user": self._vectors[0].numpy(), "item": self._vectors[1].numpy()}
+        user, item = self._vectors
+        return {"user": user.numpy().copy(), "item": item.numpy().copy()}
 
     def features_used(self, store: GraphStore) -> set[str]:
         found = set()
