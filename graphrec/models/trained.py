@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from graphrec.errors import ConfigError
 from graphrec.features.nodes import note_unused_features
 from graphrec.graph.recency import edge_ages
+from graphrec.losses import LOSSES
+from graphrec.losses.batch import Negatives
 from graphrec.models.base import Recommender
 from graphrec.models.new_items import NewItems
-from graphrec.models.objective import Objective
+from graphrec.models.objective import Objective, check_fixed
 from graphrec.models.parts import ROLES, Part, parse_auxiliary, parse_parts
 from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.starts import start_rows
@@ -96,6 +98,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             )
         self.loss = self._parts["loss"].make()
         self._auxiliary_losses = [(part.name, part.weight, part.make()) for part in self._auxiliary]
+        self._check_loss()
         self._check_head()
         self.network: _Network | None = None
         self._vectors: tuple[Tensor, Tensor] | None = None
@@ -113,6 +116,9 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             seed: of the random start; the same seed gives the same weights bit for bit.
             device: where to train.
             progress: receives the spectral start and the residual's filter, where they are asked for.
+
+        Raises:
+            ConfigError: the store lacks what a part reads, or a loss has parameters, which would not be trained.
         """
         self._catalogue = self._vectors = None  # until `finish` there is nothing that could answer
         train = self._training_matrix(store)
@@ -144,9 +150,11 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             encoder.observe(self._relation)
         if hasattr(head, "observe"):
             head.observe(train)
-        for loss in (self.loss, *(loss for _, _, loss in self._auxiliary_losses)):
+        auxiliary = [(f'auxiliary loss "{name}"', loss) for name, _, loss in self._auxiliary_losses]
+        for name, loss in ((f'loss "{self._parts["loss"].name}"', self.loss), *auxiliary):
             if hasattr(loss, "prepare"):
                 loss.prepare(train)
+            check_fixed(f"model {self.name}: {name}", loss)
         if self._residual:
             # Its decomposition is no use to a spectral start, nor that to it: the filter keeps more directions than D, so a
             # shared one would make other vectors than the model has without a residual.
@@ -331,15 +339,28 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             return relation
         return relation.with_weight(torch.from_numpy(np.exp2(-edge_ages(store, days, f"model {self.name}"))))
 
+    def _check_loss(self) -> None:
+        name = self._parts["loss"].name
+        if not isinstance(getattr(self.loss, "negatives", None), Negatives):
+            raise ConfigError(
+                f'model {self.name}: loss "{name}" must say which negatives it wants; give it self.negatives, a '
+                "graphrec.losses.batch.Negatives"
+            )
+        if self.loss.negatives.kind == "none" and name in LOSSES and not hasattr(self.loss, "of_rows"):
+            raise ConfigError(
+                f'model {self.name}: loss "{name}" wants no negatives, and so must take rows: give it of_rows(user, item, batch), '
+                "as graphrec.losses says"
+            )
+
     def _check_head(self) -> None:
-        head = self._parts["head"].resolved
+        head, name = self._parts["head"].resolved, self._parts["loss"].name
         if self.loss.negatives.kind == "none" and not self._parts["head"].part.is_inner_product:
             raise ConfigError(
-                f'model {self.name}: loss "{self._parts["loss"].name}" needs a head whose scores are inner products, got '
+                f'model {self.name}: loss "{name}" needs a head whose scores are inner products, got '
                 f'"{head["name"]}"; set head = "dot" or "cosine"'
             )
-        if self.loss.needs_cosine and (head["name"] != "cosine" or head["temperature"] != 1.0):
+        if getattr(self.loss, "needs_cosine", False) and (head["name"] != "cosine" or head["temperature"] != 1.0):
             raise ConfigError(
-                f'model {self.name}: loss "{self._parts["loss"].name}" compares cosines, got head {head}; '
+                f'model {self.name}: loss "{name}" compares cosines, got head {head}; '
                 'set head = "cosine" and leave its temperature at 1'
             )

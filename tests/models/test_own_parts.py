@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from graphrec.errors import ConfigError
+from graphrec.losses import AUXILIARY, LOSSES
+from graphrec.losses.batch import Negatives
 from graphrec.models import MODELS, create
 from graphrec.models.popularity import Popularity
 from graphrec.nn import ENCODERS
@@ -54,6 +56,109 @@ def test_an_encoder_that_gives_other_rows_than_asked_for_is_refused(board, monke
     for use in (lambda: model.batch_loss(BATCH), model.finish):
         with pytest.raises(ValueError, match=r"encoder Narrow: asked for .* of 64 values each, gave \d+ of 32; .* let out_dim say"):
             use()
+
+
+class OwnLoss:
+    """BPR of the first negative, with all that the page of losses asks for and no more."""
+
+    Settings = OwnSettings
+
+    def __init__(self, settings):
+        self.settings, self.negatives = settings, Negatives("rows", 1)
+
+    def __call__(self, positive, negative, batch):
+        return torch.nn.functional.softplus(negative[:, 0] - positive).mean()
+
+
+class NoSettings:
+    """What a loss looks like that was written from memory."""
+
+
+class NoNegatives(OwnLoss):
+    """Does not say which negatives it wants."""
+
+    def __init__(self, settings):
+        self.settings = settings
+
+
+class NoRows(OwnLoss):
+    """Wants no negatives, and does not take rows."""
+
+    def __init__(self, settings):
+        self.settings, self.negatives = settings, Negatives("none")
+
+
+class OfEachRow(OwnLoss):
+    """Forgets the mean, as a main and as an auxiliary loss."""
+
+    def __call__(self, positive, negative=None, batch=None):
+        return positive - negative[:, 0] if isinstance(positive, torch.Tensor) else positive.user.sum(-1)
+
+
+class Learned(torch.nn.Module):
+    """Has a scale that nobody trains."""
+
+    Settings = OwnSettings
+
+    def __init__(self, settings):
+        super().__init__()
+        self.negatives, self.scale = Negatives("rows", 1), torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, positive, negative, batch):
+        return torch.nn.functional.softplus(self.scale * (negative[:, 0] - positive)).mean()
+
+
+class LearnedInside(OwnLoss):
+    """Has such a scale in a module, in a class that is none."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.inside = torch.nn.Linear(1, 1)
+
+
+def test_a_loss_written_from_the_page_of_losses_trains(board, monkeypatch):
+    mine, bpr = (create("lightgcn", loss=loss) for loss in (own(monkeypatch, LOSSES, OwnLoss), "bpr"))
+    losses = []
+    for model in (mine, bpr):
+        model.prepare(board)
+        losses.append(model.batch_loss(BATCH)[0])
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (NoSettings, rf"loss: own \({__name__}:NoSettings\) says nothing of its settings; give it Settings"),
+        (NoNegatives, r'loss "own" must say which negatives it wants; give it self.negatives'),
+        (NoRows, r'loss "own" wants no negatives, and so must take rows: give it of_rows\(user, item, batch\)'),
+    ],
+)
+def test_a_loss_that_lacks_a_part_is_refused(monkeypatch, kind, message):
+    with pytest.raises(ConfigError, match=f"model lightgcn {message}" if "loss:" in message else f"model lightgcn: {message}"):
+        create("lightgcn", loss=own(monkeypatch, LOSSES, kind))
+    with pytest.raises(ConfigError, match="model kgcn"):
+        create("kgcn", loss="own")
+
+
+def test_a_loss_that_is_no_number_is_refused(board, monkeypatch):
+    for settings, where in (
+        ({"loss": own(monkeypatch, LOSSES, OfEachRow)}, "the loss must give one number, .* got the shape (3,)"),
+        ({"auxiliary": [{"name": own(monkeypatch, AUXILIARY, OfEachRow), "weight": 1.0}]}, 'the auxiliary loss "own" must .* (2,)'),
+    ):
+        model = create("composed", settings)
+        model.prepare(board)
+        with pytest.raises(ValueError, match=where.replace("(", r"\(").replace(")", r"\)") + "; take the mean over the batch"):
+            model.batch_loss(BATCH)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Learned, "scale"), (LearnedInside, "inside")])
+def test_a_loss_with_parameters_is_refused_for_nobody_would_train_them(board, monkeypatch, kind, name):
+    for settings, what in (
+        ({"loss": own(monkeypatch, LOSSES, kind)}, "loss"),
+        ({"auxiliary": [{"name": own(monkeypatch, AUXILIARY, kind), "weight": 1.0}]}, "auxiliary loss"),
+    ):
+        with pytest.raises(ConfigError, match=rf'model composed: {what} "own" has parameters of its own \({name}\).* not trained'):
+            create("composed", settings).prepare(board)
 
 
 class Named(Popularity):
