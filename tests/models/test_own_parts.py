@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, RunError
 from graphrec.losses import AUXILIARY, LOSSES
 from graphrec.losses.batch import Negatives
 from graphrec.models import MODELS, create
@@ -190,3 +190,34 @@ def test_a_model_that_its_name_does_not_lead_to_is_refused_before_it_is_trained(
         run = train(board, model, tmp_path / "run", overwrite=True)
         assert type(load(run.folder).model) is Named
         assert torch.equal(load(run.folder).model.score([0]), run.model.score([0]))
+
+
+@pytest.mark.parametrize(
+    ("give", "got"),
+    [
+        (lambda scores: scores.numpy(), r"ndarray of float32 \(2, 30\)"),
+        (lambda scores: scores.double(), r"Tensor of torch.float64 \(2, 30\)"),
+        (lambda scores: scores[:, :29], r"Tensor of torch.float32 \(2, 29\)"),
+        (lambda scores: scores[:1], r"Tensor of torch.float32 \(1, 30\)"),
+        (lambda scores: None, "NoneType"),
+    ],
+)
+def test_scores_of_another_kind_or_shape_are_refused(board, monkeypatch, give, got):
+    model, scores = Popularity().fit(board), torch.zeros(2, 30)
+    monkeypatch.setattr(model, "_score", lambda users: give(scores))
+    monkeypatch.setattr(model, "_fold_in", lambda histories: give(scores))
+    for use in (
+        lambda: model.score([0, 1]),
+        lambda: model.recommend(["u000", "u001"], 3),
+        lambda: model.fold_in([[1000], [1007]]),
+        lambda: model.recommend_to_new([[1000], [1007]], 3),
+    ):
+        with pytest.raises(ValueError, match=rf"popularity: scores must be a torch tensor of float32 \(2, 30\), .* got {got}$"):
+            use()
+
+
+def test_a_model_that_gives_nan_lists_nothing(board, monkeypatch):
+    model = Popularity().fit(board)
+    monkeypatch.setattr(model, "_score", lambda users: torch.full((len(users), 30), torch.nan))
+    with pytest.raises(RunError, match="the popularity model gives NaN as a score, so it cannot rank"):
+        model.recommend(["u000", "u001"], 3)
