@@ -116,7 +116,8 @@ def benchmark(
     """Measure models on data sets, every pair with every seed in a fresh process, and write tables with paired tests.
 
     A cell that is finished is kept in `folder` and not measured again, unless its settings or data have changed; a benchmark that
-    was killed goes on where it was. A cell that fails is named in the tables, and the others go on.
+    was killed goes on where it was. A cell that fails is named in the tables, and the others go on. The processes do not know
+    models, parts and metrics that were registered at run time.
 
         graphrec.benchmark("data/gowalla", ["graph-filter", "lightgcn", "sum:graph-filter+lightgcn"], seeds=3)
 

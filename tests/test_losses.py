@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from graphrec.losses import LOSSES
-from graphrec.losses.batch import Batch
+from graphrec.losses.batch import Batch, Negatives
 from graphrec.losses.pairwise import BCE, BPR, CCL
 from graphrec.losses.softmax import SampledSoftmax, SampledSoftmaxSettings
 from graphrec.registry import resolve
@@ -81,6 +81,20 @@ def test_a_row_without_negatives_has_loss_and_gradient_zero():
     loss.backward()
     assert float(loss.detach()) == 0
     assert not positive.grad.any() and not negative.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("row", 8), "kind must be one of rows, shared, in-batch, none, got 'row'; did you mean 'rows'"),
+        (("rows", 0), 'count must be at least 1 with "rows", got 0'),
+        (("shared", -1), 'count must be at least 1 with "shared", got -1'),
+    ],
+)
+def test_negatives_that_cannot_be_drawn_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"Negatives: {message}"):
+        Negatives(*arguments)
+    assert Negatives("none", 0).count == 0
 
 
 OF_SCORES = [name for name in LOSSES if "__call__" in dir(resolve("loss", LOSSES, name)())]

@@ -108,6 +108,28 @@ def test_resolve_names_the_nearest():
         resolve("test", {"base": "graphrec.errors:GraphrecError"}, "bsae")
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("mymod:Mine", "'mymod:Mine', and there is no module mymod on the path"),
+        ("graphrec.mymod.deep:Mine", "'graphrec.mymod.deep:Mine', and there is no module graphrec.mymod on the path"),
+        ("graphrec.errors:ConfigEror", "and graphrec.errors has no ConfigEror; did you mean 'ConfigError'"),
+        ("graphrec.errors", 'which is no text of the form "package.module:attribute"'),
+        (GraphrecError, "<class 'graphrec.errors.GraphrecError'>, which is no text of the form"),
+    ],
+)
+def test_resolve_names_the_entry_whose_target_is_not_there(target, message):
+    with pytest.raises(ConfigError, match=f"the test 'base' is registered as .*{message}"):
+        resolve("test", {"base": target}, "base")
+
+
+def test_what_a_registered_module_cannot_import_is_not_hidden(tmp_path, monkeypatch):
+    (tmp_path / "wants_more.py").write_text("import no_such_package_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_package_anywhere"):
+        resolve("test", {"base": "wants_more:Base"}, "base")
+
+
 def test_the_silent_reporter_takes_everything(capsys):
     assert isinstance(SILENT, Reporter)
     with SILENT.task("step", total=3, unit="rows") as task:

@@ -19,10 +19,12 @@ from graphrec import __version__
 from graphrec.benchmarking.fusion import best_share, choose_share
 from graphrec.benchmarking.plan import REQUEST, RESULT, RUN
 from graphrec.benchmarking.process import end_with_parent, peak_mb, reset_peak
-from graphrec.errors import GraphrecError
+from graphrec.errors import ConfigError, GraphrecError
 from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.lists import needs
 from graphrec.evaluation.validation import watch
 from graphrec.graph.store import GraphStore
+from graphrec.models import create
 from graphrec.models.base import Recommender
 from graphrec.models.score_sum import ScoreSum
 from graphrec.ops import backend
@@ -38,6 +40,7 @@ def main(folder: Path) -> None:
     """
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     store = GraphStore.open(request["store"], verify=False)  # the parent has just compared the checksums
+    _check_known(request["spec"])
     _import_late(any("train" in part for part in request["spec"].get("sum", [request["spec"]])))
     if "sum" in request["spec"]:
         model, result = _sum(request)
@@ -53,6 +56,20 @@ def main(folder: Path) -> None:
     result |= {"metrics": evaluation.metrics, "users": evaluation.counts["users"], "counts": evaluation.counts}
     result |= {"version": __version__, "backend": backend(), "threads": torch.get_num_threads()}
     (folder / RESULT).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _check_known(spec: dict[str, Any]) -> None:
+    """Make sure that this process knows the models and metrics that the one which asks has made and looked at already."""
+    try:
+        for part in spec.get("sum", [spec]):
+            create(part["model"], part["settings"])
+        for metric in spec["metrics"]:
+            needs(metric)
+    except ConfigError as problem:
+        raise ConfigError(
+            f"{problem}; every cell is measured in a process of its own, which does not know what was registered at run time: write "
+            "it into the registry, or measure it with graphrec.train, graphrec.evaluate and graphrec.compare"
+        ) from problem
 
 
 def _fit(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Recommender, dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from graphrec import ops
-from graphrec.errors import RunError, check_list_length
+from graphrec.errors import check_list_length
 from graphrec.evaluation.user_items import UserItems
 from graphrec.memory import kept_memory
 from graphrec.progress import SILENT, Reporter
@@ -79,7 +79,7 @@ def rank_users(
             if factors:
                 _, best = ops.topk_scores(factors[0][users[part]], factors[1], k, masked.indptr, masked.indices)
             else:
-                _, best = ops.select_topk(_checked_scores(model, users[part]), k, masked.indptr, masked.indices)
+                _, best = ops.select_topk(model.score(users[part]), k, masked.indptr, masked.indices)
             topk[part] = best.cpu().numpy()
             task.advance(len(topk[part]))
     return topk
@@ -110,7 +110,7 @@ def rank_positions(
     ranks, predicted = np.empty(len(truth.indices)), np.empty(len(truth.indices))
     with kept_memory(), progress.task("Locating test items", total=len(users), unit="users") as task:
         for part in _parts(len(users), block or _block_users(seen.num_items)):
-            scores = _checked_scores(model, users[part]).cpu().numpy()
+            scores = model.score(users[part]).cpu().numpy()
             scores = np.maximum(scores, np.finfo(scores.dtype).min)  # -inf is kept for the mask
             masked = seen.rows(users[part])
             for row, row_scores in enumerate(scores):
@@ -143,21 +143,11 @@ def _factors(model: Recommender, users: np.ndarray) -> tuple[torch.Tensor, torch
     if user_x.shape[1] != item_x.shape[1] or not (user_x.isfinite().all() and item_x.isfinite().all()):
         return None
     sample = users[np.linspace(0, len(users) - 1, min(_CHECKED_USERS, len(users))).astype(np.int64)]
-    scores = _checked_scores(model, sample).cpu()
+    scores = model.score(sample).cpu()
     difference = scores - user_x[sample] @ item_x.T
     spread = difference.amax(1) - difference.amin(1)
     span = scores.amax(1) - scores.amin(1)
     return (user_x, item_x) if bool((spread <= _FACTOR_TOLERANCE * span + 1e-30).all()) else None
-
-
-def _checked_scores(model: Recommender, users: np.ndarray) -> torch.Tensor:
-    scores = model.score(users)
-    if scores.numel() and torch.isnan(scores.amax()):  # the maximum passes NaN on, and needs no mask of the same size
-        raise RunError(
-            f"the {model.name} model gives NaN as a score, so it cannot rank; its training has diverged: "
-            "train again with a smaller learning rate"
-        )
-    return scores
 
 
 def _parts(total: int, step: int) -> Iterator[slice]:

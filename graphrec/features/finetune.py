@@ -14,6 +14,7 @@ from graphrec.errors import ConfigError, RunError
 from graphrec.features.adapters import RECORD, add_adapter, import_peft, save_adapter
 from graphrec.features.finetune_pairs import PairSource
 from graphrec.features.finetune_settings import FinetuneSettings
+from graphrec.features.pretrained import quietly
 from graphrec.features.text_transformers import TransformersEncoder, TransformersSettings
 from graphrec.features.write import node_texts
 from graphrec.progress import SILENT, Reporter
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 UNFINISHED = ".unfinished"  # after the name of the adapter's folder: the folder of its checkpoint
 
 
+@quietly()
 def finetune(
     store: GraphStore,
     name: str,

@@ -23,6 +23,7 @@ from graphrec.features.pretrained import (
     load_model,
     load_pretrained,
     part_for,
+    quietly,
 )
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
@@ -61,6 +62,7 @@ class FileEncoder(ABC):
     Settings = FileEncoderSettings
     kind: ClassVar[str]
 
+    @quietly()
     def __init__(self, settings: FileEncoderSettings) -> None:
         self.settings = settings
         transformers = import_transformers("text", f"the file encoder {self.kind}")
@@ -76,6 +78,7 @@ class FileEncoder(ABC):
         """Return the model's identity and the pooling."""
         return {"name": self.kind, **self._identity, "pooling": self.settings.pooling}
 
+    @quietly()
     def encode(self, paths: Sequence[Path]) -> np.ndarray:
         """Return float32 (n, F).
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ _ENDS = 1 << 20  # bytes hashed at each end of a weights file; the whole of a la
 
 
 def import_transformers(extra: str, needed_for: str) -> Any:
-    """Import `transformers` with its progress bars and advice off.
+    """Import `transformers`; `quietly` keeps it from talking.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -24,9 +25,26 @@ def import_transformers(extra: str, needed_for: str) -> Any:
         import transformers
     except ImportError:
         raise MissingExtraError("transformers", extra, needed_for) from None
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     return transformers
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the progress bars and the advice of `transformers` off for so long, and leave them as they were; also a decorator."""
+    try:
+        from transformers.utils import logging
+    except ImportError:  # who needs it says so
+        yield
+        return
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def load_pretrained(load: Callable[..., Any], model: str, download: bool, what: str, **options: Any) -> Any:

@@ -18,6 +18,7 @@ from graphrec.features.pretrained import (
     load_model,
     load_pretrained,
     part_for,
+    quietly,
     read_json,
 )
 from graphrec.progress import Task
@@ -75,6 +76,7 @@ class TransformersEncoder:
     Settings = TransformersSettings
     fitted = False
 
+    @quietly()
     def __init__(self, settings: TransformersSettings | None = None) -> None:
         import torch
 
@@ -113,6 +115,7 @@ class TransformersEncoder:
         numbers = {"pooling": self.pooling, "normalize": chosen.normalize, "precision": self.precision}
         return {"name": "transformers", **self._identity, **texts, **numbers}
 
+    @quietly()
     def encode(self, texts: Sequence[str], task: Task | None = None) -> np.ndarray:
         """Return float32 (n, F); counts in `truncated` the texts that were cut."""
         import torch
@@ -136,6 +139,7 @@ class TransformersEncoder:
                 task.advance(len(rows))
         return np.zeros((0, self.model.config.hidden_size), np.float32) if vectors is None else vectors
 
+    @quietly()
     def vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the pooled vectors (n, F) of texts in one pass, as long as they come, with their gradient where there is one."""
         batch = self._tokenizer(

@@ -177,13 +177,13 @@ class TrainedLinkModel(LinkModel):
         return torch.cat([self._decoder(self._z, block) for block in blocks]).float().cpu().numpy()
 
     def embeddings(self) -> np.ndarray:
-        """Return float32 (N, D), what the decoder scores.
+        """Return a copy of float32 (N, D), what the decoder scores.
 
         Raises:
             RunError: the model has not been fitted or loaded yet.
         """
         _ = self.known
-        return self._z.cpu().numpy()
+        return self._z.cpu().numpy().copy()
 
     def _modules(self, in_dim: int, generator: torch.Generator) -> dict[str, nn.Module]:
         """The parts between inputs and decoder, by name; `_encode` and `_loss` use them."""

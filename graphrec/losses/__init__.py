@@ -1,15 +1,18 @@
 """Losses of trained models: one line per loss, imported only when it is asked for.
 
-A ranking loss is made from its own `Settings`, says which negatives it wants (`negatives`), and turns scores into one
-number: `loss(positive (B,), negative (B, n) or (B, M), batch)`. Two things are optional:
+A ranking loss is a class with `Settings`, a subclass of `graphrec.settings.Settings`, and is made with an instance of them. It
+says which negatives it wants by its attribute `negatives`, a `graphrec.losses.batch.Negatives`, and turns scores into one number,
+a tensor without dimensions: `loss(positive (B,), negative (B, n) or (B, M), batch)`. It has no parameters, for only inputs,
+encoder and head are trained. Three things are optional:
 
 - `of_rows(user, item, batch)`: the same loss on prepared rows whose inner products are the scores, in one operator. A loss
   without negatives (`Negatives("none")`) has only this one, and then needs a head whose scores are inner products.
 - `prepare(train)`: called once with the training matrix (U, I) before the first step, for constants of the graph.
+- `needs_cosine = True`: it compares cosines, and any other head than the cosine with temperature 1 is refused.
 
 An auxiliary loss is added to the ranking loss with a weight of its own: `auxiliary(step)` turns a
 `graphrec.losses.step.Step`, all that a training step has at hand, into one number. It may have `prepare` too, and with
-`needs_whole_graph = True` it is not taken on sampled neighbourhoods.
+`needs_whole_graph = True` it is not taken on sampled neighbourhoods. It has `Settings` and no parameters either.
 """
 
 from __future__ import annotations

@@ -8,7 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from graphrec.errors import nearest
 from graphrec.ops import Neighbourhood
+
+_KINDS = "rows", "shared", "in-batch", "none"
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,22 @@ class Negatives:
             positives of the batch; "none": no negatives at all.
         count: n for "rows", number of draws for "shared", ignored otherwise.
         hard: for "rows", how many of the n become hard negatives, one more in each epoch after the first.
+
+    Raises:
+        ValueError: the kind is none of these, or no negatives are wanted where they are counted.
     """
 
     kind: Literal["rows", "shared", "in-batch", "none"]
     count: int = 1
     hard: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(f"Negatives: kind must be one of {', '.join(_KINDS)}, got {self.kind!r}{nearest(self.kind, _KINDS)}")
+        if self.kind in ("rows", "shared") and self.count < 1:
+            raise ValueError(
+                f'Negatives: count must be at least 1 with "{self.kind}", got {self.count}; "none" draws no negatives'
+            )
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,23 @@ def model_class(name: str) -> type[Recommender]:
     return resolve("model", MODELS, name)
 
 
+def check_registered(model: Recommender) -> None:
+    """Make sure that a saved `model` will be found again: that the registry leads from its name to its class.
+
+    Raises:
+        ConfigError: it leads to another class or to none, or the model is made from finished runs.
+    """
+    kind, name = type(model), model.name
+    found = model_class(name) if name in MODELS or name in MADE_FROM_RUNS else None
+    if found is not kind:
+        own, other = (f"{one.__module__}:{one.__qualname__}" for one in (kind, found or kind))
+        other = "no model" if found is None else other
+        raise ConfigError(
+            f"a saved model is found again by its name, and {name!r} leads to {other}, not to {own}; "
+            f'set name in the class and add it: graphrec.models.MODELS["<its name>"] = "{own}"'
+        )
+
+
 def create(name: str, settings: Settings | Mapping[str, Any] | None = None, **overrides: Any) -> Recommender:
     """Make the recommender registered as `name`, not yet fitted.
 

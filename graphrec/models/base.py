@@ -1,8 +1,8 @@
 """What every recommender can do: score, recommend, find similar items, give embeddings, save and load.
 
-A new model is one subclass in its own file plus one line in `graphrec.models.MODELS`. A closed-form model fills in
-`_fit`, `_score`, `_state` and `_restore`; where it has them, `embeddings` or `_item_scores` too. A model that learns by
-gradient steps derives from `graphrec.models.trained.TrainedRecommender` instead.
+A new model is one subclass in its own file, with a `name`, plus one line of that name in `graphrec.models.MODELS`. A
+closed-form model fills in `_fit`, `_score`, `_state` and `_restore`; where it has them, `embeddings` or `_item_scores` too. A
+model that learns by gradient steps derives from `graphrec.models.trained.TrainedRecommender` instead.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Recommender(ABC):
         Raises:
             RunError: the model has not been fitted, trained or loaded yet.
         """
-        if self._catalogue is None:
+        if not self.has_learned:
             raise RunError(
                 f"this {self.name} model has not learned anything yet; "
                 f"train it with graphrec.train(store, {self.name!r}) or read a saved one with graphrec.load(folder)"
@@ -70,6 +70,11 @@ class Recommender(ABC):
     @catalogue.setter
     def catalogue(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the model has been fitted, trained or loaded, so that it can answer."""
+        return self._catalogue is not None
 
     def fit(self, store: GraphStore, *, seed: int = 0, progress: Reporter = SILENT) -> Self:
         """Learn from the training part of `store` and return the model itself.
@@ -98,14 +103,19 @@ class Recommender(ABC):
             float32 (B, I); higher is better; items the user has seen are not masked.
 
         Raises:
-            RunError: the model has not been fitted, trained or loaded.
+            RunError: the model has not been fitted, trained or loaded, or it gives NaN as a score.
+            TypeError: the indices are no integers.
             IndexError: an index lies outside 0..U-1.
+            ValueError: `_score` of a model of one's own gives something else.
         """
         num_users = self.catalogue.num_users
-        users = np.asarray(users, dtype=np.int64).reshape(-1)
+        users = np.asarray(users).reshape(-1)
+        if users.size and users.dtype.kind not in "iu":
+            raise TypeError(f"score: user indices must be integers, got {users.dtype}; recommend takes original ids")
+        users = users.astype(np.int64)
         if users.size and (users.min() < 0 or users.max() >= num_users):
             raise IndexError(f"score: user indices must lie in 0..{num_users - 1}, got {users.min()}..{users.max()}")
-        return self._score(users)
+        return self._checked(self._score(users), len(users))
 
     def recommend(self, users: Iterable[Any], k: int = 10, *, exclude_seen: bool = True) -> pl.DataFrame:
         """Return the `k` best items for each user, by original id.
@@ -173,7 +183,7 @@ class Recommender(ABC):
             ConfigError: a history is empty.
             UnsupportedError: the model cannot place a new user.
         """
-        return self._fold_in(self._history_matrix(histories))
+        return self._checked(self._fold_in(self._history_matrix(histories)), len(histories))
 
     def recommend_to_new(self, histories: Sequence[Iterable[Any]], k: int = 10, *, exclude_seen: bool = True) -> pl.DataFrame:
         """Return the `k` best items for users that are not in the training data, from what they have chosen.
@@ -192,7 +202,7 @@ class Recommender(ABC):
         check_list_length(k, self.catalogue.num_items)
         matrix = self._history_matrix(histories)
         seen = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)) if exclude_seen else (None, None)
-        items, values = _select(self._fold_in(matrix), k, seen)
+        items, values = _select(self._checked(self._fold_in(matrix), len(histories)), k, seen)
         everyone = IdMap(pl.Series(np.arange(len(histories), dtype=np.int64)), "history")
         return ranked_frame("user_id", everyone, np.arange(len(histories)), "item_id", items, values, self.catalogue)
 
@@ -203,7 +213,8 @@ class Recommender(ABC):
     def embeddings(self) -> dict[str, np.ndarray] | None:
         """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, or None where the model has none.
 
-        The dot product of a user's and an item's row ranks as `score` does, unless the model's page says otherwise.
+        The dot product of a user's and an item's row ranks as `score` does, unless the model's page says otherwise. The arrays
+        are the caller's own: what is done to them does not change the model.
         """
         return None
 
@@ -267,6 +278,19 @@ class Recommender(ABC):
         raise UnsupportedError(
             f"{self.name} is trained step by step, not fitted in closed form; use graphrec.train(store, {self.name!r})"
         )
+
+    def _checked(self, scores: Any, num_rows: int) -> torch.Tensor:
+        """Return scores that are what `_score` and `_fold_in` must give."""
+        shape, given = (num_rows, self.catalogue.num_items), getattr(scores, "shape", None)
+        if not isinstance(scores, torch.Tensor) or scores.dtype != torch.float32 or tuple(given) != shape:
+            got = type(scores).__name__ + ("" if given is None else f" of {scores.dtype} {tuple(given)}")
+            raise ValueError(f"{self.name}: scores must be a torch tensor of float32 {shape}, a row for each user, got {got}")
+        if scores.numel() and torch.isnan(scores.amax()):  # the maximum passes NaN on, and needs no mask of the same size
+            raise RunError(
+                f"the {self.name} model gives NaN as a score, so it cannot rank; if it was trained, that has diverged: "
+                "train again with a smaller learning rate"
+            )
+        return scores
 
     def _history_matrix(self, histories: Sequence[Iterable[Any]]) -> sp.csr_matrix:
         """Item ids per user as ones (B, I)."""

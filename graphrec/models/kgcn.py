@@ -56,7 +56,7 @@ class KGCN(TrainedRecommender):
         return {"inputs": own.inputs, "loss": own.loss, **parts}
 
     def _check_head(self) -> None:
-        if self.loss.negatives.kind != "rows" or self.loss.needs_cosine:
+        if self.loss.negatives.kind != "rows" or getattr(self.loss, "needs_cosine", False):
             raise ConfigError(
                 f'model kgcn: loss "{self._parts["loss"].name}" does not fit, for items have other vectors for every user; set '
                 'loss = "bce" or "bpr"'

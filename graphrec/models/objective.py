@@ -7,9 +7,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphrec.errors import ConfigError
 from graphrec.losses.batch import Batch
 from graphrec.losses.step import Step
+from graphrec.nn.layer import check_result
 from graphrec.ops import Relation
+
+
+def one_number(where: str, value: Any) -> Tensor:
+    """Return the value of a loss, which must be a tensor without dimensions.
+
+    Raises:
+        ValueError: it is not; the message begins with `where`.
+    """
+    if not isinstance(value, Tensor) or value.ndim:
+        got = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{where} must give one number, a tensor without dimensions, got {got}; take the mean over the batch")
+    return value
+
+
+def check_fixed(where: str, loss: Any) -> None:
+    """Make sure that a loss learns nothing: only inputs, encoder and head are trained, saved and resumed.
+
+    Raises:
+        ConfigError: it has parameters; the message begins with `where` and names them.
+    """
+    own = dict(loss.named_parameters()) if isinstance(loss, nn.Module) else getattr(loss, "__dict__", {})
+    learned = [
+        name
+        for name, value in own.items()
+        for part in (value.parameters() if isinstance(value, nn.Module) else [value])
+        if isinstance(part, Tensor) and part.requires_grad
+    ]
+    if learned:
+        raise ConfigError(
+            f"{where} has parameters of its own ({', '.join(dict.fromkeys(learned))}), and those of a loss are not trained; "
+            "move them into the head or the encoder, or make them settings"
+        )
 
 
 class Objective:
@@ -47,6 +81,9 @@ class Objective:
 
         Returns:
             The scalar to minimise, and its parts, detached.
+
+        Raises:
+            ValueError: a loss is no single number, or the encoder gave other rows than it was asked for.
         """
         self.network.train()
         if batch.neighbourhood is None:
@@ -56,8 +93,8 @@ class Objective:
             relation, at = batch.neighbourhood.relation, batch.local()
             user_x, item_x = self.network.inputs.rows(batch.neighbourhood.users, batch.neighbourhood.items)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            user, item = self.network.encoder(relation, user_x, item_x, at.user_rows, at.item_rows)
-            loss = self._rank_loss(user, item, batch, precision)
+            user, item = self._encode(relation, user_x, item_x, at.user_rows, at.item_rows)
+            loss = one_number("the loss", self._rank_loss(user, item, batch, precision))
         parts = {"rank_loss": loss.detach()}
         if weight_decay > 0:
             penalty = weight_decay / (2 * len(batch)) * self._squares(batch)
@@ -70,10 +107,20 @@ class Objective:
             parts["drift"] = parts["drift"].detach()
         at_hand = Step(self.network.encoder, relation, user_x, item_x, at, user, item, step)
         for name, weight, auxiliary in self._auxiliary_losses:
-            value = auxiliary(at_hand)
+            value = one_number(f'the auxiliary loss "{name}"', auxiliary(at_hand))
             loss = loss + weight * value
             parts[name] = value.detach()
         return loss, parts
+
+    def _encode(
+        self, relation: Any, user_x: Tensor, item_x: Tensor, users: Tensor | None = None, items: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode the rows asked for, or all, and make sure that it is these which come: a batch's positions count in them."""
+        encoder = self.network.encoder
+        user, item = encoder(relation, user_x, item_x, users, items)
+        for name, y, rows, x in (("users", user, users, user_x), ("items", item, items, item_x)):
+            check_result(f"encoder {type(encoder).__name__}", name, y, len(x if rows is None else rows), encoder.out_dim)
+        return user, item
 
     def _relation_for(self, batch: Batch) -> Relation:
         """The graph that a step on `batch` passes messages over; a model that hides edges overrides it."""

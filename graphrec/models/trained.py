@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from graphrec.errors import ConfigError
 from graphrec.features.nodes import note_unused_features
 from graphrec.graph.recency import edge_ages
+from graphrec.losses import LOSSES
+from graphrec.losses.batch import Negatives
 from graphrec.models.base import Recommender
 from graphrec.models.new_items import NewItems
-from graphrec.models.objective import Objective
+from graphrec.models.objective import Objective, check_fixed
 from graphrec.models.parts import ROLES, Part, parse_auxiliary, parse_parts
 from graphrec.models.residual import Residual, ResidualSettings
 from graphrec.models.starts import start_rows
@@ -62,6 +64,9 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         settings: see `graphrec.models.trained_settings.TrainedSettings`.
         overrides: single settings that win over `settings`.
 
+    Attributes:
+        training_catalogue: users, items and seen items of a prepared model; `catalogue` has them once `finish` has made vectors.
+
     Raises:
         ConfigError: a part or a setting is unknown or out of range, or loss and head do not fit.
     """
@@ -94,6 +99,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             )
         self.loss = self._parts["loss"].make()
         self._auxiliary_losses = [(part.name, part.weight, part.make()) for part in self._auxiliary]
+        self._check_loss()
         self._check_head()
         self.network: _Network | None = None
         self._vectors: tuple[Tensor, Tensor] | None = None
@@ -112,7 +118,11 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             seed: of the random start; the same seed gives the same weights bit for bit.
             device: where to train.
             progress: receives the spectral start and the residual's filter, where they are asked for.
+
+        Raises:
+            ConfigError: the store lacks what a part reads, or a loss has parameters, which would not be trained.
         """
+        self._catalogue = self._vectors = None  # until `finish` there is nothing that could answer
         train = self._training_matrix(store)
         generator = torch.Generator().manual_seed(seed)
         inputs_settings, dim = self._parts["inputs"].settings, self.settings.embedding_dim
@@ -144,16 +154,17 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             encoder.observe(self._relation)
         if hasattr(head, "observe"):
             head.observe(train)
-        for loss in (self.loss, *(loss for _, _, loss in self._auxiliary_losses)):
+        auxiliary = [(f'auxiliary loss "{name}"', loss) for name, _, loss in self._auxiliary_losses]
+        for name, loss in ((f'loss "{self._parts["loss"].name}"', self.loss), *auxiliary):
             if hasattr(loss, "prepare"):
                 loss.prepare(train)
-        self._vectors = None
+            check_fixed(f"model {self.name}: {name}", loss)
         if self._residual:
             # Its decomposition is no use to a spectral start, nor that to it: the filter keeps more directions than D, so a
             # shared one would make other vectors than the model has without a residual.
             self._residual.fit(store, seed=seed, progress=progress)
-        self.catalogue = store.catalogue()
-        self._told = told if (told & (np.diff(self.catalogue.seen_indptr) == 0)).any() else None
+        self.training_catalogue = store.catalogue()
+        self._told = told if (told & (np.diff(self.training_catalogue.seen_indptr) == 0)).any() else None
 
     @torch.inference_mode()
     def finish(self, block: int | None = None, scratch: str | os.PathLike[str] | None = None) -> None:
@@ -175,8 +186,9 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             parts = encoder, self._relation, user_x, item_x
             self._vectors = encode_in_blocks(*parts, block, head.ranking_vectors, scratch)
         else:
-            vectors = head.ranking_vectors(*encoder(self._relation, user_x, item_x))
+            vectors = head.ranking_vectors(*self._encode(self._relation, user_x, item_x))
             self._vectors = tuple(vector.float().cpu().clone() for vector in vectors)
+        self.catalogue = self.training_catalogue
         self._keep_head(self.network.head.state_dict())
         self._folding = None
         if self._new_items:
@@ -203,7 +215,7 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         return self.network.encoder.relation_weights(self._relation, *self.network.inputs())
 
     def embeddings(self) -> dict[str, np.ndarray]:
-        """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, the trained vectors.
+        """Return `{"user": float32 (U, D), "item": float32 (I, D)}`, a copy of the trained vectors.
 
         Their dot products are the scores that rank, unless the head is no inner product: then they are what the head scores.
         With a residual their dot product is only the trained part of the score: the graph filter's part is not in them.
@@ -212,7 +224,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             RunError: the model has not been trained or loaded yet.
         """
         _ = self.catalogue
-        return {"user": self._vectors[0].numpy(), "item": self._vectors[1].numpy()}
+        user, item = self._vectors
+        return {"user": user.numpy().copy(), "item": item.numpy().copy()}
 
     def features_used(self, store: GraphStore) -> set[str]:
         found = set()
@@ -352,15 +365,28 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             return relation
         return relation.with_weight(torch.from_numpy(np.exp2(-edge_ages(store, days, f"model {self.name}"))))
 
+    def _check_loss(self) -> None:
+        name = self._parts["loss"].name
+        if not isinstance(getattr(self.loss, "negatives", None), Negatives):
+            raise ConfigError(
+                f'model {self.name}: loss "{name}" must say which negatives it wants; give it self.negatives, a '
+                "graphrec.losses.batch.Negatives"
+            )
+        if self.loss.negatives.kind == "none" and name in LOSSES and not hasattr(self.loss, "of_rows"):
+            raise ConfigError(
+                f'model {self.name}: loss "{name}" wants no negatives, and so must take rows: give it of_rows(user, item, batch), '
+                "as graphrec.losses says"
+            )
+
     def _check_head(self) -> None:
-        head = self._parts["head"].resolved
+        head, name = self._parts["head"].resolved, self._parts["loss"].name
         if self.loss.negatives.kind == "none" and not self._parts["head"].part.is_inner_product:
             raise ConfigError(
-                f'model {self.name}: loss "{self._parts["loss"].name}" needs a head whose scores are inner products, got '
+                f'model {self.name}: loss "{name}" needs a head whose scores are inner products, got '
                 f'"{head["name"]}"; set head = "dot" or "cosine"'
             )
-        if self.loss.needs_cosine and (head["name"] != "cosine" or head["temperature"] != 1.0):
+        if getattr(self.loss, "needs_cosine", False) and (head["name"] != "cosine" or head["temperature"] != 1.0):
             raise ConfigError(
-                f'model {self.name}: loss "{self._parts["loss"].name}" compares cosines, got head {head}; '
+                f'model {self.name}: loss "{name}" compares cosines, got head {head}; '
                 'set head = "cosine" and leave its temperature at 1'
             )

@@ -45,10 +45,15 @@ def parse_component(kind: str, table: Mapping[str, str], spec: Mapping[str, Any]
         The registered class and an instance of its `Settings`.
 
     Raises:
-        ConfigError: the name is not registered, or a setting is unknown or out of range.
+        ConfigError: the name is not registered, its class has no `Settings`, or a setting is unknown or out of range.
     """
     try:
         part = resolve(kind, table, spec["name"])
     except ConfigError as problem:
         raise ConfigError(f"{where}: {problem}") from None
+    if not hasattr(part, "Settings"):
+        raise ConfigError(
+            f"{where}: {spec['name']} ({table[spec['name']]}) says nothing of its settings; give it Settings, a subclass of "
+            "graphrec.settings.Settings, if only an empty one"
+        )
     return part, parse(part.Settings, {key: value for key, value in spec.items() if key != "name"}, where)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class Encoder(nn.Module):
     """Base of encoders, whose `forward(relation, user_x, item_x, users=None, items=None)` gives user and item vectors.
 
+    Where `users` and `items` are given, int64 (u,) and (i,), it gives these rows alone, in their order: `at_rows(x, users)` of
+    `graphrec.nn.layer`. Training asks so, for the rows of a batch.
+
     Args:
         settings: an instance of the class's own `Settings`; None takes the defaults.
         dim: D of the inputs, and of what comes out unless `build` says otherwise with `out_dim`.

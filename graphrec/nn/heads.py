@@ -4,7 +4,9 @@ A head is made from its settings, the dimension D of the encoded vectors and a g
 methods. `prepare` transforms each row once; `pairs` and `matrix` score prepared rows; `ranking_vectors` gives what a trained
 model keeps of a user and an item: vectors whose plain dot product ranks items where `is_inner_product`, which is what export
 and retrieval use, and otherwise the rows that `prepare` and `matrix` score again. Rows of another length than D are refused by
-all of them (`check_rows`). Heads that are no inner product are in `mlp_head.py`.
+all of them (`check_rows`). `prepare` and `ranking_vectors` are what a subclass of `DotHead` changes; one that changes `pairs` or
+`matrix` must change both and say `is_inner_product = False`, for else neither a loss nor ranking calls them. Heads that are no
+inner product are in `mlp_head.py`.
 """
 
 from __future__ import annotations
@@ -60,6 +62,14 @@ class DotHead(nn.Module):
     ) -> None:
         super().__init__()
         self.dim = dim or None  # any
+        kind = type(self)
+        kept = [name for name in ("pairs", "matrix") if getattr(kind, name) is getattr(DotHead, name)]
+        if len(kept) < 2 and (kept or kind.is_inner_product):
+            raise TypeError(
+                f"{kind.__name__}: a head that scores in another way must override both pairs and matrix and say "
+                f"is_inner_product = False, got {' and '.join(kept) or 'neither'} kept and is_inner_product = "
+                f"{kind.is_inner_product}; else losses and ranking take the inner products of prepared rows"
+            )
 
     def prepare(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Transform encoded rows (u, D) and (i, D), one by one, for `pairs` and `matrix`."""

@@ -59,7 +59,7 @@ class RelationLayer(nn.Module, ABC):
             ConfigError: the DGL graph has several edge types or parallel edges.
             TypeError: the graph or the features are of another type.
             ValueError: features have the wrong shape or dtype or are not finite, or a row is out of range or occurs twice; the
-                message names them.
+                message names them. Or `propagate` gave other rows than it was asked for.
         """
         name = type(self).__name__
         check_tensor(name, "src_x", src_x)
@@ -78,7 +78,9 @@ class RelationLayer(nn.Module, ABC):
                 check_features(name, "dst_x", dst_x, relation.num_dst, dst_dim)
                 check_dtype(self, name, "dst_x", dst_x)
         check_rows(name, "rows", rows, relation.num_dst)
-        return self.propagate(relation, src_x, src_x if dst_x is None else dst_x, rows)
+        y = self.propagate(relation, src_x, src_x if dst_x is None else dst_x, rows)
+        check_result(name, "rows", y, relation.num_dst if rows is None else len(rows), self.out_dim)
+        return y
 
     @abstractmethod
     def propagate(self, relation: Relation, src_x: Tensor, dst_x: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -212,6 +214,26 @@ def check_rows(where: str, name: str, rows: Tensor | None, size: int) -> None:
     if rows is not None:
         check_index(where, name, rows, size, wait=False)
         check_distinct(where, name, rows, size, wait=False)
+
+
+def check_result(where: str, asked: str, y: Tensor, num_rows: int, dim: int) -> None:
+    """Make sure that a layer or an encoder gave the rows that it was asked for.
+
+    Args:
+        where: what to call it in messages.
+        asked: the argument that names the rows.
+        y: what it gave.
+        num_rows, dim: what its shape must be.
+
+    Raises:
+        ValueError: the shape is another one.
+    """
+    if tuple(y.shape) != (num_rows, dim):
+        gave = f"{len(y):,} of {y.shape[1]}" if y.ndim == 2 else f"the shape {tuple(y.shape)}"
+        raise ValueError(
+            f"{where}: asked for {num_rows:,} {asked} of {dim} values each, gave {gave}; take only `{asked}` where they are given "
+            "(graphrec.nn.layer.at_rows), and let out_dim say how long a row is"
+        )
 
 
 def check_undirected(where: str, relation: Relation) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from graphrec.errors import ConfigError
-from graphrec.nn.layer import RelationLayer, at_rows, check_dtype, check_rows, nodes_of, sides_of
+from graphrec.nn.layer import RelationLayer, at_rows, check_dtype, check_result, check_rows, nodes_of, sides_of
 from graphrec.ops import Relation
 from graphrec.ops.neighbourhood import RowBlock, SampledRelation
 from graphrec.settings import Settings
@@ -96,7 +96,9 @@ class Stack(nn.Module):
         relation = nodes_of(graph, "Stack", x, self.in_dim)
         check_dtype(self, "Stack", "x", x)
         check_rows("Stack", "rows", rows, relation.num_dst)
-        return self.propagate(relation, x, rows)
+        y = self.propagate(relation, x, rows)
+        check_result("Stack", "rows", y, relation.num_dst if rows is None else len(rows), self.out_dim)
+        return y
 
     def propagate(self, relation: Relation, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """`forward` without its checks, on a square relation only."""

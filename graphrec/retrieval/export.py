@@ -138,6 +138,8 @@ def vector_tables(model: Recommender) -> list[VectorTable]:
                 f"{len(bad):,} of {len(vectors):,} {ntype} vectors of {model.name} hold NaN or infinity, the first is "
                 f"that of {ntype} {ids[int(bad[0])]}; training diverged: train again with a lower learning_rate"
             )
+        vectors = vectors.view()
+        vectors.flags.writeable = False  # no format changes what the next one writes, nor what a model keeps of its own
         tables.append(VectorTable(ntype, ids, vectors))
     return tables
 

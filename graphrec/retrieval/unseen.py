@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -40,7 +41,7 @@ def with_new_items(
     """Return a run's model with items added that have no training event, from their features or triples alone.
 
     Args:
-        source: a run, a model, or the folder of either. A model that is given itself is changed.
+        source: a run, a model, or the folder of either. A run stays as it is; a model that is given itself is changed.
         table: the new items: ids in the first column, and the columns that the features' templates name. None takes the items
             that the log listed and training did not see.
         store: the graph store with the features; None means the run's own.
@@ -58,6 +59,8 @@ def with_new_items(
     from graphrec.features.write import encode_new
 
     model = open_model(source)
+    if model is not source:
+        model = copy(model)  # what belongs to a run keeps its items, on which it is evaluated
     names = getattr(model, "item_features", ())
     if not names and table is None and hasattr(model, "add_linked_items"):  # known by their triples
         return model, model.add_linked_items(store or open_store(source))

@@ -24,7 +24,7 @@ class VectorTable:
     Attributes:
         ntype: node type, "user" or "item"; formats use it in file and column names.
         ids: original ids, n values, Int64 or String, in the order of the dense index.
-        vectors: (n, D) float32, C-contiguous, finite.
+        vectors: (n, D) float32, C-contiguous, finite, read-only.
     """
 
     ntype: str

@@ -15,7 +15,7 @@ from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError, shell_word
 from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
-from graphrec.models import MADE_BY, create
+from graphrec.models import MADE_BY, check_registered, create
 from graphrec.models.base import Recommender
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import SILENT, Reporter
@@ -71,8 +71,9 @@ def train(
         progress: receives steps, rate, loss and validations.
 
     Raises:
-        ConfigError: an unknown model, a setting out of range, a device that is not there, a changed setting on resume, or
-            batches or blocks that the model cannot be trained on or computed in.
+        ConfigError: an unknown model, or one that has learned already or whose name does not lead to its class, a setting out of
+            range, a device that is not there, a changed setting on resume, or batches or blocks that the model cannot be trained
+            on or computed in.
         RunError: the folder holds a run (or something else) and neither `resume` nor `overwrite` is given, another process
             trains in it, a checkpoint is damaged, the loss is not finite, or the disk is full.
         StoreError: the store is damaged.
@@ -192,13 +193,13 @@ def make_sampler(
         ConfigError: batches are to be sampled and the model cannot, or the fanouts do not fit it.
         RunError: negatives per row are wanted and every user has chosen every item.
     """
-    source = NegativeSource(model.catalogue, settings.negative_distribution, settings.negative_exponent)
+    source = NegativeSource(model.training_catalogue, settings.negative_distribution, settings.negative_exponent)
     if model.loss.negatives.hard:
         source.find_hard(model.relation.to("cpu"), settings.seed)
     sampler = resolve("sampler", SAMPLERS, settings.sampler)
-    batches = sampler(model.catalogue, settings.batch_size, model.loss.negatives, source, settings.seed, ages)
+    batches = sampler(model.training_catalogue, settings.batch_size, model.loss.negatives, source, settings.seed, ages)
     if len(batches.left_out):
-        ids = model.catalogue.users.ids_of(batches.left_out[:_NAMED]).tolist()
+        ids = model.training_catalogue.users.ids_of(batches.left_out[:_NAMED]).tolist()
         named = ", ".join(repr(one) for one in ids) + (", ..." if len(batches.left_out) > _NAMED else "")
         progress.note(
             f"{len(batches.left_out):,} user(s) have every item that can be a negative ({named}): their pairs are not drawn, "
@@ -255,11 +256,17 @@ def _explicit(settings: Settings | Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _create(model: str | Recommender, settings: Settings | Mapping[str, Any] | None) -> Recommender:
-    if isinstance(model, str):
-        return create(model, settings)
-    if settings:
+    """The model to train, which nobody else holds as a finished one, and which its run will find again."""
+    if isinstance(model, Recommender) and settings:
         raise ConfigError(f"give model_settings with a model's name; this {model.name} model already has its settings")
-    return model
+    chosen = create(model, settings) if isinstance(model, str) else model
+    check_registered(chosen)
+    if chosen.has_learned:
+        raise ConfigError(
+            f"this {chosen.name} model has learned already, and the run it belongs to would change with it; train a new one, "
+            f"graphrec.models.create({chosen.name!r}, model.settings), or go on with its run by resume=True"
+        )
+    return chosen
 
 
 def _check_not_of_the_model(given: Mapping[str, Any], model: Recommender) -> None:

@@ -47,7 +47,7 @@ def start_from(model: TrainedRecommender, store: GraphStore, folder: str | os.Pa
         )
     found_run = identity(run.folder)
     saved = _weights(run.folder)
-    places = {side: getattr(run.model.catalogue, side).find(getattr(model.catalogue, side).series) for side in _TABLES.values()}
+    places = {side: getattr(run.model.catalogue, side).find(getattr(model.training_catalogue, side).series) for side in _TABLES.values()}
     if identity(run.folder) != found_run or RunRecord.read(run.folder) != run.config:
         raise RunError(f"train start_from: the run in {folder} was replaced while it was read; run this again")
     if all((place < 0).all() for place in places.values()):

@@ -230,7 +230,7 @@ def opened(
     fresh = not folder.exists()
     check_kind(folder, RunError, "study", DATABASE, (".lock", "workers"))
     worker = folder / "workers" / f"{uuid.uuid4().hex}.lock"
-    with locked(worker, RunError):
+    with _quiet(), locked(worker, RunError):
         try:
             study = Study(folder, contract, space, settings, seed, worker)
             try:
@@ -244,10 +244,21 @@ def opened(
                     entry.rmdir() if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from reporting every trial, and leave its verbosity as it was."""
+    logging = _import_optuna().logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
 def _import_optuna() -> Any:
     try:
         import optuna
     except ImportError as problem:
         raise MissingExtraError("optuna", "tune", "searching for hyper-parameters") from problem
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

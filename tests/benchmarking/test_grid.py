@@ -17,6 +17,8 @@ import pytest
 import graphrec
 from graphrec.benchmarking import grid
 from graphrec.errors import ConfigError, LogError, RunError
+from graphrec.evaluation import METRICS
+from graphrec.models import MODELS
 from graphrec.tuning.tune import tune
 from tests.benchmarking.conftest import write_board, write_run_file
 from tests.notes import Notes
@@ -47,6 +49,15 @@ def test_models_are_measured_as_train_and_evaluate_measure_them(board, tmp_path,
         assert quick.mean[name] == pytest.approx((a + b) / 2) and quick.sd[name] == pytest.approx(abs(a - b) / 2**0.5)
     assert result.rows[0].mean["recall@5"] == 1.0 and result.rows[0].sd["recall@5"] == 0.0
     assert quick.fit_seconds > 0 and quick.total_seconds > quick.fit_seconds and quick.peak_mb > 50
+
+
+def test_names_of_the_calling_process_alone_are_told_from_unknown_ones(board, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "own", "tests.models.test_own_parts:Named")
+    monkeypatch.setitem(METRICS, "own", METRICS["recall"])
+    for models, metrics, what in (("own", "recall", "model"), ("popularity", "own", "metric")):
+        [cell] = bench(board, models, tmp_path / what, metrics=metrics).cells
+        assert cell.result is None
+        assert re.search(f"unknown {what} 'own'; .* process of its own, which does not know what was registered at run", cell.error)
 
 
 def test_test_items_that_training_does_not_know_are_said_in_every_table(board, tmp_path, measured):

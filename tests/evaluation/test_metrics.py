@@ -16,7 +16,8 @@ from graphrec.evaluation import LOWER_IS_BETTER, METRICS, metrics
 from graphrec.evaluation.lists import Lists, compute, needs, split_name
 from graphrec.registry import resolve
 
-AT_K = (metrics.recall, metrics.precision, metrics.hit, metrics.mrr, metrics.ndcg, metrics.average_precision)
+OF_HITS = [name for name in METRICS if needs(name) == {"hits", "relevant", "k"} and name not in LOWER_IS_BETTER]
+AT_K = [resolve("metric", METRICS, name) for name in OF_HITS]
 GROWING = (metrics.recall, metrics.hit, metrics.mrr)
 
 # One list of four places with hits at places 2 and 4, three test items in all.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import transformers
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from graphrec.errors import ConfigError
@@ -29,6 +30,34 @@ def spec(request, minilm, monkeypatch):
         "transformers": {"name": "transformers", "model": minilm},
         "tfidf": {"name": "tfidf", "max_share": 1.0},
     }.get(request.param, {"name": request.param})
+
+
+@pytest.fixture
+def talkative():
+    """transformers that say everything, and how they are afterwards."""
+    logging = transformers.utils.logging
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_info()
+    logging.enable_progress_bar()
+    yield lambda: (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    logging.set_verbosity(before[0])
+    logging.enable_progress_bar() if before[1] else logging.disable_progress_bar()
+
+
+def test_transformers_say_nothing_meanwhile_and_are_left_as_they_were(talkative, minilm, monkeypatch, capfd):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    loud = talkative()
+    encoder = make_encoder({"name": "transformers", "model": minilm, "max_tokens": 16})
+    assert talkative() == loud
+    monkeypatch.setattr(encoder._tokenizer, "model_max_length", 8)  # a longer text is what a tokenizer warns of
+    monkeypatch.setattr("graphrec.features.text_transformers.pool", lambda *parts: seen.append(talkative()) or pool(*parts))
+    seen: list = []
+    encoder.encode([PETS[0] * 20])
+    assert talkative() == loud and seen == [(transformers.logging.ERROR, False)]
+    with pytest.raises(ConfigError):
+        make_encoder({"name": "transformers", "model": "/nowhere"})
+    assert talkative() == loud
+    assert capfd.readouterr() == ("", "")
 
 
 def test_near_texts_are_near_and_a_batch_equals_its_singles(spec):

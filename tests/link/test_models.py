@@ -52,6 +52,8 @@ def test_the_same_seed_gives_the_same_vectors_and_torchs_stream_is_left_alone(na
     again = create(name, FAST).fit(graph)
     assert torch.equal(torch.random.get_rng_state(), before)
     np.testing.assert_array_equal(again.embeddings(), fitted[name].embeddings())
+    again.embeddings()[:] = 0  # a copy
+    np.testing.assert_array_equal(again.embeddings(), fitted[name].embeddings())
     other = create(name, {**FAST, "epochs": 5}).fit(graph, seed=1)
     assert not np.array_equal(other.embeddings(), fitted[name].embeddings())
 

@@ -47,6 +47,13 @@ def test_users_may_come_in_any_form_order_and_number(board, fitted, monkeypatch)
     assert model.recommend(users, 2).equals(listed)
 
 
+@pytest.mark.parametrize("users", [[True, False], [2.9], ["u001"]])
+def test_indices_of_users_are_integers(board, fitted, users):
+    with pytest.raises(TypeError, match=rf"user indices must be integers, got {np.asarray(users).dtype}; recommend takes original ids"):
+        fitted("item-knn", board).score(np.array(users))
+    assert fitted("item-knn", board).score([]).shape == (0, 30)
+
+
 def test_no_users_give_an_empty_frame_of_the_same_columns(board, fitted):
     model = fitted("item-knn", board)
     assert model.recommend([], 3).schema == model.recommend(["u001"], 3).schema

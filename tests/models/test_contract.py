@@ -158,6 +158,9 @@ def test_embeddings_have_a_row_per_user_and_item_or_are_none(name, board, fitted
     assert users.dtype == items.dtype == np.float32
     assert len(users) == NUM_USERS and len(items) == NUM_ITEMS and users.shape[1] == items.shape[1]
     assert np.isfinite(users).all() and np.isfinite(items).all()
+    before = fitted(name, board).score(ALL_USERS)
+    users[:], items[:] = 0, 0
+    assert torch.equal(fitted(name, board).score(ALL_USERS), before), "what is done to the arrays is none of the model's business"
 
 
 @pytest.mark.parametrize("name", LEARNED)

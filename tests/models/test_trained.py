@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, RunError
 from graphrec.losses.batch import Batch
 from graphrec.models import create
 
@@ -66,3 +66,23 @@ def test_a_spectral_start_already_ranks(board):
     scores = model.score([0, 1])
     assert scores[0, 0::2].mean() > scores[0, 1::2].mean()
     assert scores[1, 1::2].mean() > scores[1, 0::2].mean()
+
+
+def test_a_model_whose_training_has_not_come_to_an_end_says_so(board, tmp_path):
+    model = create("lightgcn", embedding_dim=4)
+    model.prepare(board)
+    for use in (
+        lambda: model.recommend(["u000"], 1),
+        lambda: model.score([0]),
+        lambda: model.similar([1000], 1),
+        lambda: model.recommend_to_new([[1000]], 1),
+        model.embeddings,
+        lambda: model.save(tmp_path / "model"),
+    ):
+        with pytest.raises(RunError, match="this lightgcn model has not learned anything yet"):
+            use()
+    model.finish()
+    assert model.recommend(["u000"], 1).height == 1
+    model.prepare(board)  # what it was before must not answer for it
+    with pytest.raises(RunError, match="has not learned anything yet"):
+        model.score([0])

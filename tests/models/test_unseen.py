@@ -19,6 +19,7 @@ from graphrec.models.fold_in import FoldIn
 from graphrec.models.popularity import Popularity
 from graphrec.models.ridge import fit_ridge
 from graphrec.retrieval.unseen import recommend_new_user, with_new_items
+from graphrec.training.run import load
 from graphrec.training.train import train
 from tests.features.conftest import shop
 from tests.models.conftest import NUM_ITEMS, WITH_RESIDUAL
@@ -297,6 +298,19 @@ def test_texts_of_new_items_are_encoded_once(trained, tmp_path, monkeypatch):
     for _ in range(2):
         with_new_items(folder / "run", table, cache=tmp_path / "cache")
     assert asked == ["a barking dog"]
+
+
+def test_a_run_keeps_its_items_when_its_model_gets_new_ones(store, trained):
+    folder, _ = trained("start")
+    run = load(folder / "run")
+    before = run.model.score(np.arange(30))
+    for _ in range(2):  # the second call begins with the items of the run, too
+        model, added = with_new_items(run)
+        assert added == 2 and "new-cat" in model.catalogue.items
+    assert "new-cat" not in run.model.catalogue.items and torch.equal(run.model.score(np.arange(30)), before)
+    assert "new-cat" in model.similar(["new-dog"], 25)["similar_item_id"]
+    given = load(folder / "run").model
+    assert with_new_items(given, store=store)[0] is given and "new-cat" in given.catalogue.items
 
 
 def test_new_items_from_the_store_and_from_a_table(trained):

@@ -153,6 +153,22 @@ def test_pairs_of_other_lengths_are_refused(name):
             head.pairs(user, rows)
 
 
+def test_a_head_that_scores_in_another_way_says_so():
+    def head(*names: str, inner: bool) -> type:
+        return type("Mine", (DotHead,), {"is_inner_product": inner} | {name: lambda self, user, item: 0 for name in names})
+
+    for names, inner, got in (
+        (("pairs",), True, "matrix kept and is_inner_product = True"),
+        (("matrix",), True, "pairs kept and is_inner_product = True"),
+        (("pairs", "matrix"), True, "neither kept and is_inner_product = True"),
+        (("pairs",), False, "matrix kept and is_inner_product = False"),
+    ):
+        with pytest.raises(TypeError, match=f"Mine: .* must override both pairs and matrix and say is_inner_product = False, got {got}"):
+            head(*names, inner=inner)()
+    assert head("prepare", "ranking_vectors", inner=True)().pairs(USER, USER).shape == (5,)
+    assert head("pairs", "matrix", inner=False)().matrix(USER, ITEM) == 0
+
+
 def test_a_head_without_a_dimension_wants_both_sides_alike():
     assert DotHead().matrix(USER, ITEM).shape == (5, 7)
     with pytest.raises(ValueError, match=r"DotHead.pairs: users must be \(u, 16\) and items \(u, 16\) .* got \(5, 16\) and \(5, 8\)"):

@@ -14,10 +14,11 @@ from graphrec._dgl import import_dgl
 from graphrec.errors import ConfigError
 from graphrec.nn.gat import GATLayer, GATv2Layer
 from graphrec.nn.gcn import GCNLayer
-from graphrec.nn.layer import relation_of
+from graphrec.nn.layer import RelationLayer, relation_of
 from graphrec.nn.light import LightGCNLayer
 from graphrec.nn.ngcf import NGCFLayer
 from graphrec.nn.sage import SAGELayer
+from graphrec.nn.stack import Stack
 from graphrec.ops import Relation, spmm
 
 ROOT = Path(__file__).parents[2]
@@ -195,6 +196,28 @@ def test_features_of_another_dtype_or_type_are_named(layer, bipartite, draw):
 def test_rows_that_are_none_are_refused(layer, bipartite, draw, rows, message):
     with pytest.raises(ValueError, match=f"{type(layer).__name__}: {message}"):
         layer(bipartite.relation, draw(9, D), draw(12, D), torch.tensor(rows))
+
+
+class Mine(RelationLayer):
+    """A sum of neighbours that takes only the rows asked for where it is told so, and cuts off what it does not announce."""
+
+    def __init__(self, minds_rows: bool, gives: int) -> None:
+        super().__init__(D, None, D)
+        self.minds_rows, self.gives = minds_rows, gives
+
+    def propagate(self, relation, src_x, dst_x, rows=None):
+        return spmm(relation, src_x, rows=rows if self.minds_rows else None)[:, : self.gives]
+
+
+def test_a_layer_of_ones_own_that_gives_other_rows_is_refused(homogeneous, draw):
+    relation, x, rows = homogeneous.relation, draw(11, D), torch.tensor([2])
+    good = Mine(True, D)
+    assert good(relation, x, rows=rows).shape == Stack([good])(relation, x, rows).shape == (1, D)
+    for made, name in ((lambda *how: Mine(*how), "Mine"), (lambda *how: Stack([Mine(*how)]), "Stack")):
+        with pytest.raises(ValueError, match=rf"{name}: asked for 1 rows of 5 values each, gave 11 of 5; take only `rows`"):
+            made(False, D)(relation, x, rows=rows)
+        with pytest.raises(ValueError, match=rf"{name}: asked for 11 rows of 5 values each, gave 11 of 2; .*let out_dim say"):
+            made(True, 2)(relation, x)
 
 
 def test_as_many_users_as_items_are_no_homogeneous_graph(layer, draw):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from graphrec.graph.manifest import MARKER
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS
 from graphrec.retrieval.export import export
+from graphrec.retrieval.vectors import Exporter, Written
 from graphrec.training.train import train
 from tests.models.conftest import make_store
 from tests.notes import Notes
@@ -73,6 +75,21 @@ def test_readers_get_the_same_vectors_and_ids(model, tmp_path):
             assert id_file[f"{ntype}_id"].to_list() == ids.to_list()
     described = json.loads((out / "npy" / "embeddings.json").read_text())
     assert described["item"]["id_dtype"] == ("string" if ids.dtype == pl.String else "int64")
+
+
+def test_a_format_cannot_change_what_the_next_one_writes_nor_the_model(model, tmp_path, monkeypatch):
+    def write(tables, folder, settings, progress):
+        tables[1].vectors /= np.linalg.norm(tables[1].vectors, axis=1, keepdims=True)
+        return Written()
+
+    own = Exporter("unit vectors", write, "")
+    monkeypatch.setattr(sys.modules[__name__], "OWN", own, raising=False)
+    monkeypatch.setitem(EXPORTERS, "own", f"{__name__}:OWN")
+    before = model.item.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        export(model, tmp_path / "out", ["own", "npy"])
+    np.testing.assert_array_equal(model.item, before)
+    model.item[0] = 1  # it is the tables that are read-only, not what the model has
 
 
 def test_the_manifest_names_run_and_data(tmp_path):

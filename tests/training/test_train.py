@@ -91,6 +91,18 @@ def test_model_names_instances_and_store_folders_are_equivalent(board, finished,
         train(board, create("bpr-mf"), tmp_path / "other", model_settings={"embedding_dim": 2})
 
 
+@pytest.mark.parametrize("name", ["popularity", "bpr-mf"])
+def test_a_model_that_belongs_to_a_run_is_not_trained_again(board, tmp_path, name):
+    model = create(name)
+    run = train(board, model, tmp_path / "run", FAST)
+    before = run.model.score(ALL_USERS)
+    for again in (model, load(run.folder).model):
+        with pytest.raises(ConfigError, match=rf"this {name} model has learned already.*train a new one.*create\('{name}'.*resume"):
+            train(board, again, tmp_path / "other", FAST)
+    assert not (tmp_path / "other").exists() and torch.equal(run.model.score(ALL_USERS), before)
+    assert torch.equal(train(board, model, run.folder, FAST, resume=True).model.score(ALL_USERS), before)
+
+
 def test_the_folder_defaults_to_the_model_name(board, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(train(board, "popularity").folder) == "runs/popularity"

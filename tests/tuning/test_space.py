@@ -114,8 +114,8 @@ def test_every_registered_search_names_fields_of_its_own():
             assert table is not AUXILIARY or "weight" in settings.search, name
 
 
-@pytest.mark.parametrize("name", [name for name in ENCODERS if name not in ("none", "freedom")])
-def test_every_encoder_brings_a_space_whose_draws_it_takes(name):
+@pytest.mark.parametrize("name", [name for name in ENCODERS if resolve("encoder", ENCODERS, name).Settings.search])
+def test_an_encoder_takes_the_draws_of_the_space_that_it_brings(name):
     where = space("composed", model_settings={"encoder": name})
     own = {key for key in where.entries if key.startswith("model.encoder.")}
     assert own

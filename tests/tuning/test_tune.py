@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
+import optuna
 import pytest
 
 from graphrec.config import load_config
@@ -149,3 +150,14 @@ def test_without_optuna_the_extra_is_named(board, tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r"pip install 'graphrec\[tune\]'"):
         tune(board, "bpr-mf", tmp_path / "study", of_rates(0.1), train_settings=TRAIN)
     assert not (tmp_path / "study").exists()
+
+
+def test_optuna_says_nothing_meanwhile_and_is_left_as_it_was(board, tmp_path, capfd):
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    try:
+        tune(board, "bpr-mf", tmp_path / "study", of_rates(0.1, trials=1), train_settings={**TRAIN, "epochs": 1})
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    finally:
+        optuna.logging.set_verbosity(before)
+    assert "[I " not in capfd.readouterr().err
