@@ -13,7 +13,8 @@ import polars as pl
 import torch
 
 from graphrec import ops
-from graphrec.errors import ConfigError, UnsupportedError, check_list_length
+from graphrec.errors import ConfigError, RunError, UnsupportedError, check_list_length
+from graphrec.features.nodes import load_features
 from graphrec.features.project import Projection, fit_projection
 from graphrec.graph.ids import IdMap
 from graphrec.graph.sides import NEW_ITEMS
@@ -22,11 +23,14 @@ from graphrec.models.listing import ranked_frame
 from graphrec.models.ridge import Ridge, fit_ridge
 from graphrec.progress import SILENT, Reporter
 from graphrec.retrieval.answer import check_fallback
-from graphrec.retrieval.source import Source, open_model, open_store
+from graphrec.retrieval.source import Source, open_model, open_run, open_store
+from graphrec.training.run import fingerprint
 
 if TYPE_CHECKING:
     from graphrec.models.base import Recommender
+    from graphrec.training.run import Run
 
+_CHECKED: WeakKeyDictionary[Recommender, list[dict[str, Any]]] = WeakKeyDictionary()
 _USER_MAPS: WeakKeyDictionary[Recommender, tuple[list[dict[str, Any]], Projection, Ridge]] = WeakKeyDictionary()
 
 
@@ -53,11 +57,13 @@ def with_new_items(
     Raises:
         UnsupportedError: the model uses no item features, or a table is given and none of them is made from text.
         ConfigError: there are no new items, or the table lacks a column.
+        RunError: the store's features have been written anew, with other vectors, since the run was trained.
         StoreError: the store is missing or damaged.
     """
     from graphrec.features.write import encode_new
 
-    model = open_model(source)
+    run = open_run(source)
+    model = open_model(run or source)
     names = getattr(model, "item_features", ())
     if not names and table is None and hasattr(model, "add_linked_items"):  # known by their triples
         return model, model.add_linked_items(store or open_store(source))
@@ -67,6 +73,7 @@ def with_new_items(
             'inputs = {name = "id+features", item = ["text"]}'
         )
     store = store or open_store(source)
+    _check_features(run, store, "item", names)
     if table is None:
         found = store.new_items()
         if found is None:
@@ -136,8 +143,10 @@ def recommend_new_user(
         UnknownIdError: an item or a friend does not occur in the training data.
         ConfigError: nothing is given and no fallback, `k` is out of range, or a text stands where a list of ids should.
         UnsupportedError: the model cannot do it.
+        RunError: the store's features have been written anew, with other vectors, since the run was trained.
     """
-    model = open_model(source)
+    run = open_run(source)
+    model = open_model(run or source)
     catalogue = model.catalogue
     check_list_length(k, catalogue.num_items)
     check_fallback(fallback)
@@ -151,7 +160,7 @@ def recommend_new_user(
     elif friends:
         by, scores = "friends", model.score(catalogue.users.index_of(list(friends))).mean(dim=0, keepdim=True)
     elif text.strip():
-        by, scores = "text", _scores_of_text(model, text, store or open_store(source))
+        by, scores = "text", _scores_of_text(run, model, text, store or open_store(source))
     elif fallback == "popular":
         by, scores = "popular", torch.from_numpy(catalogue.item_counts.astype(np.float32))[None]
     else:
@@ -165,10 +174,11 @@ def recommend_new_user(
     return frame.drop("user_id").with_columns(by=pl.lit(by))
 
 
-def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.Tensor:
+def _scores_of_text(run: Run | None, model: Recommender, text: str, store: GraphStore) -> torch.Tensor:
     own = [feature.removeprefix("user.") for feature in sorted(model.features_used(store)) if feature.startswith("user.")]
     own = [name for name in own if _is_text(store, "user", name)]
     if own:
+        _check_once(run, store, "user", model.parts["inputs"].settings.user)
         said = np.concatenate([_encoded(store, "user", name, text) for name in own], axis=1)
         _check_said(said.any(), text)
         leading, ridge = _user_map(model, store, own)
@@ -178,6 +188,7 @@ def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.T
         raise UnsupportedError(
             f"this {model.name} model uses no features made from text, so words say nothing to it; give a history"
         )
+    _check_once(run, store, "item", names)
     features = {}
     for name in names:
         if _is_text(store, "item", name):
@@ -187,6 +198,29 @@ def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.T
     vector = model.item_vectors(features)
     _check_said(np.isfinite(vector).all(), text)
     return model.fold_in_vectors(vector)
+
+
+def _check_features(run: Run | None, store: GraphStore, ntype: str, names: Sequence[str]) -> None:
+    """Refuse features that are not those of the training, whose vectors mean something else; names in the order of the training.
+
+    A model alone does not know what it was trained from, and a store of other data has no vectors to compare.
+    """
+    if run is None or not run.config.origins or fingerprint(store) != run.config.store["fingerprint"]:
+        return
+    features = load_features(store, ntype, names)
+    if not any(features.digest in origin for origin in run.config.origins.values()):
+        raise RunError(
+            f"the run {run.folder} was trained from {run.config.origins}, and the store now gives {features.describe()}, "
+            f"{features.digest}; write the same features into it again, or train anew"
+        )
+
+
+def _check_once(run: Run | None, store: GraphStore, ntype: str, names: Sequence[str]) -> None:
+    """As `_check_features`, for answers one after the other: the vectors are read again only when their provenance changes."""
+    made_of = [store.provenance(ntype, name) for name in names]
+    if run is not None and _CHECKED.get(run.model) != made_of:
+        _check_features(run, store, ntype, names)
+        _CHECKED[run.model] = made_of
 
 
 def _user_map(model: Recommender, store: GraphStore, names: Sequence[str]) -> tuple[Projection, Ridge]:

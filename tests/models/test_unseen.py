@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from graphrec.errors import ConfigError, UnknownIdError, UnsupportedError
+from graphrec.errors import ConfigError, RunError, UnknownIdError, UnsupportedError
 from graphrec.features.settings import FeaturesSettings
 from graphrec.features.text_wordllama import WordLlamaEncoder
 from graphrec.features.write import add_features
@@ -19,6 +19,7 @@ from graphrec.models.fold_in import FoldIn
 from graphrec.models.popularity import Popularity
 from graphrec.models.ridge import fit_ridge
 from graphrec.retrieval.unseen import recommend_new_user, with_new_items
+from graphrec.training.run import Run
 from graphrec.training.train import train
 from tests.features.conftest import shop
 from tests.models.conftest import NUM_ITEMS, WITH_RESIDUAL
@@ -127,8 +128,6 @@ def test_the_anchor_pulls_towards_the_start(store, tmp_path):
 
 
 def test_changed_features_stop_a_resumed_run(store, tmp_path):
-    from graphrec.errors import RunError
-
     settings = {**TRAINING, "epochs": 1}
     train(store, create("lightgcn", {**SETTINGS, "inputs": INPUTS["start"]}), tmp_path / "run", settings)
     array, provenance = store.feature("item", "text")
@@ -138,6 +137,32 @@ def test_changed_features_stop_a_resumed_run(store, tmp_path):
             train(store, None, tmp_path / "run", {"epochs": 2}, resume=True)
     finally:
         store.add_feature("item", "text", array, provenance)
+
+
+@pytest.mark.parametrize(("name", "feature"), [("start", "item.text"), ("everything", "user.likes"), ("id+features", "item.image")])
+def test_features_written_anew_after_the_training_place_nobody(name, feature, store, trained):
+    folder, model = trained(name)
+    run, (ntype, named) = Run.load(folder / "run"), feature.split(".")
+    ask = {"item": lambda: with_new_items(run), "user": lambda: recommend_new_user(run, 4, text="whiskers catnip")}[ntype]
+    array, provenance = store.feature(ntype, named)
+    recommend_new_user(run, 4, text="whiskers catnip")
+    try:
+        store.add_feature(ntype, named, array[::-1].copy(), {**provenance, "texts_sha256": "others"})
+        with pytest.raises(RunError, match=f"was trained from .* and the store now gives .*{feature}"):
+            ask()
+        with pytest.raises(RunError, match="write the same features into it again"):
+            recommend_new_user(run, 4, text="whiskers catnip")
+        assert recommend_new_user(model, 4, text="whiskers catnip", store=store).height == 4, "a model alone knows no origins"
+    finally:
+        store.add_feature(ntype, named, array, provenance)
+    ask()
+
+
+def test_a_store_of_other_data_may_make_the_vectors(trained, tmp_path):
+    folder, _ = trained("start")
+    other = shop(tmp_path / "shop", seed=4)
+    add_features(other, FeaturesSettings.model_validate({"item": {"text": {"columns": ["text"]}}, "cache": str(tmp_path)}))
+    assert with_new_items(folder / "run", store=other)[1] == 2
 
 
 def test_what_does_not_fit_is_refused(store, trained):
