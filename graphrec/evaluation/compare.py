@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphrec.errors import ConfigError, RunError, nearest
-from graphrec.evaluation import LOWER_IS_BETTER
+from graphrec.evaluation import METRICS
 from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.lists import lower_is_better
 from graphrec.evaluation.result import Evaluation, file_names
 from graphrec.evaluation.significance import bootstrap_means, holm, paired_t_p, sign_flip_p
 from graphrec.progress import SILENT, Reporter
@@ -206,11 +207,14 @@ def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None
 
 
 def better(metric: str, difference: float, p_value: float) -> str:
-    """Return which of two models is better, "A", "B" or "neither", by the difference B - A and its p-value."""
-    if not p_value < 0.05 or difference == 0:
+    """Return which of two models is better, "A", "B" or "neither", by the difference B - A and its p-value.
+
+    Of a metric that is not registered in this process nothing says which way is better: "neither".
+    """
+    name = metric.partition("@")[0]
+    if not p_value < 0.05 or difference == 0 or name not in METRICS:
         return "neither"
-    lower_wins = metric.partition("@")[0] in LOWER_IS_BETTER
-    return "B" if (difference > 0) != lower_wins else "A"
+    return "B" if (difference > 0) != lower_is_better(name) else "A"
 
 
 def _label(source: Any, evaluation: Evaluation) -> str:

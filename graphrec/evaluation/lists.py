@@ -54,6 +54,15 @@ def needs(metric: str) -> frozenset[str]:
     return frozenset(inspect.signature(resolve("metric", METRICS, metric)).parameters)
 
 
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of the metric registered as `metric` is the better one, as its function says.
+
+    Raises:
+        ConfigError: the metric is unknown.
+    """
+    return getattr(resolve("metric", METRICS, metric), "lower_is_better", False)
+
+
 def compute(metrics: Iterable[str], ks: Iterable[int], lists: Lists) -> dict[str, np.ndarray | float]:
     """Compute metrics by name.
 
