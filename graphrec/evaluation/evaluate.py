@@ -79,12 +79,12 @@ def evaluate(
     data = read_split(store, split, settings.mask_valid)
     check_fits(model.catalogue, data, store)
     check_measurable(store, split, settings.k, metrics)
+    wanted = frozenset().union(*map(needs, metrics))
     ranked = time.perf_counter()
     topk = rank_users(model, data.users, max(settings.k), data.seen, block=settings.block, progress=progress)
     located = time.perf_counter()
-    wanted = frozenset().union(*map(needs, metrics))
     positions = None
-    if wanted & {"ranks", "predicted"}:
+    if wanted & {"ranks", "candidates", "predicted"}:
         positions = rank_positions(model, data.users, data.truth, data.seen, block=settings.block, progress=progress)
     measured = time.perf_counter()
     lists = _lists(topk, positions, store, data, settings.diversity_by if "item_vectors" in wanted else None)
