@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from graphrec.errors import ConfigError, LogError
-from graphrec.logs import FORMATS
+from graphrec.logs import FOLDERS, FORMATS
 from graphrec.logs.clean import clean
 from graphrec.logs.files import find_files, sniff_format
 from graphrec.logs.raw import RawLog, Source, combine
@@ -27,7 +27,6 @@ from graphrec.registry import resolve
 from graphrec.settings import parse
 
 _Path = str | os.PathLike[str]
-_FOLDERS = {"movielens", "atomic", "adjacency"}  # formats that are whole folders
 _OF_TABLES = {"delimited", "parquet", "jsonl"}  # whose files hold rows of named columns, and nothing beside
 _TRIPLES = {"train": "data1", "test": "test1"}  # the files of the Last.fm set in LightGCN's public code
 
@@ -150,7 +149,7 @@ def _read_raw(paths: list[str], settings: LogSettings, spool: Path, progress: Re
         by_format.setdefault(sniff_format(path) if settings.format == "auto" else settings.format, []).append(path)
     for name, files in by_format.items():
         for path in files:
-            if path.is_dir() and name not in _FOLDERS:
+            if path.is_dir() and name not in FOLDERS:
                 raise LogError(f"{path} is a folder; for format {name!r} give its files, for example {path}/*")
     if len(by_format) > 1 and not by_format.keys() <= _OF_TABLES:
         raise LogError(
