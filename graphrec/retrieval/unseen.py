@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -113,8 +113,8 @@ def recommend_new_user(
     source: Source,
     k: int = 10,
     *,
-    history: Sequence[Any] = (),
-    friends: Sequence[Any] = (),
+    history: Iterable[Any] = (),
+    friends: Iterable[Any] = (),
     text: str = "",
     fallback: str | None = None,
     store: GraphStore | None = None,
@@ -129,8 +129,8 @@ def recommend_new_user(
     Args:
         source: a run, a model, or the folder of either.
         k: list length, 1..I.
-        history: original item ids.
-        friends: original user ids.
+        history: original item ids: a list, array or series.
+        friends: original user ids, likewise.
         text: words, for a model with features made from text.
         fallback: "popular" lists the most chosen items where none of the three is given; None refuses.
         store: the graph store, for `text`; None means the run's own.
@@ -153,12 +153,13 @@ def recommend_new_user(
     for name, ids in (("history", history), ("friends", friends)):
         if isinstance(ids, str | bytes):
             raise ConfigError(f"{name} must be a list of ids, got the text {ids!r}; give [{ids!r}]")
+    history, friends = ([] if ids is None else list(ids) for ids in (history, friends))  # an array has no truth value
     seen = np.empty(0, np.int64)
     if history:
         by, scores = "history" if model.personal else "popular", model.fold_in([history])
-        seen = np.unique(catalogue.items.index_of(list(history)))
+        seen = np.unique(catalogue.items.index_of(history))
     elif friends:
-        by, scores = "friends", model.score(catalogue.users.index_of(list(friends))).mean(dim=0, keepdim=True)
+        by, scores = "friends", model.score(catalogue.users.index_of(friends)).mean(dim=0, keepdim=True)
     elif text.strip():
         by, scores = "text", _scores_of_text(run, model, text, store or open_store(source))
     elif fallback == "popular":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
@@ -290,6 +291,14 @@ def test_the_map_from_texts_of_users_is_fitted_once_for_a_model(store, trained, 
     monkeypatch.setattr("graphrec.retrieval.unseen.fit_ridge", lambda *parts: fitted.append(parts) or fit_ridge(*parts))
     first, again = (recommend_new_user(model, 6, text="whiskers catnip", store=store) for _ in range(2))
     assert len(fitted) == 1 and first.equals(again)
+
+
+@pytest.mark.parametrize("given", [np.array, pl.Series, pd.Series, tuple, iter], ids=lambda given: f"{given.__module__}.{given.__name__}")
+def test_ids_of_a_new_user_in_any_form(given, trained):
+    _, model = trained("start")
+    for name, ids in (("history", ["i00", "i02"]), ("friends", ["u00", "u02"])):
+        assert recommend_new_user(model, 4, **{name: given(ids)}).equals(recommend_new_user(model, 4, **{name: ids}))
+        assert recommend_new_user(model, 4, **{name: given([])}, fallback="popular")["by"][0] == "popular"
 
 
 def test_a_text_where_a_list_of_ids_should_stand_is_refused(trained):
