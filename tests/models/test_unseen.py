@@ -109,6 +109,7 @@ def test_features_that_are_named_are_used_and_said(store, tmp_path):
     ({"name": "id", "init": "features"}, "needs item = "),
     ({"name": "id", "anchor": 0.1}, "anchor holds to a start that means something"),
     ({"name": "features"}, "item: required but missing"),
+    ({"name": "id+features", "user": ["likes"]}, r"beside some of items, got user = \['likes'\] alone; name some of items, too"),
     ({"name": "features", "item": []}, "item: list should have at least 1 item"),
 ])  # fmt: skip
 def test_inputs_that_would_ignore_something_are_refused(inputs, said):
