@@ -15,7 +15,7 @@ from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.lists import lower_is_better
 from graphrec.evaluation.result import Evaluation, file_names
 from graphrec.evaluation.significance import bootstrap_means, holm, paired_t_p, sign_flip_p
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 
 if TYPE_CHECKING:
     from graphrec.training.run import Run
@@ -95,6 +95,7 @@ class Comparison:
         return "\n".join(lines)
 
 
+@takes_progress
 def compare(
     a: Evaluation | Run | str | os.PathLike[str],
     b: Evaluation | Run | str | os.PathLike[str],
@@ -103,7 +104,7 @@ def compare(
     *,
     resamples: int = 10_000,
     seed: int = 0,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
 ) -> Comparison:
     """Compare two runs user by user.
 

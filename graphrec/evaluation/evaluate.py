@@ -20,7 +20,7 @@ from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
 from graphrec.evaluation.significance import bootstrap_intervals
 from graphrec.evaluation.split_data import SplitData, check_fits, count_unknown, read_split
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.settings import parse
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from graphrec.training.run import Run, RunRecord
 
 
+@takes_progress
 def evaluate(
     run_or_model: Run | Recommender | str | os.PathLike[str],
     store: GraphStore | str | os.PathLike[str] | None = None,
@@ -37,7 +38,7 @@ def evaluate(
     metrics: str | Sequence[str] | None = None,
     *,
     settings: EvaluateSettings | None = None,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     **overrides: Any,
 ) -> Evaluation:
     """Rank all items for every user with a test item, in blocks of bounded memory, and measure the lists.

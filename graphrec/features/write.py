@@ -20,7 +20,7 @@ from graphrec.features.templates import HISTORY, default_template, fill, histori
 from graphrec.features.text import Encoded, TextEncoder, encode_texts, make_encoder
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.settings import parse
 
 
@@ -47,8 +47,9 @@ class Written:
     seconds: float
 
 
+@takes_progress
 def add_features(
-    store: GraphStore, settings: FeaturesSettings | Mapping[str, Any], progress: Reporter = SILENT
+    store: GraphStore, settings: FeaturesSettings | Mapping[str, Any], progress: Reporter | bool = SILENT
 ) -> list[Written]:
     """Write every feature that the section names into the store, replacing those of the same name.
 

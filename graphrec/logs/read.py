@@ -22,7 +22,7 @@ from graphrec.logs.side_tables import finish_tables, read_tables
 from graphrec.logs.source import LogSettings
 from graphrec.logs.spool import Spool
 from graphrec.logs.table import InteractionLog
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.registry import resolve
 from graphrec.settings import parse
 
@@ -31,11 +31,12 @@ _OF_TABLES = {"delimited", "parquet", "jsonl"}  # whose files hold rows of named
 _TRIPLES = {"train": "data1", "test": "test1"}  # the files of the Last.fm set in LightGCN's public code
 
 
+@takes_progress
 def read_log(
     source: _Path | Sequence[_Path] | LogSettings | Mapping[str, Any],
     *,
     rejected: _Path | None = None,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     **settings: Any,
 ) -> InteractionLog:
     """Read interaction events and their side tables from files, a folder or a database.

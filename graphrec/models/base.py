@@ -23,7 +23,7 @@ from graphrec.graph.ids import IdMap
 from graphrec.memory import kept_memory
 from graphrec.models import saved
 from graphrec.models.listing import ranked_frame
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.settings import Settings, resolved
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Recommender(ABC):
     def catalogue(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
-    def fit(self, store: GraphStore, *, seed: int = 0, progress: Reporter = SILENT) -> Self:
+    @takes_progress
+    def fit(self, store: GraphStore, *, seed: int = 0, progress: Reporter | bool = SILENT) -> Self:
         """Learn from the training part of `store` and return the model itself.
 
         Args:

@@ -21,7 +21,7 @@ from graphrec.atomic import atomic_folder
 from graphrec.checksum import sha256_of
 from graphrec.errors import ConfigError, RunError, UnsupportedError
 from graphrec.models.base import Recommender, blocks
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS
 from graphrec.retrieval.source import Source, open_model, open_run
@@ -52,6 +52,7 @@ class Export:
         return [self.folder / name for name in self.manifest["files"]]
 
 
+@takes_progress
 def export(
     source: Source,
     folder: str | os.PathLike[str],
@@ -60,7 +61,7 @@ def export(
     *,
     settings: ExportSettings | None = None,
     overwrite: bool = False,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     **overrides: Any,
 ) -> Export:
     """Write the user and item vectors of a trained model, each with its original id.

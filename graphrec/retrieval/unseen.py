@@ -21,7 +21,7 @@ from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
 from graphrec.models.listing import ranked_frame
 from graphrec.models.ridge import Ridge, fit_ridge
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.retrieval.answer import check_fallback
 from graphrec.retrieval.source import Source, open_model, open_run, open_store
 from graphrec.training.run import fingerprint
@@ -34,11 +34,12 @@ _CHECKED: WeakKeyDictionary[Recommender, list[dict[str, Any]]] = WeakKeyDictiona
 _USER_MAPS: WeakKeyDictionary[Recommender, tuple[list[dict[str, Any]], Projection, Ridge]] = WeakKeyDictionary()
 
 
+@takes_progress
 def with_new_items(
     source: Source,
     table: pl.DataFrame | None = None,
     store: GraphStore | None = None,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     cache: str | os.PathLike[str] | None = None,
 ) -> tuple[Recommender, int]:
     """Return a run's model with items added that have no training event, from their features or triples alone.
