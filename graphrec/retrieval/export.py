@@ -25,7 +25,7 @@ from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS
 from graphrec.retrieval.source import Source, open_model, open_run
-from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable
+from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable, Written
 from graphrec.settings import parse
 
 if TYPE_CHECKING:
@@ -100,6 +100,11 @@ def export(
             exporter: Exporter = resolve("export format", EXPORTERS, name)
             (temporary / name).mkdir()
             written = exporter.write(tables, temporary / name, settings, progress)
+            if not isinstance(written, Written):
+                raise TypeError(
+                    f"the export format {name}: write must return a graphrec.retrieval.vectors.Written, got {type(written).__name__}; "
+                    "return Written() where there is nothing to say"
+                )
             parameters[name] = written.parameters
             notes += written.notes
         agreement = model_agreement(model, tables)
