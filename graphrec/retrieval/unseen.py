@@ -19,6 +19,7 @@ from graphrec.features.project import Projection, fit_projection
 from graphrec.graph.ids import IdMap
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
+from graphrec.logs.table import check_table
 from graphrec.models.listing import ranked_frame
 from graphrec.models.ridge import Ridge, fit_ridge
 from graphrec.progress import SILENT, Reporter, takes_progress
@@ -58,6 +59,7 @@ def with_new_items(
     Raises:
         UnsupportedError: the model uses no item features, or a table is given and none of them is made from text.
         ConfigError: there are no new items, or the table lacks a column.
+        TypeError: the table is no Polars DataFrame.
         RunError: the store's features have been written anew, with other vectors, since the run was trained.
         StoreError: the store is missing or damaged.
     """
@@ -84,6 +86,7 @@ def with_new_items(
         ids, titles = found[0].series, store.titles(NEW_ITEMS)
         features = {name: store.feature(NEW_ITEMS, name)[0] for name in names}
     else:
+        check_table(table, "with_new_items: the table")
         table = table.unique(table.columns[0], keep="first", maintain_order=True)
         ids, titles = table[:, 0].rename("id"), _titles(table)
         texts = [name for name in names if _is_text(store, "item", name)]

@@ -48,6 +48,15 @@ def test_a_split_that_is_none_is_counted(tmp_path):
         build(InteractionLog(frame().with_columns(split=pl.Series(["dev", None, *["train"] * 18]))), tmp_path / "store")
 
 
+@pytest.mark.parametrize("name", ["users", "items", "social", "triples", "item_relations"])
+def test_side_tables_of_another_kind_are_refused(name):
+    table = pl.DataFrame({"item_id": [1]})
+    with pytest.raises(TypeError, match=f"InteractionLog: {name} must be a Polars DataFrame, got DataFrame; try pl.from_pandas"):
+        InteractionLog(frame(), **{name: table.to_pandas()})
+    with pytest.raises(TypeError, match=f"InteractionLog: {name} must be a Polars DataFrame, got LazyFrame; collect it"):
+        InteractionLog(frame(), **{name: table.lazy()})
+
+
 def test_side_tables_need_ids_of_the_events_type():
     with pytest.raises(ValueError, match=r"social\.src must be String, as events\.user_id, got Int64; cast it"):
         InteractionLog(frame(), social=pl.DataFrame({"src": [1], "dst": [2], "weight": [1.0]}))

@@ -323,6 +323,12 @@ def test_a_table_says_nothing_of_pictures(store, trained, tmp_path):
         recommend_new_user(run, 4, text="a barking dog")
 
 
+def test_a_table_of_another_kind_is_refused(trained):
+    folder, _ = trained("start")
+    with pytest.raises(TypeError, match="with_new_items: the table must be a Polars DataFrame, got DataFrame; try pl.from_pandas"):
+        with_new_items(folder / "run", pd.DataFrame({"id": ["x1"], "text": ["a barking dog"]}))
+
+
 def test_texts_of_new_items_are_encoded_once(trained, tmp_path, monkeypatch):
     folder, _ = trained("start")
     table = pl.DataFrame({"id": ["x1"], "text": ["a barking dog"]})
