@@ -43,7 +43,9 @@ def read_log(
 
     The format is found by name and contents, columns by their usual names; every field of `LogSettings` can be given
     as a keyword to say otherwise. A bad row (missing id, unparsable time, NaN weight, ragged line, undecodable bytes) is not
-    used but written to `rejected` with its file, line and reason. Reading streams, so a log may be larger than memory.
+    used but written to `rejected` with its file, line and reason. Reading streams, so a log may be larger than memory: its events
+    lie in a temporary folder until `log.close()`, the end of `with read_log(...) as log:` or that of the process. In a
+    notebook, close a log before its cell is run again; frames made of its events cannot be read afterwards.
 
         read_log("clicks.csv.gz", columns={"user_id": "visitor"}, items="products.parquet")
         read_log("logs/2024-*.jsonl", duplicates="sum")
