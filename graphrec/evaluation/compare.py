@@ -50,7 +50,7 @@ class Difference:
     better: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two evaluations side by side.
 
@@ -93,6 +93,8 @@ class Comparison:
             )
         lines += [f"  {name:<14} A {a:>10.4f}  B {b:>10.4f}" for name, (a, b) in self.totals.items()]
         return "\n".join(lines)
+
+    __repr__ = __str__  # what a notebook shows of it
 
 
 @takes_progress

@@ -123,7 +123,7 @@ class RejectReport:
         return f"{self.rejected:,} of {self.total:,} rows rejected" + (f" ({reasons})" if reasons else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InteractionLog:
     """Clean interaction events and the side tables that came with them.
 
@@ -155,7 +155,7 @@ class InteractionLog:
     source: str = "memory"
     rejected: RejectReport = field(default_factory=RejectReport)
     settings: LogSettings | None = None
-    cache: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+    cache: tempfile.TemporaryDirectory[str] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.events, pl.DataFrame):
@@ -187,6 +187,13 @@ class InteractionLog:
                     raise ValueError(
                         f"InteractionLog: {name}.{column} must be {schema[key]}, as events.{key}, got {table.schema[column]}; cast it"
                     )
+
+    def __repr__(self) -> str:
+        tables = {name: getattr(self, name) for name in ("users", "items", *EDGE_TABLES)}
+        parts = [f"{name} {table.shape}" for name, table in tables.items() if table is not None]
+        parts += [f"media {name} {one.vectors.shape}" for name, one in self.media.items()]
+        parts += [str(self.rejected)] if self.rejected.total else []
+        return f"InteractionLog({', '.join([repr(self.source), *parts])})"
 
     def check_rows(self) -> None:
         """Make sure of the rows of a log made in memory, which no reader has cleaned: ids, behaviours and weights.

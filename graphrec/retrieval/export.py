@@ -39,7 +39,7 @@ _PART_NOTE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Export:
     """A finished export: its folder and the content of its `manifest.json`."""
 
@@ -50,6 +50,9 @@ class Export:
     def files(self) -> list[Path]:
         """The files of all formats, as paths."""
         return [self.folder / name for name in self.manifest["files"]]
+
+    def __repr__(self) -> str:
+        return f"Export({str(self.folder)!r}, model={self.manifest['model']!r}, formats={list(self.manifest['formats'])})"
 
 
 @takes_progress

@@ -220,6 +220,13 @@ def test_what_a_metric_asks_for_is_checked_before_users_are_ranked(store, model,
         evaluate(model, store, k=1, metrics=["rmse", "hit"])
 
 
+def test_a_notebook_shows_what_print_does(store, model):
+    found = evaluate(model, store, k=10)
+    assert repr(found) == str(found) and "recall@10" in repr(found) and len(repr(found)) < 1200
+    both = graphrec.compare(found, found, resamples=100)
+    assert repr(both) == str(both)
+
+
 def test_a_metric_of_the_candidates_alone_is_given_them(store, model, monkeypatch):
     monkeypatch.setattr("graphrec.evaluation.metrics.auc", lambda candidates: candidates)
     assert evaluate(model, store, k=1, metrics="auc").values("auc").max() <= store.num_items

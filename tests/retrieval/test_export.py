@@ -267,6 +267,11 @@ def test_a_format_that_returns_nothing_is_named(tmp_path, monkeypatch, factors):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_export_shows_itself_on_one_line(tmp_path, factors):
+    shown = repr(export(factors(), tmp_path / "out", "npy"))
+    assert shown == f"Export({str(tmp_path / 'out')!r}, model='factors', formats=['npy'])"
+
+
 def test_a_failing_format_leaves_nothing(tmp_path, monkeypatch, factors):
     def fail(*_):
         raise OSError(28, "No space left on device")
