@@ -40,6 +40,8 @@ _PUBLIC = {
     "export": "graphrec.retrieval.export",
     "load_config": "graphrec.config",
     "RunConfig": "graphrec.config",
+    "Reporter": "graphrec.progress",
+    "ConsoleReporter": "graphrec.progress",
 }
 
 __all__ = list(_PUBLIC)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 
 if TYPE_CHECKING:
     from graphrec.benchmarking.plan import Contender
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphrec.training.settings import TrainSettings
 
 
+@takes_progress
 def train(
     store: GraphStore | str | os.PathLike[str] | None,
     model: str | Recommender | None = None,
@@ -29,7 +30,7 @@ def train(
     model_settings: Settings | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
 ) -> Run:
     """Train a model on a store and write its run folder.
 
@@ -99,6 +100,7 @@ def check_features(
         check_configured(features, made.features_used(opened), model, type(made.settings).model_fields, opened, progress)
 
 
+@takes_progress
 def benchmark(
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     models: str | Sequence[str],
@@ -111,7 +113,7 @@ def benchmark(
     validate: bool = False,
     device: str | None = None,
     ablate: str | None = None,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
 ) -> Benchmark:
     """Measure models on data sets, every pair with every seed in a fresh process, and write tables with paired tests.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class Task:
@@ -18,7 +22,10 @@ class Task:
 
 
 class Reporter:
-    """Receives progress. This base class is silent; subclass it to draw elsewhere."""
+    """Receives progress and notes: columns and features that are not used, rejected rows, what was left out.
+
+    This base class is silent; subclass it to draw elsewhere, or give `progress=True` for a `ConsoleReporter`.
+    """
 
     @contextmanager
     def task(self, description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
@@ -88,3 +95,26 @@ class _ConsoleTask(Task):
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def takes_progress(function: FunctionT) -> FunctionT:
+    """Let a public function take `progress=True` for a `ConsoleReporter`, and False or None for silence."""
+    place = list(inspect.signature(function).parameters).index("progress")
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > place:
+            args = (*args[:place], _reporter(args[place]), *args[place + 1 :])
+        elif "progress" in kwargs:
+            kwargs["progress"] = _reporter(kwargs["progress"])
+        return function(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _reporter(given: Any) -> Reporter:
+    if isinstance(given, Reporter):
+        return given
+    if given is None or isinstance(given, bool):
+        return ConsoleReporter() if given else SILENT
+    raise TypeError(f"progress must be True, False or a graphrec.Reporter, got {given!r}; subclass Reporter to draw elsewhere")

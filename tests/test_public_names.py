@@ -9,9 +9,11 @@ import pytest
 import graphrec
 
 PUBLIC = [
+    "ConsoleReporter",
     "GraphStore",
     "InteractionLog",
     "Recommender",
+    "Reporter",
     "Run",
     "RunConfig",
     "add_features",
@@ -47,6 +49,17 @@ def test_each_public_name_is_there_and_documented(name: str):
     assert callable(public)
     assert public.__name__ == name
     assert inspect.getdoc(public)
+
+
+def test_whatever_takes_progress_takes_true_for_the_console():
+    reporting = [name for name in PUBLIC if "progress" in inspect.signature(getattr(graphrec, name)).parameters]
+    assert len(reporting) == 12
+    for name in reporting:
+        function = getattr(graphrec, name)
+        parameters = inspect.signature(function).parameters.values()
+        values = [object() for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
+        with pytest.raises(TypeError, match="progress must be True, False or a graphrec.Reporter, got 'loud'"):
+            function(*values, progress="loud")
 
 
 def test_an_unknown_name_is_an_attribute_error():

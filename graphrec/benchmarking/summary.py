@@ -72,7 +72,7 @@ class Comparison:
     resamples: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Benchmark:
     """The result of a benchmark.
 
@@ -90,11 +90,11 @@ class Benchmark:
 
     folder: Path
     protocol: Protocol
-    cells: list[Cell] = field(repr=False)
+    cells: list[Cell]
     rows: list[Summary]
     comparisons: list[Comparison]
     files: dict[str, Path]
-    tested: tuple[list[str], list[list[Any]]] = field(repr=False)
+    tested: tuple[list[str], list[list[Any]]]
     not_shown: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -112,6 +112,8 @@ class Benchmark:
             shown = ", ".join(f"{metric} {mean_sd(row, metric)}" for metric in row.mean)
             lines.append(f"  {row.data:<16} {row.row:<24} {shown or '; '.join(row.errors.values())}")
         return "\n".join(lines)
+
+    __repr__ = __str__  # what a notebook shows of it
 
 
 def summarise(cells: Iterable[Cell]) -> list[Summary]:

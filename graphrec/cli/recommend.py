@@ -99,7 +99,7 @@ def recommend(
         from graphrec.retrieval.answer import check_fallback, known_users, read_ids, recommend_all
         from graphrec.retrieval.answer import recommend as recommend_to
         from graphrec.retrieval.friends import recommend_friends
-        from graphrec.retrieval.source import open_model, open_store
+        from graphrec.retrieval.source import open_model, open_run, open_store
 
         check_fallback(fallback)
         asked = None if all_users or is_new else read_ids(users_file) if users_file else list(dict.fromkeys(users))
@@ -112,8 +112,9 @@ def recommend(
             source, added = with_new_items(run, table, progress=io.reporter, cache=FeaturesSettings().cache)
             io.note(f"{added:,} items without a training event were added")
         else:
-            source = open_model(run)
-        catalogue = source.catalogue
+            source = open_run(run) or open_model(run)
+        model = open_model(source)
+        catalogue = model.catalogue
         k = min(_LENGTH, catalogue.num_users - 1 if friends else catalogue.num_items) if k is None else k
         if is_new:
             from graphrec.retrieval.unseen import recommend_new_user
@@ -125,7 +126,7 @@ def recommend(
             return
         skipped = []
         if skip_unknown:
-            asked, skipped = known_users(source, asked)
+            asked, skipped = known_users(model, asked)
             if skipped:
                 few = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
                 io.note(f"{len(skipped):,} of {len(asked) + len(skipped):,} users are unknown and were skipped: {few}")
@@ -137,7 +138,7 @@ def recommend(
             return
         if not include_seen:
             _note_held_out(io, run)
-        _note_nothing_known(io, source, asked, fallback)
+        _note_nothing_known(io, model, asked, fallback)
         if out:
             options = {"users": asked, "fallback": fallback, "overwrite": overwrite, "progress": io.reporter}
             rows = recommend_all(source, out, k, not include_seen, **options)

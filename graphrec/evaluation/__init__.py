@@ -1,8 +1,9 @@
 """The registry of metrics: one line per metric, imported only when it is asked for.
 
 A metric is a pure function. Its parameter names say what it is given (the list is in `graphrec.evaluation.lists`), and it
-returns either one value per user, float64 (B,), or one float for all lists together. A new metric is one function and
-one line here; the command line, the run file, the report and the tests then know it.
+returns either one value per user, float64 (B,), or one float for all lists together. One whose smaller value is the better
+says so on the line after it: `gini.lower_is_better = True`. A new metric is one function and one line here; the command
+line, the run file, the report and the tests then know it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,3 @@ METRICS: dict[str, str] = {
     "rmse": "graphrec.evaluation.ratings:rmse",
     "mae": "graphrec.evaluation.ratings:mae",
 }
-
-# Errors and concentration: a smaller value is the better one.
-LOWER_IS_BETTER = frozenset({"gini", "popularity", "rmse", "mae"})

@@ -31,6 +31,9 @@ def gini(topk: np.ndarray, item_counts: np.ndarray, k: int) -> float:
     return float((2 * np.arange(1, num_items + 1) - num_items - 1) @ exposure / (num_items * total))
 
 
+gini.lower_is_better = True
+
+
 def novelty(topk: np.ndarray, item_counts: np.ndarray, num_users: int, k: int) -> np.ndarray:
     """Mean self-information of the listed items in bits: the mean of log2(U / count_i).
 
@@ -45,6 +48,9 @@ def novelty(topk: np.ndarray, item_counts: np.ndarray, num_users: int, k: int) -
 def popularity(topk: np.ndarray, item_counts: np.ndarray, k: int) -> np.ndarray:
     """Mean number of training interactions of the listed items."""
     return _mean_over_list(item_counts.astype(np.float64), topk, k)
+
+
+popularity.lower_is_better = True
 
 
 def diversity(topk: np.ndarray, item_vectors: np.ndarray | sparse.csr_matrix, k: int) -> np.ndarray:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphrec.errors import ConfigError, RunError, nearest
-from graphrec.evaluation import LOWER_IS_BETTER
+from graphrec.evaluation import METRICS
 from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.lists import lower_is_better
 from graphrec.evaluation.result import Evaluation, file_names
 from graphrec.evaluation.significance import bootstrap_means, holm, paired_t_p, sign_flip_p
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 
 if TYPE_CHECKING:
     from graphrec.training.run import Run
@@ -49,7 +50,7 @@ class Difference:
     better: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two evaluations side by side.
 
@@ -93,7 +94,10 @@ class Comparison:
         lines += [f"  {name:<14} A {a:>10.4f}  B {b:>10.4f}" for name, (a, b) in self.totals.items()]
         return "\n".join(lines)
 
+    __repr__ = __str__  # what a notebook shows of it
 
+
+@takes_progress
 def compare(
     a: Evaluation | Run | str | os.PathLike[str],
     b: Evaluation | Run | str | os.PathLike[str],
@@ -102,7 +106,7 @@ def compare(
     *,
     resamples: int = 10_000,
     seed: int = 0,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
 ) -> Comparison:
     """Compare two runs user by user.
 
@@ -206,11 +210,14 @@ def _common(first: Evaluation, second: Evaluation, metrics: Sequence[str] | None
 
 
 def better(metric: str, difference: float, p_value: float) -> str:
-    """Return which of two models is better, "A", "B" or "neither", by the difference B - A and its p-value."""
-    if not p_value < 0.05 or difference == 0:
+    """Return which of two models is better, "A", "B" or "neither", by the difference B - A and its p-value.
+
+    Of a metric that is not registered in this process nothing says which way is better: "neither".
+    """
+    name = metric.partition("@")[0]
+    if not p_value < 0.05 or difference == 0 or name not in METRICS:
         return "neither"
-    lower_wins = metric.partition("@")[0] in LOWER_IS_BETTER
-    return "B" if (difference > 0) != lower_wins else "A"
+    return "B" if (difference > 0) != lower_is_better(name) else "A"
 
 
 def _label(source: Any, evaluation: Evaluation) -> str:

@@ -19,7 +19,7 @@ from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
 from graphrec.evaluation.significance import bootstrap_intervals
 from graphrec.evaluation.split_data import SplitData, check_fits, count_unknown, read_split
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.settings import parse
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from graphrec.training.run import Run
 
 
+@takes_progress
 def evaluate(
     run_or_model: Run | Recommender | str | os.PathLike[str],
     store: GraphStore | str | os.PathLike[str] | None = None,
@@ -36,7 +37,7 @@ def evaluate(
     metrics: str | Sequence[str] | None = None,
     *,
     settings: EvaluateSettings | None = None,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     **overrides: Any,
 ) -> Evaluation:
     """Rank all items for every user with a test item, in blocks of bounded memory, and measure the lists.
@@ -72,12 +73,12 @@ def evaluate(
     data = read_split(store, split, settings.mask_valid)
     check_fits(model.catalogue, data, store)
     check_measurable(store, split, settings.k, metrics)
+    wanted = frozenset().union(*map(needs, metrics))
     ranked = time.perf_counter()
     topk = rank_users(model, data.users, max(settings.k), data.seen, block=settings.block, progress=progress)
     located = time.perf_counter()
-    wanted = frozenset().union(*map(needs, metrics))
     positions = None
-    if wanted & {"ranks", "predicted"}:
+    if wanted & {"ranks", "candidates", "predicted"}:
         positions = rank_positions(model, data.users, data.truth, data.seen, block=settings.block, progress=progress)
     measured = time.perf_counter()
     lists = _lists(topk, positions, store, data, settings.diversity_by if "item_vectors" in wanted else None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, nearest
 from graphrec.evaluation import METRICS
 from graphrec.registry import resolve
 
@@ -45,13 +46,37 @@ class Lists:
     item_vectors: np.ndarray | sparse.csr_matrix | None = None
 
 
+_GIVEN = ("k", *(field.name for field in fields(Lists)))
+ON_REQUEST = frozenset(field.name for field in fields(Lists) if field.default is None)
+"""What a metric is given in an evaluation and not between epochs."""
+
+
 def needs(metric: str) -> frozenset[str]:
-    """Return what the metric registered as `metric` must be given: fields of `Lists`, and `k` for a metric at k.
+    """Return what the metric registered as `metric` is given: fields of `Lists`, and `k` for a metric at k.
+
+    Parameters of other names keep their defaults.
+
+    Raises:
+        ConfigError: the metric is unknown, or has a parameter of another name without a default.
+    """
+    parameters = inspect.signature(resolve("metric", METRICS, metric)).parameters
+    for name, parameter in parameters.items():
+        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if name not in _GIVEN and named and parameter.default is parameter.empty:
+            raise ConfigError(
+                f"the metric {metric} asks for {name!r}, which no metric is given; name its parameters among "
+                f"{', '.join(_GIVEN)}{nearest(name, _GIVEN)}, or give this one a default"
+            )
+    return frozenset(_GIVEN).intersection(parameters)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of the metric registered as `metric` is the better one, as its function says.
 
     Raises:
         ConfigError: the metric is unknown.
     """
-    return frozenset(inspect.signature(resolve("metric", METRICS, metric)).parameters)
+    return getattr(resolve("metric", METRICS, metric), "lower_is_better", False)
 
 
 def compute(metrics: Iterable[str], ks: Iterable[int], lists: Lists) -> dict[str, np.ndarray | float]:
@@ -67,7 +92,7 @@ def compute(metrics: Iterable[str], ks: Iterable[int], lists: Lists) -> dict[str
         float for all lists together.
 
     Raises:
-        ConfigError: a metric is unknown.
+        ConfigError: a metric is unknown, or returns neither one value per user nor one float.
     """
     ks = sorted(set(ks))
     results: dict[str, np.ndarray | float] = {}
@@ -75,10 +100,26 @@ def compute(metrics: Iterable[str], ks: Iterable[int], lists: Lists) -> dict[str
         function, wanted = resolve("metric", METRICS, name), needs(name)
         given = {field: getattr(lists, field) for field in wanted - {"k"}}
         if "k" in wanted:
-            results.update({f"{name}@{k}": function(**given, k=k) for k in ks})
+            results.update({f"{name}@{k}": _checked(function(**given, k=k), name, lists) for k in ks})
         else:
-            results[name] = function(**given)
+            results[name] = _checked(function(**given), name, lists)
     return results
+
+
+def _checked(value: Any, metric: str, lists: Lists) -> np.ndarray | float:
+    """What a metric returned, as float64 (B,) or a float."""
+    users = len(lists.relevant)
+    try:
+        found = None if value is None else np.asarray(value, np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or found.shape not in ((), (users,)):
+        got = type(value).__name__ if found is None else f"{type(value).__name__} of shape {found.shape}"
+        raise ConfigError(
+            f"the metric {metric} must return one value for each of the {users:,} users, float64 ({users},), or one float for "
+            f"all lists together, got {got}; a user without a value is NaN and stays in its place"
+        )
+    return found if found.ndim else float(found)
 
 
 def split_name(metric: str) -> tuple[str, int | None]:

@@ -18,3 +18,6 @@ def rmse(predicted: np.ndarray, ratings: np.ndarray) -> float:
 def mae(predicted: np.ndarray, ratings: np.ndarray) -> float:
     """Mean absolute error: mean(|predicted - rating|)."""
     return float(np.mean(np.abs(predicted - ratings))) if len(ratings) else float("nan")
+
+
+rmse.lower_is_better = mae.lower_is_better = True

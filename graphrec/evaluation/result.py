@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from graphrec.training.place import EVALUATION
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """How good one model's full-catalogue lists are on one split of one store.
 
@@ -56,7 +56,7 @@ class Evaluation:
     concentration: dict[str, list[float]]
     counts: dict[str, int]
     seconds: dict[str, float]
-    per_user: pl.DataFrame = field(repr=False)
+    per_user: pl.DataFrame
     learned: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +137,8 @@ class Evaluation:
             interval = "" if low is None else f"  [{low:.4f}, {high:.4f}]"
             lines.append(f"  {name:<14} {value:>10.4f}{interval}")
         return "\n".join(lines)
+
+    __repr__ = __str__  # what a notebook shows of it
 
 
 def left_out(counts: Mapping[str, int]) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from graphrec.errors import ConfigError
-from graphrec.evaluation import LOWER_IS_BETTER
 from graphrec.evaluation.breakdown import mean
-from graphrec.evaluation.lists import Lists, compute, needs, split_name
+from graphrec.evaluation.lists import ON_REQUEST, Lists, compute, lower_is_better, needs, split_name
 from graphrec.evaluation.ranking import rank_users
 from graphrec.evaluation.split_data import read_split
 
@@ -31,7 +30,7 @@ def metric_to_choose_by(metric: str, num_items: int) -> tuple[str, int]:
             than the catalogue.
     """
     name, k = split_name(metric)
-    if name in LOWER_IS_BETTER or k is None or "item_vectors" in needs(name):
+    if lower_is_better(name) or k is None or needs(name) & ON_REQUEST:
         raise ConfigError(f"nothing can be chosen on validation items by {metric!r}; choose an accuracy metric such as 'ndcg@20'")
     if k > num_items:
         raise ConfigError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphrec.errors import ConfigError, nearest, shell_word
 from graphrec.features.project import given
+from graphrec.graph.arrays import unfit
 from graphrec.progress import Reporter
 
 if TYPE_CHECKING:
@@ -95,25 +96,16 @@ def note_unused_features(store: GraphStore, progress: Reporter) -> None:
 
 def as_inputs(features: Mapping[str, Sequence[str]]) -> str:
     """The line of a run file's [model] that reads features, by node type."""
-    named = ", ".join(f"{ntype} = {json.dumps(list(names))}" for ntype, names in features.items())
+    with_item = {"item": ["..."], **features}  # inputs of features want some of items
+    named = ", ".join(f"{ntype} = {json.dumps(list(names))}" for ntype, names in with_item.items())
     return f'inputs = {{name = "id+features", {named}}}'
 
 
 def _checked(array: np.ndarray, name: str, rows: int, store: GraphStore) -> np.ndarray:
     again = f"write it again with: graphrec features {shell_word(store.folder)}"
-    if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
-        raise ConfigError(
-            f"the feature {name} must be numbers of shape ({rows}, F), got {array.dtype} {array.shape}; {again}"
-        )
-    if len(array) != rows:
-        raise ConfigError(f"the feature {name} must have a row for each of {rows:,} nodes, got {len(array):,}; {again}")
+    if (wrong := unfit(array, rows)) is not None:
+        raise ConfigError(f"the feature {name} {wrong}; {again}")
     array = np.ascontiguousarray(array, dtype=np.float32)
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        raise ConfigError(
-            f"the feature {name} must be finite, got NaN or infinity in {len(bad):,} of {rows:,} rows, the first is row "
-            f"{bad[0]}; {again}, and leave a missing row all zeros"
-        )
     if rows and not array.any():
         raise ConfigError(f"the feature {name} is zero, that is not given, in all {rows:,} rows; {again}")
     return array

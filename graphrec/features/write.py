@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from graphrec.features.templates import HISTORY, default_template, fill, histori
 from graphrec.features.text import Encoded, TextEncoder, encode_texts, make_encoder
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
+from graphrec.settings import parse
 
 
 @dataclass(frozen=True)
@@ -46,22 +47,28 @@ class Written:
     seconds: float
 
 
-def add_features(store: GraphStore, settings: FeaturesSettings, progress: Reporter = SILENT) -> list[Written]:
+@takes_progress
+def add_features(
+    store: GraphStore, settings: FeaturesSettings | Mapping[str, Any], progress: Reporter | bool = SILENT
+) -> list[Written]:
     """Write every feature that the section names into the store, replacing those of the same name.
+
+        graphrec.add_features(store, {"item": {"text": {"columns": ["title"], "encoder": "wordllama"}}})
 
     Whatever is fitted (words and weights of TF-IDF) is fitted on the texts of the graph's nodes, which are of the training
     side. Listed items without a training event get vectors from the same encoder, under `item-new`.
 
     Args:
         store: the store.
-        settings: the section.
+        settings: the `[features]` section, or a mapping of its values.
         progress: receives texts, rate, and what was cut or damaged.
 
     Raises:
-        ConfigError: a column is missing, a model cannot be had, or the log has no table of that node type.
+        ConfigError: a setting is unknown or out of range, a column is missing, a model cannot be had, or the log has no table of that node type.
         MissingExtraError: the package of an encoder is not installed.
         StoreError: the disk is full.
     """
+    settings = settings if isinstance(settings, FeaturesSettings) else parse(FeaturesSettings, settings, "[features]")
     cache, written = Path(settings.cache), []
     for ntype, features in (("item", settings.item), ("user", settings.user)):
         for name, feature in features.items():

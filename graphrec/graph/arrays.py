@@ -37,6 +37,22 @@ def write_feature(folder: Path, ntype: str, name: str, array: np.ndarray, proven
         save_file({"feature": array}, temporary, metadata=metadata)
 
 
+def unfit(array: np.ndarray, rows: int) -> str | None:
+    """Return what keeps an array from being a feature of so many nodes, to follow its name in a message; None where nothing does."""
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
+        return f"must be numbers of shape ({rows}, F), got {array.dtype} {array.shape}"
+    if len(array) != rows:
+        return f"must have a row for each of {rows:,} nodes, got {len(array):,}"
+    with np.errstate(over="ignore"):
+        bad = np.flatnonzero(~np.isfinite(array.astype(np.float32, copy=False)).all(axis=1))  # models read it so
+    if len(bad):
+        return (
+            f"must be finite, got NaN or infinity in {len(bad):,} of {rows:,} rows, the first is row {bad[0]}; leave a missing row "
+            "all zeros"
+        )
+    return None
+
+
 def read_feature(folder: Path, ntype: str, name: str) -> tuple[np.ndarray, dict[str, Any]]:
     """Return a feature array and its provenance.
 
@@ -64,7 +80,7 @@ def _read(path: Path, values: Callable[[Any], Any]) -> tuple[Any, dict[str, Any]
     try:
         with safe_open(path, framework="numpy") as file:
             found, metadata = values(file), file.metadata()
-        return found, json.loads(metadata["provenance"]), metadata["sha256"]
+        return found, json.loads(metadata["provenance"]) or {}, metadata["sha256"]
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as problem:
         raise StoreError(f"{path} is missing or damaged: {problem}; add the feature again") from problem
 

@@ -23,7 +23,7 @@ from graphrec.graph.split import NO_TIME, SIDES, TEST, TRAIN, SplitSettings, spl
 from graphrec.graph.store import GraphStore
 from graphrec.graph.write import Contents, write_store
 from graphrec.logs.table import InteractionLog
-from graphrec.progress import SILENT, Reporter, Task
+from graphrec.progress import SILENT, Reporter, Task, takes_progress
 from graphrec.settings import Settings, parse
 
 STEPS = ("reading events", "splitting", "fitting ids", "writing")
@@ -63,13 +63,14 @@ class BuildSettings(Settings):
 _FEW = 0.01  # of all training edges: a target of so few, taken because it is the rarest, may be a mistake in the log
 
 
+@takes_progress
 def build(
     log: InteractionLog,
     folder: str | os.PathLike[str],
     settings: BuildSettings | None = None,
     *,
     overwrite: bool = False,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     **overrides: Any,
 ) -> GraphStore:
     """Build a graph store from a log.

@@ -36,7 +36,6 @@ MENDS = {
     "src or dst missing or no such kind of id": "fill in both ends, as the log writes its ids",
     "no head or tail": "fill in both ends",
     "no relation": "name the relation of the row",
-    "vector not finite": "replace NaN and infinite values",
 }
 """Why a row of a side table was not used, and what to do about it."""
 
@@ -277,17 +276,12 @@ def _few(ids: pl.Series) -> str:
 
 def _add_media(sides: SideTables, name: str, media: Media, items: IdMap) -> None:
     index = items.find(media.ids)
-    broken = ~np.isfinite(media.vectors).all(axis=1)
-    good = sides.reject(
-        f"media {name}",
-        media.ids.to_frame("item_id"),
-        {"item not in training": index < 0, "vector not finite": broken},
-    )
+    good = sides.reject(f"media {name}", media.ids.to_frame("item_id"), {"item not in training": index < 0})
     sides.features["item", name] = _placed(media.vectors, index, good, len(items))
     if NEW_ITEMS in sides.tables:
         new = IdMap(sides.tables[NEW_ITEMS][:, 0], NEW_ITEMS)
         index = new.find(media.ids)
-        sides.features[NEW_ITEMS, name] = _placed(media.vectors, index, (index >= 0) & ~broken, len(new))
+        sides.features[NEW_ITEMS, name] = _placed(media.vectors, index, index >= 0, len(new))
 
 
 def _placed(vectors: np.ndarray, index: np.ndarray, good: np.ndarray, rows: int) -> tuple[np.ndarray, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import polars as pl
 from scipy import sparse
 
 from graphrec.errors import StoreError, unknown_name
-from graphrec.graph.arrays import feature_path, list_features, read_feature, read_provenance, write_feature
+from graphrec.graph.arrays import feature_path, list_features, read_feature, read_provenance, unfit, write_feature
 from graphrec.graph.catalogue import Catalogue
 from graphrec.graph.heterograph import EdgeType, load_graph
 from graphrec.graph.ids import IdMap
@@ -263,24 +264,33 @@ class GraphStore:
         if not feature_path(self._current, ntype, name).exists():
             raise unknown_name(f"{ntype} feature", name, self.features(ntype))
 
-    def add_feature(self, ntype: str, name: str, array: np.ndarray, provenance: dict[str, Any]) -> None:
+    def add_feature(self, ntype: str, name: str, array: np.ndarray, provenance: Mapping[str, Any] | None = None) -> None:
         """Write a feature of all nodes of a type, replacing one of the same name.
+
+            store.add_feature("item", "cover", vectors, {"kind": "covers"})  # row i is of store.ids("item").series[i]
 
         Args:
             ntype: node type, or `graphrec.graph.sides.NEW_ITEMS` for the items without a training event.
             name: letters, digits, `-` and `_`.
-            array: (n, …), row i for node i; any dtype that safetensors has.
-            provenance: where it comes from, as JSON-able values.
+            array: (n, F) numbers, row i for node i; a row of zeros for a node that has none.
+            provenance: where it comes from, as JSON-able values; None for nothing.
 
         Raises:
             ConfigError: unknown node type.
+            ValueError: the array has another shape, no numbers, or some that are not finite.
+            TypeError: the provenance is no mapping.
             StoreError: the disk is full.
         """
         new = self.new_items() if ntype == NEW_ITEMS else None
         rows = len(self.ids(ntype) if new is None else new[0])
-        if len(array) != rows:
-            raise ValueError(f"feature {name} must have a row for each of the {rows} {ntype} nodes, got {len(array)}")
-        write_feature(self._current, ntype, name, array, provenance)
+        array = np.asarray(array)
+        if (wrong := unfit(array, rows)) is not None:
+            raise ValueError(f"the feature {ntype}.{name} {wrong}")
+        if provenance is not None and not isinstance(provenance, Mapping):
+            raise TypeError(
+                f'the feature {ntype}.{name}: its provenance must be a mapping, such as {{"kind": "covers"}}, got {provenance!r}'
+            )
+        write_feature(self._current, ntype, name, array, dict(provenance or {}))
 
     @cached_property
     def has_timestamps(self) -> bool:

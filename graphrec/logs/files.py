@@ -11,26 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from graphrec.errors import LogError, nearest, seen_from
+from graphrec.logs import ENDINGS, FOLDERS
 
 COMPRESSIONS = (".gz", ".zst")
-_EXTENSIONS = {
-    ".csv": "delimited",
-    ".tsv": "delimited",
-    ".tab": "delimited",
-    ".dat": "delimited",
-    ".data": "delimited",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".inter": "atomic",
-}
-_FOLDERS = {
-    "movielens": ("ratings.csv", "ratings.dat", "u.data"),
-    "atomic": ("*.inter",),
-    "adjacency": ("train.txt",),
-}
 
 
 def find_files(sources: Sequence[str | Path]) -> list[Path]:
@@ -127,7 +110,7 @@ def sniff_format(path: Path) -> str:
     head = first_bytes(path)
     if head[:4] == b"PAR1":
         return "parquet"
-    known = _EXTENSIONS.get(bare_suffix(path))
+    known = next((name for name, endings in ENDINGS.items() if bare_suffix(path) in endings), None)
     if known == "delimited" and b":token" in head.split(b"\n", 1)[0]:
         return "atomic"
     if known is not None:
@@ -138,13 +121,11 @@ def sniff_format(path: Path) -> str:
 
 
 def _sniff_folder(folder: Path) -> str:
-    for name, members in _FOLDERS.items():
+    for name, members in FOLDERS.items():
         if member(folder, *members) is not None:
             return name
-    raise LogError(
-        f"{folder}: no log in this folder; it should hold ratings.csv, ratings.dat or u.data (MovieLens), NAME.inter "
-        f"(atomic files) or train.txt and test.txt (adjacency lists); for other files give a glob such as {folder}/*.csv"
-    )
+    known = "; ".join(f"{' or '.join(members)} ({name})" for name, members in FOLDERS.items())
+    raise LogError(f"{folder}: no log in this folder; it should hold {known}; for other files give a glob such as {folder}/*.csv")
 
 
 def _is_adjacency(head: bytes) -> bool:

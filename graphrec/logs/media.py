@@ -41,16 +41,10 @@ def read_media(name: str, table: MediaTable, item_type: pl.DataType) -> Media:
         raise LogError(
             f"{path} ({name}): row {row} has the item id {frame['item_id'][row]!r}, but item ids are {item_type}"
         )
-    if known.n_unique() < len(known):
-        raise LogError(
-            f"{path} ({name}): the item id {known.filter(known.is_duplicated())[0]!r} occurs twice; keep one row an item"
-        )
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise LogError(
-            f"{path} ({name}): row {bad[0]} and {len(bad) - 1} more hold NaN or infinite values; remove or replace them"
-        )
-    return Media(known, vectors)
+    try:
+        return Media(known, vectors)
+    except ValueError as problem:
+        raise LogError(f"{path} ({name}): {problem}") from None
 
 
 def _load_array(path: Path) -> np.ndarray:

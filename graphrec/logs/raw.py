@@ -9,6 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from graphrec.errors import nearest
+from graphrec.logs.table import EVENT_TYPES
 from graphrec.progress import SILENT, Reporter
 
 FILE, LINE, PROBLEM, RAW = "_file", "_line", "_problem", "_raw"
@@ -45,11 +47,23 @@ class RawLog:
         events: FILE, LINE, PROBLEM, optionally RAW, and canonical columns (`user_id` and `item_id` at least).
         tables: side tables under the names of the fields of `InteractionLog`.
         typed: the source tells text from numbers, so that an id such as "12" stays text.
+
+    Raises:
+        ValueError: a column that has to be there is missing, or one has a name that nothing reads.
     """
 
     events: pl.LazyFrame
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     typed: bool = False
+
+    def __post_init__(self) -> None:
+        names, needed = self.events.collect_schema().names(), (FILE, LINE, PROBLEM, "user_id", "item_id")
+        known = (FILE, LINE, PROBLEM, RAW, *EVENT_TYPES, "split")
+        wrong = [name for name in names if name not in known]
+        missing = [name for name in needed if name not in names]
+        if wrong or missing:
+            what = f"the unknown column {wrong[0]!r}{nearest(wrong[0], known)}" if wrong else f"no {missing[0]!r}"
+            raise ValueError(f"RawLog: events may have the columns {', '.join(known)}, and need {', '.join(needed)}; got {what}")
 
 
 def combine(parts: Sequence[RawLog]) -> RawLog:

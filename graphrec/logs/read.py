@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from graphrec.errors import ConfigError, LogError
-from graphrec.logs import FORMATS
+from graphrec.logs import FOLDERS, FORMATS
 from graphrec.logs.clean import clean
 from graphrec.logs.files import find_files, sniff_format
 from graphrec.logs.raw import RawLog, Source, combine
@@ -22,28 +22,30 @@ from graphrec.logs.side_tables import finish_tables, read_tables
 from graphrec.logs.source import LogSettings
 from graphrec.logs.spool import Spool
 from graphrec.logs.table import InteractionLog
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.registry import resolve
 from graphrec.settings import parse
 
 _Path = str | os.PathLike[str]
-_FOLDERS = {"movielens", "atomic", "adjacency"}  # formats that are whole folders
 _OF_TABLES = {"delimited", "parquet", "jsonl"}  # whose files hold rows of named columns, and nothing beside
 _TRIPLES = {"train": "data1", "test": "test1"}  # the files of the Last.fm set in LightGCN's public code
 
 
+@takes_progress
 def read_log(
     source: _Path | Sequence[_Path] | LogSettings | Mapping[str, Any],
     *,
     rejected: _Path | None = None,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     **settings: Any,
 ) -> InteractionLog:
     """Read interaction events and their side tables from files, a folder or a database.
 
     The format is found by name and contents, columns by their usual names; every field of `LogSettings` can be given
     as a keyword to say otherwise. A bad row (missing id, unparsable time, NaN weight, ragged line, undecodable bytes) is not
-    used but written to `rejected` with its file, line and reason. Reading streams, so a log may be larger than memory.
+    used but written to `rejected` with its file, line and reason. Reading streams, so a log may be larger than memory: its events
+    lie in a temporary folder until `log.close()`, the end of `with read_log(...) as log:` or that of the process. In a
+    notebook, close a log before its cell is run again; frames made of its events cannot be read afterwards.
 
         read_log("clicks.csv.gz", columns={"user_id": "visitor"}, items="products.parquet")
         read_log("logs/2024-*.jsonl", duplicates="sum")
@@ -150,7 +152,7 @@ def _read_raw(paths: list[str], settings: LogSettings, spool: Path, progress: Re
         by_format.setdefault(sniff_format(path) if settings.format == "auto" else settings.format, []).append(path)
     for name, files in by_format.items():
         for path in files:
-            if path.is_dir() and name not in _FOLDERS:
+            if path.is_dir() and name not in FOLDERS:
                 raise LogError(f"{path} is a folder; for format {name!r} give its files, for example {path}/*")
     if len(by_format) > 1 and not by_format.keys() <= _OF_TABLES:
         raise LogError(

@@ -55,13 +55,27 @@ _IDS: dict[str, dict[str, str]] = {
 """The columns of side tables that hold ids of the events."""
 
 
+def check_table(table: object, what: str) -> None:
+    """Make sure that a table of rows is a Polars DataFrame; `what` is its name in the message.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(table, pl.DataFrame):
+        mend = "collect it" if isinstance(table, pl.LazyFrame) else "try pl.from_pandas"
+        raise TypeError(f"{what} must be a Polars DataFrame, got {type(table).__name__}; {mend}")
+
+
 @dataclass(frozen=True)
 class Media:
     """Vectors of items (of an image, a sound, a text), aligned by original item id.
 
     Args:
         ids: (n,) item ids, Int64 or String, without repetition.
-        vectors: (n, F) float32.
+        vectors: (n, F) float32, finite; an item without one is left out.
+
+    Raises:
+        ValueError: vectors are of another type or shape, one is not finite, or an id repeats.
     """
 
     ids: pl.Series
@@ -73,6 +87,11 @@ class Media:
                 f"Media: vectors must be float32 of shape (n, F) with n = {len(self.ids)} ids, "
                 f"got {self.vectors.dtype} {self.vectors.shape}"
             )
+        if self.ids.n_unique() < len(self.ids):
+            raise ValueError(f"the item id {self.ids.filter(self.ids.is_duplicated())[0]!r} occurs twice; keep one row an item")
+        bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
+        if len(bad):
+            raise ValueError(f"row {bad[0]} and {len(bad) - 1} more hold NaN or infinite values; remove or replace them")
 
 
 @dataclass(frozen=True)
@@ -104,7 +123,7 @@ class RejectReport:
         return f"{self.rejected:,} of {self.total:,} rows rejected" + (f" ({reasons})" if reasons else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InteractionLog:
     """Clean interaction events and the side tables that came with them.
 
@@ -136,13 +155,16 @@ class InteractionLog:
     source: str = "memory"
     rejected: RejectReport = field(default_factory=RejectReport)
     settings: LogSettings | None = None
-    cache: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+    cache: tempfile.TemporaryDirectory[str] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.events, pl.DataFrame):
             object.__setattr__(self, "events", self.events.lazy())
         if not isinstance(self.events, pl.LazyFrame):
             raise TypeError(f"InteractionLog: events must be a Polars frame, got {type(self.events).__name__}; try pl.from_pandas")
+        for name in ("users", "items", *EDGE_TABLES):
+            if getattr(self, name) is not None:
+                check_table(getattr(self, name), f"InteractionLog: {name}")
         schema = self.events.collect_schema()
         for name, types in EVENT_TYPES.items():
             if schema.get(name) not in types:
@@ -165,6 +187,13 @@ class InteractionLog:
                     raise ValueError(
                         f"InteractionLog: {name}.{column} must be {schema[key]}, as events.{key}, got {table.schema[column]}; cast it"
                     )
+
+    def __repr__(self) -> str:
+        tables = {name: getattr(self, name) for name in ("users", "items", *EDGE_TABLES)}
+        parts = [f"{name} {table.shape}" for name, table in tables.items() if table is not None]
+        parts += [f"media {name} {one.vectors.shape}" for name, one in self.media.items()]
+        parts += [str(self.rejected)] if self.rejected.total else []
+        return f"InteractionLog({', '.join([repr(self.source), *parts])})"
 
     def check_rows(self) -> None:
         """Make sure of the rows of a log made in memory, which no reader has cleaned: ids, behaviours and weights.

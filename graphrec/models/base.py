@@ -23,7 +23,7 @@ from graphrec.graph.ids import IdMap
 from graphrec.memory import kept_memory
 from graphrec.models import saved
 from graphrec.models.listing import ranked_frame
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.settings import Settings, resolved
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Recommender(ABC):
         """Whether the model has been fitted, trained or loaded, so that it can answer."""
         return self._catalogue is not None
 
-    def fit(self, store: GraphStore, *, seed: int = 0, progress: Reporter = SILENT) -> Self:
+    @takes_progress
+    def fit(self, store: GraphStore, *, seed: int = 0, progress: Reporter | bool = SILENT) -> Self:
         """Learn from the training part of `store` and return the model itself.
 
         Args:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
@@ -28,6 +29,16 @@ class FeatureSettings(FeatureMapSettings):
     user: list[str] | Literal["history", "id"] = "history"
     """Names of user features; "history": the mean of the features of a user's training items, through the items' towers, as
     AlphaRec does; "id": a free embedding per user."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_items(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("user"), list) and "item" not in values:
+            raise ValueError(
+                f'features of users are read beside some of items, got user = {values["user"]} alone; name some of items, too, '
+                'such as item = ["text"]'
+            )
+        return values
 
 
 class IdFeatureSettings(FeatureSettings):

@@ -21,11 +21,11 @@ from graphrec.atomic import atomic_folder
 from graphrec.checksum import sha256_of
 from graphrec.errors import ConfigError, RunError, UnsupportedError
 from graphrec.models.base import Recommender, blocks
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS
 from graphrec.retrieval.source import Source, open_model, open_run
-from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable
+from graphrec.retrieval.vectors import Exporter, ExportSettings, VectorTable, Written
 from graphrec.settings import parse
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _PART_NOTE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Export:
     """A finished export: its folder and the content of its `manifest.json`."""
 
@@ -51,7 +51,11 @@ class Export:
         """The files of all formats, as paths."""
         return [self.folder / name for name in self.manifest["files"]]
 
+    def __repr__(self) -> str:
+        return f"Export({str(self.folder)!r}, model={self.manifest['model']!r}, formats={list(self.manifest['formats'])})"
 
+
+@takes_progress
 def export(
     source: Source,
     folder: str | os.PathLike[str],
@@ -60,7 +64,7 @@ def export(
     *,
     settings: ExportSettings | None = None,
     overwrite: bool = False,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     **overrides: Any,
 ) -> Export:
     """Write the user and item vectors of a trained model, each with its original id.
@@ -99,6 +103,11 @@ def export(
             exporter: Exporter = resolve("export format", EXPORTERS, name)
             (temporary / name).mkdir()
             written = exporter.write(tables, temporary / name, settings, progress)
+            if not isinstance(written, Written):
+                raise TypeError(
+                    f"the export format {name}: write must return a graphrec.retrieval.vectors.Written, got {type(written).__name__}; "
+                    "return Written() where there is nothing to say"
+                )
             parameters[name] = written.parameters
             notes += written.notes
         agreement = model_agreement(model, tables)

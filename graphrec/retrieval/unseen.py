@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,28 +14,34 @@ import polars as pl
 import torch
 
 from graphrec import ops
-from graphrec.errors import ConfigError, UnsupportedError, check_list_length
+from graphrec.errors import ConfigError, RunError, UnsupportedError, check_list_length
+from graphrec.features.nodes import load_features
 from graphrec.features.project import Projection, fit_projection
 from graphrec.graph.ids import IdMap
 from graphrec.graph.sides import NEW_ITEMS
 from graphrec.graph.store import GraphStore
+from graphrec.logs.table import check_table
 from graphrec.models.listing import ranked_frame
 from graphrec.models.ridge import Ridge, fit_ridge
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.retrieval.answer import check_fallback
-from graphrec.retrieval.source import Source, open_model, open_store
+from graphrec.retrieval.source import Source, open_model, open_run, open_store
+from graphrec.training.run import fingerprint
 
 if TYPE_CHECKING:
     from graphrec.models.base import Recommender
+    from graphrec.training.run import Run
 
+_CHECKED: WeakKeyDictionary[Recommender, list[dict[str, Any]]] = WeakKeyDictionary()
 _USER_MAPS: WeakKeyDictionary[Recommender, tuple[list[dict[str, Any]], Projection, Ridge]] = WeakKeyDictionary()
 
 
+@takes_progress
 def with_new_items(
     source: Source,
     table: pl.DataFrame | None = None,
     store: GraphStore | None = None,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
     cache: str | os.PathLike[str] | None = None,
 ) -> tuple[Recommender, int]:
     """Return a run's model with items added that have no training event, from their features or triples alone.
@@ -54,11 +60,14 @@ def with_new_items(
     Raises:
         UnsupportedError: the model uses no item features, or a table is given and none of them is made from text.
         ConfigError: there are no new items, or the table lacks a column.
+        TypeError: the table is no Polars DataFrame.
+        RunError: the store's features have been written anew, with other vectors, since the run was trained.
         StoreError: the store is missing or damaged.
     """
     from graphrec.features.write import encode_new
 
-    model = open_model(source)
+    run = open_run(source)
+    model = open_model(run or source)
     if model is not source:
         model = copy(model)  # what belongs to a run keeps its items, on which it is evaluated
     names = getattr(model, "item_features", ())
@@ -70,6 +79,7 @@ def with_new_items(
             'inputs = {name = "id+features", item = ["text"]}'
         )
     store = store or open_store(source)
+    _check_features(run, store, "item", names)
     if table is None:
         found = store.new_items()
         if found is None:
@@ -79,6 +89,7 @@ def with_new_items(
         ids, titles = found[0].series, store.titles(NEW_ITEMS)
         features = {name: store.feature(NEW_ITEMS, name)[0] for name in names}
     else:
+        check_table(table, "with_new_items: the table")
         table = table.unique(table.columns[0], keep="first", maintain_order=True)
         ids, titles = table[:, 0].rename("id"), _titles(table)
         texts = [name for name in names if _is_text(store, "item", name)]
@@ -109,8 +120,8 @@ def recommend_new_user(
     source: Source,
     k: int = 10,
     *,
-    history: Sequence[Any] = (),
-    friends: Sequence[Any] = (),
+    history: Iterable[Any] = (),
+    friends: Iterable[Any] = (),
     text: str = "",
     fallback: str | None = None,
     store: GraphStore | None = None,
@@ -125,8 +136,8 @@ def recommend_new_user(
     Args:
         source: a run, a model, or the folder of either.
         k: list length, 1..I.
-        history: original item ids.
-        friends: original user ids.
+        history: original item ids: a list, array or series.
+        friends: original user ids, likewise.
         text: words, for a model with features made from text.
         fallback: "popular" lists the most chosen items where none of the three is given; None refuses.
         store: the graph store, for `text`; None means the run's own.
@@ -139,22 +150,25 @@ def recommend_new_user(
         UnknownIdError: an item or a friend does not occur in the training data.
         ConfigError: nothing is given and no fallback, `k` is out of range, or a text stands where a list of ids should.
         UnsupportedError: the model cannot do it.
+        RunError: the store's features have been written anew, with other vectors, since the run was trained.
     """
-    model = open_model(source)
+    run = open_run(source)
+    model = open_model(run or source)
     catalogue = model.catalogue
     check_list_length(k, catalogue.num_items)
     check_fallback(fallback)
     for name, ids in (("history", history), ("friends", friends)):
         if isinstance(ids, str | bytes):
             raise ConfigError(f"{name} must be a list of ids, got the text {ids!r}; give [{ids!r}]")
+    history, friends = ([] if ids is None else list(ids) for ids in (history, friends))  # an array has no truth value
     seen = np.empty(0, np.int64)
     if history:
         by, scores = "history" if model.personal else "popular", model.fold_in([history])
-        seen = np.unique(catalogue.items.index_of(list(history)))
+        seen = np.unique(catalogue.items.index_of(history))
     elif friends:
-        by, scores = "friends", model.score(catalogue.users.index_of(list(friends))).mean(dim=0, keepdim=True)
+        by, scores = "friends", model.score(catalogue.users.index_of(friends)).mean(dim=0, keepdim=True)
     elif text.strip():
-        by, scores = "text", _scores_of_text(model, text, store or open_store(source))
+        by, scores = "text", _scores_of_text(run, model, text, store or open_store(source))
     elif fallback == "popular":
         by, scores = "popular", torch.from_numpy(catalogue.item_counts.astype(np.float32))[None]
     else:
@@ -168,10 +182,11 @@ def recommend_new_user(
     return frame.drop("user_id").with_columns(by=pl.lit(by))
 
 
-def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.Tensor:
+def _scores_of_text(run: Run | None, model: Recommender, text: str, store: GraphStore) -> torch.Tensor:
     own = [feature.removeprefix("user.") for feature in sorted(model.features_used(store)) if feature.startswith("user.")]
     own = [name for name in own if _is_text(store, "user", name)]
     if own:
+        _check_once(run, store, "user", model.parts["inputs"].settings.user)
         said = np.concatenate([_encoded(store, "user", name, text) for name in own], axis=1)
         _check_said(said.any(), text)
         leading, ridge = _user_map(model, store, own)
@@ -181,6 +196,7 @@ def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.T
         raise UnsupportedError(
             f"this {model.name} model uses no features made from text, so words say nothing to it; give a history"
         )
+    _check_once(run, store, "item", names)
     features = {}
     for name in names:
         if _is_text(store, "item", name):
@@ -190,6 +206,29 @@ def _scores_of_text(model: Recommender, text: str, store: GraphStore) -> torch.T
     vector = model.item_vectors(features)
     _check_said(np.isfinite(vector).all(), text)
     return model.fold_in_vectors(vector)
+
+
+def _check_features(run: Run | None, store: GraphStore, ntype: str, names: Sequence[str]) -> None:
+    """Refuse features that are not those of the training, whose vectors mean something else; names in the order of the training.
+
+    A model alone does not know what it was trained from, and a store of other data has no vectors to compare.
+    """
+    if run is None or not run.config.origins or fingerprint(store) != run.config.store["fingerprint"]:
+        return
+    features = load_features(store, ntype, names)
+    if not any(features.digest in origin for origin in run.config.origins.values()):
+        raise RunError(
+            f"the run {run.folder} was trained from {run.config.origins}, and the store now gives {features.describe()}, "
+            f"{features.digest}; write the same features into it again, or train anew"
+        )
+
+
+def _check_once(run: Run | None, store: GraphStore, ntype: str, names: Sequence[str]) -> None:
+    """As `_check_features`, for answers one after the other: the vectors are read again only when their provenance changes."""
+    made_of = [store.provenance(ntype, name) for name in names]
+    if run is not None and _CHECKED.get(run.model) != made_of:
+        _check_features(run, store, ntype, names)
+        _CHECKED[run.model] = made_of
 
 
 def _user_map(model: Recommender, store: GraphStore, names: Sequence[str]) -> tuple[Projection, Ridge]:

@@ -50,7 +50,7 @@ class ExportSettings(Settings):
     with 32 links.
     """
 
-    formats: tuple[str, ...] = Field(("parquet", "npy", "safetensors", "faiss"), min_length=1)
+    formats: tuple[str, ...] = Field(default_factory=lambda: tuple(EXPORTERS), min_length=1)
     index: Literal["flat", "hnsw", "ivf"] = "flat"
     """FAISS index of the items: flat is exact; hnsw and ivf are approximate and answer faster on large catalogues."""
     hnsw_links: int = Field(32, ge=2, le=512)

@@ -18,7 +18,7 @@ from graphrec.graph.store import GraphStore
 from graphrec.losses import LIST_LOSSES
 from graphrec.losses.listwise import list_ndcg
 from graphrec.models.ranker import TwoStage
-from graphrec.progress import SILENT, Reporter, Task
+from graphrec.progress import SILENT, Reporter, Task, takes_progress
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
 from graphrec.training.place import check_free, locked
@@ -36,6 +36,7 @@ from graphrec.training.run import Run, fingerprint, other_data
 from graphrec.training.train import write_made
 
 
+@takes_progress
 def train_ranker(
     retrieval: Run | str | os.PathLike[str],
     folder: str | os.PathLike[str],
@@ -43,7 +44,7 @@ def train_ranker(
     *,
     store: GraphStore | str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
 ) -> Run:
     """Train a second stage on top of a finished run and write a run folder with both stages.
 

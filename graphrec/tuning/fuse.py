@@ -15,7 +15,7 @@ from graphrec.graph.store import GraphStore
 from graphrec.models import MADE_BY, MADE_FROM_RUNS
 from graphrec.models.base import Recommender
 from graphrec.models.score_sum import ScoreSum, spreads_of
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.training.place import check_free, locked
 from graphrec.training.run import Run
 from graphrec.training.train import write_made
@@ -27,6 +27,7 @@ _MADE_FROM_RUNS = {
 }
 
 
+@takes_progress
 def fuse(
     runs: Sequence[Run | str | os.PathLike[str]],
     folder: str | os.PathLike[str],
@@ -35,7 +36,7 @@ def fuse(
     metric: str = "ndcg@20",
     seed: int = 0,
     overwrite: bool = False,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
 ) -> Run:
     """Add finished runs up and write a run folder with all of them: `graphrec.models.score_sum.ScoreSum`.
 

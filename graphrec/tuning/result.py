@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ _TUNED_ON = " on the validation split of "
 BEST, TABLE, PLOT = "best.toml", "trials.csv", "history.png"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tuning:
     """The state of a search.
 
@@ -41,7 +41,7 @@ class Tuning:
     folder: Path
     model: str
     metric: str
-    trials: list[dict[str, Any]] = field(repr=False)
+    trials: list[dict[str, Any]]
     best: dict[str, Any] | None
     best_file: Path | None
     table: Path
@@ -65,6 +65,8 @@ class Tuning:
             else f"{self.metric} {self.best['value']:.4f}, {self.best['params']}"
         )
         return f"{self.model}: {len(self.trials)} trials in {self.folder}; {best}"
+
+    __repr__ = __str__  # what a notebook shows of it
 
 
 def publish(study: Study, store: str, metric: str, plot: bool = True) -> Tuning:

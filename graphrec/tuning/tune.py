@@ -13,7 +13,7 @@ import torch
 from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation.validation import watch
 from graphrec.graph.store import GraphStore
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.settings import Settings, parse
 from graphrec.training.run import fingerprint
 from graphrec.training.settings import TrainSettings
@@ -28,6 +28,7 @@ _LOOK_AGAIN = 0.5  # seconds between two looks at trials of other processes
 _FREE = ("device", "checkpoint_every")  # of the training settings: they do not change a value
 
 
+@takes_progress
 def tune(
     store: GraphStore | str | os.PathLike[str],
     model: str | None = None,
@@ -36,7 +37,7 @@ def tune(
     *,
     model_settings: Settings | Mapping[str, Any] | None = None,
     train_settings: TrainSettings | Mapping[str, Any] | None = None,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
 ) -> Tuning:
     """Search for the settings of a model that do best on the validation split; the test split is never looked at.
 

@@ -13,7 +13,7 @@ import graphrec
 from graphrec.benchmarking.grid import Cell
 from graphrec.benchmarking.plan import Protocol
 from graphrec.benchmarking.report import how_tested, write_reports
-from graphrec.benchmarking.summary import compare_rows, mean_sd, summarise
+from graphrec.benchmarking.summary import Benchmark, compare_rows, mean_sd, summarise
 from graphrec.evaluation.result import Evaluation
 from graphrec.progress import SILENT
 from tests.benchmarking.conftest import write_run_file
@@ -41,6 +41,11 @@ def cells(tmp_path) -> list[Cell]:
     found = [make_cell(tmp_path, row, seed, base + rng.normal(0, 0.02, USERS)) for row in ("a", "b") for seed in (0, 1)]
     found.append(make_cell(tmp_path, "c|d", 0, base + 0.1 + rng.normal(0, 0.02, USERS)))
     return [*found, Cell("set", "c|d", 1, tmp_path, None, "out of <memory>")]
+
+
+def test_a_benchmark_shows_its_rows_alone(cells, tmp_path):
+    shown = repr(Benchmark(tmp_path, Protocol((0,), (20,), ("ndcg",), False), cells, summarise(cells), [], {}, ([], [])))
+    assert shown.startswith(f"{tmp_path}: {len(cells)} cells, ") and len(shown.splitlines()) == 1 + len(summarise(cells))
 
 
 def test_means_deviations_and_failures(cells):

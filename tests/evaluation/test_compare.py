@@ -7,10 +7,12 @@ import pytest
 from scipy import stats
 
 from graphrec.errors import ConfigError, RunError
+from graphrec.evaluation import METRICS
 from graphrec.evaluation.compare import compare
 from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.significance import bootstrap_intervals, holm, paired_t_p, shown_p, sign_flip_p
+from graphrec.evaluation.validation import metric_to_choose_by
 
 
 def test_bootstrap_matches_the_normal_interval_of_a_large_sample():
@@ -58,12 +60,12 @@ def test_null_p_values_are_uniform():
     assert 0.4 < p_values.mean() < 0.6
 
 
-def planted(store, given_scores, strength, seed):
+def planted(store, given_scores, strength, seed, **settings):
     """A model that adds `strength` to the test items' random scores."""
     scores = np.random.default_rng(seed).normal(size=(store.num_users, store.num_items))
     for user, item in store.pairs["test"]:
         scores[user, item] += strength
-    return evaluate(given_scores(scores, store), store, k=10)
+    return evaluate(given_scores(scores, store), store, k=10, **settings)
 
 
 def test_planted_difference_is_found_and_null_is_not(random_store, given_scores):
@@ -91,6 +93,25 @@ def test_lower_is_better_for_popularity(small_store, given_scores):
         for row in ([0, 5, 4, 3], [0, 4, 3, 5])
     )
     assert compare(popular, rare, resamples=500).differences[0].better == "B"
+
+
+def miss(hits, relevant, k):
+    """1 where no test item is among the first k places."""
+    return np.where(relevant > 0, ~hits[:, :k].any(axis=1), np.nan)
+
+
+miss.lower_is_better = True
+
+
+def test_a_metric_of_ones_own_says_itself_that_lower_is_better(random_store, given_scores, monkeypatch):
+    monkeypatch.setitem(METRICS, "miss", f"{__name__}:miss")
+    store = random_store(num_users=300)
+    weak, strong = (planted(store, given_scores, strength, 1, metrics=["miss"]) for strength in (0, 3))
+    assert compare(weak, strong, resamples=500).differences[0].better == "B"
+    with pytest.raises(ConfigError, match="nothing can be chosen on validation items by 'miss@10'"):
+        metric_to_choose_by("miss@10", 40)
+    monkeypatch.delitem(METRICS, "miss")  # as in another process
+    assert compare(weak, strong, resamples=500).differences[0].better == "neither"
 
 
 def test_refusals(store, model, random_store, given_scores):

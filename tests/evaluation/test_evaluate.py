@@ -206,6 +206,29 @@ def test_bad_settings(store, model, arguments, words):
         evaluate(model, store, **arguments)
 
 
+def test_what_a_metric_asks_for_is_checked_before_users_are_ranked(store, model, monkeypatch):
+    def hit(hits, k, user):
+        return 1.0
+
+    monkeypatch.setattr("graphrec.evaluation.metrics.hit", hit)
+    monkeypatch.setattr("graphrec.evaluation.evaluate.rank_users", lambda *_, **__: pytest.fail("ranked"))
+    model.name, store.weights["test"] = "given-ratings", np.arange(len(store.pairs["test"])).tolist()
+    with pytest.raises(ConfigError, match="the metric hit asks for 'user'"):
+        evaluate(model, store, k=1, metrics=["rmse", "hit"])
+
+
+def test_a_notebook_shows_what_print_does(store, model):
+    found = evaluate(model, store, k=10)
+    assert repr(found) == str(found) and "recall@10" in repr(found) and len(repr(found)) < 1200
+    both = graphrec.compare(found, found, resamples=100)
+    assert repr(both) == str(both)
+
+
+def test_a_metric_of_the_candidates_alone_is_given_them(store, model, monkeypatch):
+    monkeypatch.setattr("graphrec.evaluation.metrics.auc", lambda candidates: candidates)
+    assert evaluate(model, store, k=1, metrics="auc").values("auc").max() <= store.num_items
+
+
 def test_store_without_test_part(small_store, given_scores):
     store = small_store(2, 2, {"train": [(0, 0), (1, 1)]})
     model = given_scores(np.ones((2, 2)), store)
@@ -237,13 +260,15 @@ def test_validator_agrees_with_evaluate(store, model):
     assert validate(model) == {name: full.metrics[name] for name in ("ndcg@20", "recall@5")}
 
 
-def test_validator_refuses(store, small_store):
+def test_validator_refuses(store, small_store, monkeypatch):
     assert validator(small_store(1, 30, {"train": [(0, 0)]})) is None
     for bad in ("gini@20", "auc", "rmse", "ndgc@20", "ndcg@41", "diversity@10"):
         with pytest.raises(ConfigError):
             validator(store, bad)
-    with pytest.raises(ConfigError, match="nothing can be chosen on validation items by 'rmse'; choose an accuracy metric"):
-        watch(store, "rmse")
+    monkeypatch.setattr("graphrec.evaluation.metrics.hit", lambda hits, ranks, k: 1.0)
+    for bad in ("rmse", "hit@20"):
+        with pytest.raises(ConfigError, match=f"nothing can be chosen on validation items by '{bad}'; choose an accuracy metric"):
+            watch(store, bad)
 
 
 def test_a_run_that_is_replaced_while_it_is_measured_keeps_no_result(tmp_path, monkeypatch):

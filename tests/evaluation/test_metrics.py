@@ -7,13 +7,14 @@ from math import log2
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
 
 from graphrec.errors import ConfigError
-from graphrec.evaluation import LOWER_IS_BETTER, METRICS, metrics
-from graphrec.evaluation.lists import Lists, compute, needs, split_name
+from graphrec.evaluation import METRICS, metrics
+from graphrec.evaluation.lists import Lists, compute, lower_is_better, needs, split_name
 from graphrec.registry import resolve
 
 OF_HITS = [name for name in METRICS if needs(name) == {"hits", "relevant", "k"} and name not in LOWER_IS_BETTER]
@@ -114,11 +115,12 @@ def test_every_registered_metric_is_a_documented_function_of_the_lists():
         function = resolve("metric", METRICS, name)
         assert needs(name) <= fields, name
         assert function.__doc__ and function.__annotations__, name
-    assert LOWER_IS_BETTER <= set(METRICS)
+    assert {name for name in METRICS if lower_is_better(name)} == {"gini", "popularity", "rmse", "mae"}
 
 
-def test_compute_names_and_kinds():
-    lists = Lists(
+@pytest.fixture
+def lists():
+    return Lists(
         topk=np.array([[0, 1], [1, -1]]),
         hits=np.array([[True, False], [False, False]]),
         relevant=np.array([1, 2]),
@@ -131,6 +133,9 @@ def test_compute_names_and_kinds():
         ratings=np.array([1.0, 2.0, 5.0]),
         item_vectors=np.eye(3),
     )
+
+
+def test_compute_names_and_kinds(lists):
     values = compute(METRICS, [2, 1], lists)
     assert list(values)[:2] == ["recall@1", "recall@2"]
     assert {"auc", "rmse", "mae"} <= values.keys()
@@ -138,6 +143,48 @@ def test_compute_names_and_kinds():
         assert isinstance(value, float) or (value.dtype == np.float64 and value.shape == (2,)), name
     assert values["rmse"] == pytest.approx((4 / 3) ** 0.5)
     assert values["mae"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("returned", "value"),
+    [
+        ([0, 1], np.array([0.0, 1.0])),
+        (torch.tensor([0.5, 1.0]), np.array([0.5, 1.0])),
+        (np.array([True, False]), np.array([1.0, 0.0])),
+        (np.float32(0.5), 0.5),
+        (1, 1.0),
+    ],
+)
+def test_what_a_metric_returns_becomes_float64(returned, value, lists, monkeypatch):
+    monkeypatch.setattr(metrics, "hit", lambda hits, k: returned)
+    found = compute(["hit"], [1], lists)["hit@1"]
+    np.testing.assert_array_equal(found, value)
+    assert type(found) is type(value) and (isinstance(found, float) or found.dtype == np.float64)
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [
+        (np.zeros(3), r"ndarray of shape \(3,\)"),
+        (np.zeros((2, 1)), r"ndarray of shape \(2, 1\)"),
+        ([1.0], r"list of shape \(1,\)"),
+        (None, "NoneType"),
+        ({"hit": 1.0}, "dict"),
+        ("many", "str"),
+    ],
+)
+def test_what_a_metric_may_not_return(returned, got, lists, monkeypatch):
+    monkeypatch.setattr(metrics, "hit", lambda hits, k: returned)
+    with pytest.raises(ConfigError, match=rf"the metric hit must return one value for each of the 2 users.* got {got};"):
+        compute(["hit"], [1], lists)
+
+
+def test_what_a_metric_may_ask_for(lists, monkeypatch):
+    monkeypatch.setattr(metrics, "hit", lambda hits, k, gain=2.0, *more, **others: gain)
+    assert compute(["hit"], [1], lists) == {"hit@1": 2.0}
+    monkeypatch.setattr(metrics, "hit", lambda hit, k: 1.0)
+    with pytest.raises(ConfigError, match="the metric hit asks for 'hit', which no metric is given; .*did you mean 'hits'.*default"):
+        compute(["hit"], [1], lists)
 
 
 @pytest.mark.parametrize("bad", ["recal@20", "recall", "recall@", "recall@0", "recall@x", "auc@20", "recall@-1"])

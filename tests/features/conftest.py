@@ -18,9 +18,9 @@ TOPICS = ("cat kitten whiskers purring paw mouse catnip", "dog puppy leash barki
 NEW = {"new-cat": "A bed for a purring kitten", "new-dog": "A leash for a barking puppy", "new-blank": None}
 
 
-def shop(folder: Path) -> GraphStore:
+def shop(folder: Path, seed: int = 3) -> GraphStore:
     """User u and item i are of topic u % 2 and i % 2; each user has all items of its topic, two of them are held out."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     held = [set(rng.choice(np.arange(user % 2, NUM_ITEMS, 2), 2, replace=False).tolist()) for user in range(NUM_USERS)]
     rows = [(f"u{user:02d}", f"i{item:02d}", "test" if item in held[user] else "train")
             for user in range(NUM_USERS) for item in range(user % 2, NUM_ITEMS, 2)]  # fmt: skip

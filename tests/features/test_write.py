@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from graphrec.errors import ConfigError
+from graphrec.features.nodes import as_inputs
 from graphrec.features.settings import FeaturesSettings, TextFeature
 from graphrec.features.write import add_features, encode_new, node_texts
 from graphrec.graph.sides import NEW_ITEMS
@@ -36,6 +37,20 @@ def test_what_is_written_and_where_it_comes_from(store, tmp_path):
     assert provenance["rows_zero"] == 1 and not new[again.new_items()[0].index_of(["new-blank"])].any()
     words = pl.read_parquet(store.folder / "profiles" / "item.text.parquet")
     assert words["id"].to_list()[0] == "i00" and {"kitten", "whiskers", "purring", "cat"} & set(words["keywords"][0])
+
+
+def test_the_section_may_be_a_mapping(store, tmp_path):
+    written = add_features(store, {"item": {"text": {"columns": ["title"], "encoder": "tfidf"}}, "cache": str(tmp_path)})
+    assert [one.feature for one in written] == ["item.text", "item-new.text"]
+    with pytest.raises(ConfigError, match=r"\[features\] itm: unknown key.*did you mean 'item'"):
+        add_features(store, {"itm": {}})
+    with pytest.raises(ConfigError, match=r"\[features\] item.text.colums: unknown key"):
+        add_features(store, {"item": {"text": {"colums": ["title"]}}})
+
+
+def test_the_line_that_reads_features_is_one_that_is_taken():
+    assert as_inputs({"item": ["text"]}) == 'inputs = {name = "id+features", item = ["text"]}'
+    assert as_inputs({"user": ["taste"]}) == 'inputs = {name = "id+features", item = ["..."], user = ["taste"]}'
 
 
 def test_the_second_time_nothing_is_encoded(store, tmp_path):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from graphrec.errors import ConfigError, StoreError
+from graphrec.features.nodes import load_features
+from graphrec.graph.arrays import write_feature
 from graphrec.graph.build import build
 from graphrec.graph.manifest import SCHEMA_VERSION, Manifest
 from graphrec.graph.store import GraphStore
@@ -128,12 +130,13 @@ def test_features_are_added_replaced_and_checked(copy):
     array = np.arange(24, dtype=np.float16).reshape(12, 2)
     store.add_feature("item", "text-mini", array, {"kind": "text", "model": "mini"})
     store.add_feature("item", "text-mini", array + 1, {"kind": "text", "model": "mini", "dim": 2})
-    store.add_feature("user", "bag", np.zeros((12, 0), dtype=np.float32), {})
+    store.add_feature("user", "bag", np.zeros((12, 1), dtype=np.float32))
     reopened = GraphStore.open(copy)
     assert reopened.features("item") == ["text-mini"] and reopened.features("user") == ["bag"]
     read, provenance = reopened.feature("item", "text-mini")
     assert (read == array + 1).all() and read.dtype == np.float16 and provenance["dim"] == 2
-    with pytest.raises(ValueError, match="a row for each of the 12 item nodes, got 3"):
+    assert reopened.feature("user", "bag")[1] == {}
+    with pytest.raises(ValueError, match="item.short must have a row for each of 12 nodes, got 3"):
         store.add_feature("item", "short", array[:3], {})
     with pytest.raises(ConfigError, match="a feature name has letters"):
         store.add_feature("item", "../escape", array, {})
@@ -145,6 +148,31 @@ def test_features_are_added_replaced_and_checked(copy):
     path.write_bytes(whole[:-1])
     with pytest.raises(StoreError, match="item.text-mini.safetensors is missing or damaged"):
         store.feature("item", "text-mini")
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros(12), r"must be numbers of shape \(12, F\), got float64 \(12,\)"),
+        (np.zeros((12, 0)), r"must be numbers of shape \(12, F\), got float64 \(12, 0\)"),
+        (np.zeros((12, 2), bool), r"must be numbers of shape \(12, F\), got bool \(12, 2\)"),
+        (np.full((12, 2), np.nan), "must be finite, got NaN or infinity in 12 of 12 rows, the first is row 0"),
+        (np.full((12, 2), 1e300), "must be finite"),
+    ],
+)
+def test_an_array_that_no_model_reads_is_refused_when_it_is_added(copy, array, said):
+    store = GraphStore.open(copy)
+    with pytest.raises(ValueError, match=f"the feature user.face {said}"):
+        store.add_feature("user", "face", array, {})
+    with pytest.raises(TypeError, match="provenance must be a mapping, such as .*, got 'mine'"):
+        store.add_feature("user", "face", np.ones((12, 2)), "mine")
+    assert store.features("user") == []
+
+
+def test_a_feature_of_an_earlier_graphrec_without_provenance_is_read(copy):
+    write_feature(copy, "user", "face", np.ones((12, 2), np.float32), None)
+    store = GraphStore.open(copy)
+    assert store.provenance("user", "face") == {} and load_features(store, "user", ["face"]).encoders == (None,)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 
 from graphrec.errors import ConfigError, LogError, MissingExtraError
+from graphrec.logs import ENDINGS, FOLDERS, FORMATS
+from graphrec.logs.raw import FILE, LINE, PROBLEM, RawLog, Source
 from graphrec.logs.read import read_log
 from graphrec.logs.table import InteractionLog, LogSettings
 from tests.notes import Notes
@@ -41,10 +43,37 @@ def test_glob_that_matches_nothing(tmp_path: Path) -> None:
 
 
 def test_folder_without_a_log(tmp_path: Path) -> None:
-    with pytest.raises(LogError, match="no log in this folder"):
+    with pytest.raises(LogError, match=r"no log in this folder; it should hold ratings\.csv or .*\(movielens\); \*\.inter \(atomic\)"):
         read_log(tmp_path)
     with pytest.raises(LogError, match="is a folder"):
         read_log(tmp_path, format="delimited")
+
+
+def read_house(source: Source, settings: LogSettings) -> RawLog:
+    """A reader of one's own: lines of item>user."""
+    rows = []
+    for path in source.paths:
+        for file in [path] if path.is_file() else sorted(path.glob("*.house")):
+            rows += [(str(file), number, None, *line.split(">")) for number, line in enumerate(file.read_text().split(), 1)]
+    return RawLog(pl.DataFrame(rows, schema=[FILE, LINE, PROBLEM, "item_id", "user_id"], orient="row").lazy())
+
+
+def test_a_format_of_ones_own_is_known_by_its_names(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(FORMATS, "house", f"{__name__}:read_house")
+    monkeypatch.setitem(ENDINGS, "house", (".house",))
+    monkeypatch.setitem(FOLDERS, "house", ("*.house",))
+    path = write(tmp_path, "i1>u1\ni2>u1\n", "a.house")
+    for source in (path, tmp_path, tmp_path / "*.house"):
+        assert read_log(source).events.collect().select("user_id", "item_id").rows() == [("u1", "i1"), ("u1", "i2")]
+
+
+def test_columns_of_a_reader_that_nothing_reads_are_refused() -> None:
+    frame = pl.LazyFrame({FILE: ["f"], LINE: [1], PROBLEM: [None], "user_id": ["u"], "item_id": ["i"], "timestamp": [1]})
+    RawLog(frame)
+    with pytest.raises(ValueError, match="got the unknown column 'time'; did you mean 'timestamp'?"):
+        RawLog(frame.rename({"timestamp": "time"}))
+    with pytest.raises(ValueError, match="need _file, _line, _problem, user_id, item_id; got no '_line'"):
+        RawLog(frame.drop(LINE))
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl", "log.txt", "log.parquet", "log.inter"])

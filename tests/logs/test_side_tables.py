@@ -135,6 +135,10 @@ def test_bad_media(put, tmp_path: Path) -> None:
         read(put, media={"image": str(tmp_path / "v.parquet")})
     with pytest.raises(ValueError, match="float32 of shape"):
         Media(pl.Series([1]), np.zeros((2, 2), dtype=np.float32))
+    with pytest.raises(ValueError, match="row 1 and 0 more hold NaN or infinite values; remove or replace them"):
+        Media(pl.Series([1, 2]), np.array([[1], [np.nan]], np.float32))
+    with pytest.raises(ValueError, match="the item id 7 occurs twice; keep one row an item"):
+        Media(pl.Series([7, 7]), np.ones((2, 1), np.float32))
 
 
 def test_log_made_in_memory_is_checked() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pytest
 
 from graphrec.errors import LogError
 from graphrec.graph.build import build
-from graphrec.logs.table import TIME, InteractionLog
+from graphrec.logs.table import TIME, InteractionLog, Media, RejectReport
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.Int64, "behavior": pl.String, "timestamp": TIME, "weight": pl.Float32}
 
@@ -46,6 +47,24 @@ def test_values_that_no_reader_would_let_through_are_counted(column, bad, tmp_pa
 def test_a_split_that_is_none_is_counted(tmp_path):
     with pytest.raises(LogError, match="none of train, valid, test: 1 in split"):
         build(InteractionLog(frame().with_columns(split=pl.Series(["dev", None, *["train"] * 18]))), tmp_path / "store")
+
+
+def test_a_log_shows_its_parts_and_not_their_rows():
+    items = pl.DataFrame({"item_id": range(4), "title": ["a"] * 4})
+    media = {"image": Media(pl.Series(range(3)), np.ones((3, 2), np.float32))}
+    report = RejectReport(21, {"missing user_id": 1})
+    shown = repr(InteractionLog(frame(), items=items, media=media, source="log.csv", rejected=report))
+    assert shown == "InteractionLog('log.csv', items (4, 2), media image (3, 2), 1 of 21 rows rejected (1 missing user_id))"
+    assert repr(InteractionLog(frame())) == "InteractionLog('memory')"
+
+
+@pytest.mark.parametrize("name", ["users", "items", "social", "triples", "item_relations"])
+def test_side_tables_of_another_kind_are_refused(name):
+    table = pl.DataFrame({"item_id": [1]})
+    with pytest.raises(TypeError, match=f"InteractionLog: {name} must be a Polars DataFrame, got DataFrame; try pl.from_pandas"):
+        InteractionLog(frame(), **{name: table.to_pandas()})
+    with pytest.raises(TypeError, match=f"InteractionLog: {name} must be a Polars DataFrame, got LazyFrame; collect it"):
+        InteractionLog(frame(), **{name: table.lazy()})
 
 
 def test_side_tables_need_ids_of_the_events_type():

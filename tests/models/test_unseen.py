@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
 import torch
 
-from graphrec.errors import ConfigError, UnknownIdError, UnsupportedError
+from graphrec.errors import ConfigError, RunError, UnknownIdError, UnsupportedError
 from graphrec.features.settings import FeaturesSettings
 from graphrec.features.text_wordllama import WordLlamaEncoder
 from graphrec.features.write import add_features
@@ -19,7 +20,7 @@ from graphrec.models.fold_in import FoldIn
 from graphrec.models.popularity import Popularity
 from graphrec.models.ridge import fit_ridge
 from graphrec.retrieval.unseen import recommend_new_user, with_new_items
-from graphrec.training.run import load
+from graphrec.training.run import Run, load
 from graphrec.training.train import train
 from tests.features.conftest import shop
 from tests.models.conftest import NUM_ITEMS, WITH_RESIDUAL
@@ -108,6 +109,7 @@ def test_features_that_are_named_are_used_and_said(store, tmp_path):
     ({"name": "id", "init": "features"}, "needs item = "),
     ({"name": "id", "anchor": 0.1}, "anchor holds to a start that means something"),
     ({"name": "features"}, "item: required but missing"),
+    ({"name": "id+features", "user": ["likes"]}, r"beside some of items, got user = \['likes'\] alone; name some of items, too"),
     ({"name": "features", "item": []}, "item: list should have at least 1 item"),
 ])  # fmt: skip
 def test_inputs_that_would_ignore_something_are_refused(inputs, said):
@@ -128,8 +130,6 @@ def test_the_anchor_pulls_towards_the_start(store, tmp_path):
 
 
 def test_changed_features_stop_a_resumed_run(store, tmp_path):
-    from graphrec.errors import RunError
-
     settings = {**TRAINING, "epochs": 1}
     train(store, create("lightgcn", {**SETTINGS, "inputs": INPUTS["start"]}), tmp_path / "run", settings)
     array, provenance = store.feature("item", "text")
@@ -139,6 +139,32 @@ def test_changed_features_stop_a_resumed_run(store, tmp_path):
             train(store, None, tmp_path / "run", {"epochs": 2}, resume=True)
     finally:
         store.add_feature("item", "text", array, provenance)
+
+
+@pytest.mark.parametrize(("name", "feature"), [("start", "item.text"), ("everything", "user.likes"), ("id+features", "item.image")])
+def test_features_written_anew_after_the_training_place_nobody(name, feature, store, trained):
+    folder, model = trained(name)
+    run, (ntype, named) = Run.load(folder / "run"), feature.split(".")
+    ask = {"item": lambda: with_new_items(run), "user": lambda: recommend_new_user(run, 4, text="whiskers catnip")}[ntype]
+    array, provenance = store.feature(ntype, named)
+    recommend_new_user(run, 4, text="whiskers catnip")
+    try:
+        store.add_feature(ntype, named, array[::-1].copy(), {**provenance, "texts_sha256": "others"})
+        with pytest.raises(RunError, match=f"was trained from .* and the store now gives .*{feature}"):
+            ask()
+        with pytest.raises(RunError, match="write the same features into it again"):
+            recommend_new_user(run, 4, text="whiskers catnip")
+        assert recommend_new_user(model, 4, text="whiskers catnip", store=store).height == 4, "a model alone knows no origins"
+    finally:
+        store.add_feature(ntype, named, array, provenance)
+    ask()
+
+
+def test_a_store_of_other_data_may_make_the_vectors(trained, tmp_path):
+    folder, _ = trained("start")
+    other = shop(tmp_path / "shop", seed=4)
+    add_features(other, FeaturesSettings.model_validate({"item": {"text": {"columns": ["text"]}}, "cache": str(tmp_path)}))
+    assert with_new_items(folder / "run", store=other)[1] == 2
 
 
 def test_what_does_not_fit_is_refused(store, trained):
@@ -268,6 +294,14 @@ def test_the_map_from_texts_of_users_is_fitted_once_for_a_model(store, trained, 
     assert len(fitted) == 1 and first.equals(again)
 
 
+@pytest.mark.parametrize("given", [np.array, pl.Series, pd.Series, tuple, iter], ids=lambda given: f"{given.__module__}.{given.__name__}")
+def test_ids_of_a_new_user_in_any_form(given, trained):
+    _, model = trained("start")
+    for name, ids in (("history", ["i00", "i02"]), ("friends", ["u00", "u02"])):
+        assert recommend_new_user(model, 4, **{name: given(ids)}).equals(recommend_new_user(model, 4, **{name: ids}))
+        assert recommend_new_user(model, 4, **{name: given([])}, fallback="popular")["by"][0] == "popular"
+
+
 def test_a_text_where_a_list_of_ids_should_stand_is_refused(trained):
     folder, _ = trained("features")
     for known in ({"history": "i00"}, {"friends": "u00"}):
@@ -287,6 +321,12 @@ def test_a_table_says_nothing_of_pictures(store, trained, tmp_path):
         with_new_items(run, table)
     with pytest.raises(UnsupportedError, match="uses no features made from text, so words say nothing"):
         recommend_new_user(run, 4, text="a barking dog")
+
+
+def test_a_table_of_another_kind_is_refused(trained):
+    folder, _ = trained("start")
+    with pytest.raises(TypeError, match="with_new_items: the table must be a Polars DataFrame, got DataFrame; try pl.from_pandas"):
+        with_new_items(folder / "run", pd.DataFrame({"id": ["x1"], "text": ["a barking dog"]}))
 
 
 def test_texts_of_new_items_are_encoded_once(trained, tmp_path, monkeypatch):

@@ -254,6 +254,34 @@ def test_an_export_and_a_store_do_not_replace_one_another(tmp_path, factors):
     assert (made.folder / "npy").is_dir()
 
 
+def write_lines(tables, folder, settings, progress):
+    for table in tables:
+        (folder / f"{table.ntype}.txt").write_text("\n".join(map(str, table.ids)))
+    return Written()
+
+
+LINES = Exporter("ids, one a line", write_lines, "top_items = []")
+SILENT = Exporter("nothing", lambda *_: None, "top_items = []")
+
+
+def test_a_format_of_ones_own_is_among_the_default_ones(tmp_path, monkeypatch, factors):
+    monkeypatch.setitem(EXPORTERS, "lines", f"{__name__}:LINES")
+    assert list(export(factors(), tmp_path / "out").manifest["formats"]) == ["parquet", "npy", "safetensors", "faiss", "lines"]
+    assert (tmp_path / "out" / "lines" / "item.txt").is_file()
+
+
+def test_a_format_that_returns_nothing_is_named(tmp_path, monkeypatch, factors):
+    monkeypatch.setitem(EXPORTERS, "silent", f"{__name__}:SILENT")
+    with pytest.raises(TypeError, match=r"the export format silent: write must return a .*Written, got NoneType; return Written\(\)"):
+        export(factors(), tmp_path / "out", "silent")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_shows_itself_on_one_line(tmp_path, factors):
+    shown = repr(export(factors(), tmp_path / "out", "npy"))
+    assert shown == f"Export({str(tmp_path / 'out')!r}, model='factors', formats=['npy'])"
+
+
 def test_a_failing_format_leaves_nothing(tmp_path, monkeypatch, factors):
     def fail(*_):
         raise OSError(28, "No space left on device")

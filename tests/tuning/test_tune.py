@@ -53,7 +53,7 @@ def test_a_closed_form_model_is_tuned_and_the_best_run_file_gives_its_value(boar
 
     settings = {"trials": 6, "startup_trials": 3}
     result = tune(board, "item-knn", tmp_path / "study", settings, train_settings={"metric": "ndcg@5"})
-    assert result.counts() == {"complete": 6}
+    assert result.counts() == {"complete": 6} and repr(result) == str(result)
     config = load_config(result.best_file)
     assert (config.model.name, config.paths.store) == ("item-knn", str(board.folder))
     model = create("item-knn", config.model.settings).fit(board, seed=config.train.seed)
