@@ -222,6 +222,7 @@ def on_gpu(options: argparse.Namespace, result: dict[str, Any], start: float) ->
 
     if backend("cuda") != "native-cuda":
         raise SystemExit(f"gpu.py: graphrec runs its {backend('cuda')} on the GPU, not {LIBRARY}; unset GRAPHREC_BACKEND")
+    result["versions"]["backend"] = backend("cuda")
     graphs = small_graphs("cuda", options.small or 3)
     if options.small is not None:
         result["checks"] = run_checks(graphs)
@@ -243,9 +244,10 @@ def main() -> None:
         on_gpu(options, result, start)
     else:
         import_checks()
-        from graphrec import _kernels
+        from graphrec import _kernels, ops
 
         with _kernels.replaced(options.emulated, "cuda"):
+            result["versions"]["backend"] = f"{ops.backend('cuda')}, emulated"
             result["checks"] = run_checks(small_graphs("cpu"))
     result["seconds"] = time.perf_counter() - start
     if options.out is not None:

@@ -12,7 +12,6 @@ the same losses of torch's operators. Turns and medians are those of spmm.py.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -112,12 +111,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="timed turns of each (default 15)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    rows = measure(Relation.from_coo(*spmm.read_edges(options.data)), options.repeats, spmm.copy_bandwidth())
-    if options.json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print("  ".join(f"{name} {value:.3g}" if isinstance(value, float) else str(value) for name, value in row.items()))
+    bandwidth = spmm.copy_bandwidth()
+    rows = measure(Relation.from_coo(*spmm.read_edges(options.data)), options.repeats, bandwidth)
+    spmm.show(bandwidth, rows, options.json)
 
 
 if __name__ == "__main__":

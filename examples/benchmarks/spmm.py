@@ -183,8 +183,13 @@ def main() -> None:
     rows = measure(relation, arguments.dims, arguments.repeats, bandwidth)
     rows.append(measure_sddmm(relation, 64, arguments.repeats, bandwidth))
     rows.append(measure_push(Relation.from_coo(*edges), 64, arguments.repeats))
+    show(bandwidth, rows, arguments.json)
+
+
+def show(bandwidth: float, rows: list[Row], as_json: bool) -> None:
+    """Print what the rows were measured on, then the rows."""
     result = {"backend": ops.backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9, "rows": rows}
-    if arguments.json:
+    if as_json:
         print(json.dumps(result))
         return
     print(f"{result['backend']}, {result['threads']} threads, copy {result['copy_gb_s']:.1f} GB/s")
