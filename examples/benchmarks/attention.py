@@ -11,8 +11,8 @@ DIR holds `train.txt` and `test.txt` adjacency lists (`user item item ...`), pla
 
 Ours and DGL's take turns in one process, and `seconds` are medians over the turns. `peak_mb` is the growth of the resident
 set at its highest during the first step in a process of its own, after the same step on a tiny graph has loaded everything
-that is loaded once. `bandwidth_share` is the bytes that one operator step cannot avoid moving, in order, over the seconds it
-took and over what a large copy moves per second here. `difference` is the largest difference of outputs and gradients,
+that is loaded once. `bandwidth_share` is the bytes that one step cannot avoid moving, in order, over the seconds it
+took and over the bandwidth that `machine.py` finds here. `difference` is the largest difference of outputs and gradients,
 relative to the largest value of each.
 """
 
@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -154,26 +155,20 @@ def resident_mb(field: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def compulsory_bytes(shape: tuple[int, int], num_edges: int, heads: int, features: int) -> int:
-    """Bytes of one operator step if every array were read or written once per pass over it."""
+def compulsory_bytes(what: str, shape: tuple[int, int], num_edges: int, heads: int, features: int) -> int:
+    """Bytes of one step if every array were read or written once per pass over it; weights and scores of nodes are left out."""
     row = 4 * heads * features
     forward = 4 * num_edges + shape[1] * row + shape[0] * row
     # Both passes of the backward: y and its gradient by row, then gradient, features and their gradient by source, the
     # edges' positions, and the edge gradients written once and read once.
     backward = 2 * shape[0] * row + shape[0] * row + 2 * shape[1] * row + 12 * num_edges + 2 * 4 * heads * num_edges
-    return forward + backward
-
-
-def copy_bandwidth() -> float:
-    """Bytes per second that a copy of 256 MB reads and writes, best of 5."""
-    a = torch.ones(64 * 2**20)
-    b = torch.empty_like(a)
-    best = torch.inf
-    for _ in range(5):
-        start = time.perf_counter()
-        b.copy_(a)
-        best = min(best, time.perf_counter() - start)
-    return 2 * a.numel() * 4 / best
+    if what == "operator":
+        return forward + backward
+    # A projection reads its input and writes its result, and backwards reads the result's gradient and the input again and
+    # writes the input's gradient. GAT needs no projected targets, only their scores; GATv2 reads them in every pass over
+    # rows and writes their gradient.
+    sources, targets = (5, 3) if what == "layer" else (5, 5 + 3)
+    return forward + backward + row * (sources * shape[1] + targets * shape[0])
 
 
 def in_child(*arguments: object) -> float:
@@ -187,7 +182,7 @@ def benchmark(data: str | Path, heads: int = 4, features: int = 16, repeats: int
     from graphrec.graph.build import build
     from graphrec.logs.read import read_split_folder
 
-    rows = []
+    rows, bandwidth = [], machine.bandwidth()
     with tempfile.TemporaryDirectory() as folder:
         matrix = build(read_split_folder(data), Path(folder) / "store").train_matrix().tocoo()
         edges = Path(folder) / "edges.npz"
@@ -199,9 +194,8 @@ def benchmark(data: str | Path, heads: int = 4, features: int = 16, repeats: int
             for name, side in (("peak_mb", "ours"), ("dgl_peak_mb", "dgl")):
                 row[name] = in_child("--child", side, what, edges, "--heads", heads, "--features", features)
             row["memory_ratio"] = row["peak_mb"] / row["dgl_peak_mb"]  # type: ignore[operator]
-            if what == "operator":
-                moved = compulsory_bytes(matrix.shape, matrix.nnz, heads, features)
-                row["bandwidth_share"] = moved / row["seconds"] / copy_bandwidth()  # type: ignore[operator]
+            moved = compulsory_bytes(what, matrix.shape, matrix.nnz, heads, features)
+            row["bandwidth_share"] = moved / row["seconds"] / bandwidth  # type: ignore[operator]
             rows.append(row | {"edges": matrix.nnz, "threads": torch.get_num_threads(), "backend": backend()})
     return rows
 

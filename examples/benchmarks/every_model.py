@@ -51,7 +51,7 @@ def main() -> None:
                 quality = f"Recall@20 {found['recall@20']:.4f}  NDCG@20 {found['ndcg@20']:.4f}"
                 print(f"{name:22} {found['seconds']:6.1f} s  {quality}  {found['exports']}", flush=True)
     if options.json:
-        print(json.dumps(rows))
+        print(json.dumps({"backend": backend(), "models": rows}))
 
 
 def build(scratch: Path) -> GraphStore:

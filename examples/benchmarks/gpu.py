@@ -4,9 +4,9 @@
     python examples/benchmarks/gpu.py --emulated $(python kernels/emulation/build.py)
 
 Needs torch with CUDA and NumPy; where graphrec's CUDA library is missing or older than its source, nvcc builds it first. In this order:
-  1. every operator against float64 on small random graphs and on one of Gowalla's size,
+  1. every operator against float64 on small random graphs and on one of Gowalla's size, and a LightGCN step on the small ones,
   2. times, warm and with the L2 cache flushed, beside torch's operators (CSR products are cuSPARSE's),
-  3. a whole LightGCN epoch with one CUDA graph per step,
+  3. a whole LightGCN epoch of the benchmark's own with one CUDA graph per step (gpu_epoch.py; training itself captures nothing),
   4. the small checks once more under compute-sanitizer, where it is installed and as long as time is left.
 
 DIR holds a `train.txt` adjacency list, plain or .gz (`user item item ...`); without it a power-law graph of Gowalla's size
@@ -96,15 +96,17 @@ def import_checks() -> Any:
     return gpu_checks
 
 
-def run_checks(graphs: list[tuple[Any, bool]]) -> list[dict[str, Any]]:
-    """All checks on each graph; prints those that fail."""
+def run_checks(graphs: list[tuple[Any, bool]], captured: bool = False) -> list[dict[str, Any]]:
+    """All checks on each graph; prints those that fail. `captured`: the epoch's steps are CUDA graphs, as when they are timed."""
     checks = import_checks()
+    from gpu_epoch import captured_checks, epoch_checks
     from gpu_variants import all_variants
 
     results = []
     for graph, large in graphs:
         own = checks.all_checks(graph, large)
-        for name, error, allowed in own if large else chain(own, all_variants(graph)):
+        epoch = captured_checks if captured else epoch_checks
+        for name, error, allowed in own if large else chain(own, all_variants(graph), epoch(graph)):
             results.append({"check": name, "error": error, "allowed": allowed, "passed": error <= allowed})
             if error > allowed:
                 print(f"FAILED {name}: error {error:.3g}, allowed {allowed:.3g}", flush=True)
@@ -174,7 +176,7 @@ def markdown(result: dict[str, Any]) -> str:
     timed = [row for row in result["rows"] if "seconds" not in row]
     whole = [row for row in result["rows"] if "seconds" in row]
     if timed:
-        lines += ["", "gb_s counts every gathered row; of_copy is its share of the copy bandwidth.", "", *table(timed)]
+        lines += ["", "gb_s counts every gathered row; of_copy is its share of the copy bandwidth. peer_by: torch's way ran as a CUDA graph, as ours did, or as a loop of calls.", "", *table(timed)]
     return "\n".join([*lines, "", *(table(whole) if whole else []), ""])
 
 
@@ -222,6 +224,7 @@ def on_gpu(options: argparse.Namespace, result: dict[str, Any], start: float) ->
 
     if backend("cuda") != "native-cuda":
         raise SystemExit(f"gpu.py: graphrec runs its {backend('cuda')} on the GPU, not {LIBRARY}; unset GRAPHREC_BACKEND")
+    result["versions"]["backend"] = backend("cuda")
     graphs = small_graphs("cuda", options.small or 3)
     if options.small is not None:
         result["checks"] = run_checks(graphs)
@@ -230,7 +233,7 @@ def on_gpu(options: argparse.Namespace, result: dict[str, Any], start: float) ->
     source = "power law" if options.data is None else str(options.data)
     result["graph"] = f"{source}: {relation.num_dst} users, {relation.num_src} items, {relation.num_edges} edges"
     relation = relation.to("cuda")
-    result["checks"] = run_checks([*graphs, (relation, True)])
+    result["checks"] = run_checks([*graphs, (relation, True)], captured=True)
     torch.cuda.empty_cache()
     result["rows"] = measure(relation, start + 0.75 * options.limit)
     result["sanitizer"] = sanitize(start + options.limit)
@@ -243,9 +246,10 @@ def main() -> None:
         on_gpu(options, result, start)
     else:
         import_checks()
-        from graphrec import _kernels
+        from graphrec import _kernels, ops
 
         with _kernels.replaced(options.emulated, "cuda"):
+            result["versions"]["backend"] = f"{ops.backend('cuda')}, emulated"
             result["checks"] = run_checks(small_graphs("cpu"))
     result["seconds"] = time.perf_counter() - start
     if options.out is not None:

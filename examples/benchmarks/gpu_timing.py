@@ -1,30 +1,31 @@
 """Timings of the CUDA operators and of a LightGCN epoch for the GPU benchmark; imported by gpu.py.
 
 Our operators are captured into CUDA graphs, so that a time is the device's and not that of the calls. "Warm" repeats one call
-on the same data; "cold" writes a buffer larger than the L2 cache before each and subtracts that. Torch's operators run in a
-plain loop, whose calls overlap with the device's work.
+on the same data; "cold" writes a buffer larger than the L2 cache before each and subtracts that. Torch's operators
+are captured as well where torch can; elsewhere they run in a plain loop, whose calls overlap with the device's work but take longer
+than it where there is little of that. `peer_by` says which: "graph" or "loop".
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from gpu_checks import GAT, GATV2, Attention, attention_reference, integers, random, torch_csr
+from gpu_checks import GAT, GATV2, Attention, attention_reference, integers, random
+from gpu_epoch import BATCH, DIM, BprStep, Epoch, capture, grouped, normalised
 from gpu_timing_calls import calls
 from torch import Tensor
 from torch.nn import functional
 
-from graphrec import _kernels, ops
+from graphrec import ops
 from graphrec.ops import Relation
 from graphrec.ops.adam import adam_step
 from graphrec.ops.sampling import negatives_forward
 from graphrec.ops.sddmm import sddmm_forward
 
 Row = dict[str, Any]
-BATCH, DIM, LAYERS = 2048, 64, 3
 
 
 def elapsed(run: Callable[[], Any], repeats: int = 7) -> float:
@@ -39,21 +40,6 @@ def elapsed(run: Callable[[], Any], repeats: int = 7) -> float:
         end.synchronize()
         times.append(1e3 * begin.elapsed_time(end))
     return statistics.median(times)
-
-
-def capture(run: Callable[[], Any], count: int = 1) -> torch.cuda.CUDAGraph:
-    """`count` calls of `run` as one CUDA graph; `run` must not wait for the device."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # what is set up at first use must not be captured
-        run()
-        run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(count):
-            run()
-    return graph
 
 
 class Clock:
@@ -81,17 +67,30 @@ class Clock:
         moved: float,
         peers: dict[str, Callable[[], Any]],
         count: int = 20,
+        looped: bool = False,
         **more: Any,
     ) -> Row:
-        """One row of the table; `moved` counts every gathered row, whether or not a cache has it."""
+        """One row of the table; `moved` counts every gathered row, whether or not a cache has it; `looped`: so are the peers."""
         warm, cold = self.times(run, count)
         row = {"operator": name, **more, "warm_us": warm, "cold_us": cold}
         row |= {"gb_s": moved / warm / 1e3, "of_copy": moved / warm * 1e6 / self.bandwidth}
-        return row | {peer: peer_time(call) for peer, call in peers.items()}
+        for peer, call in peers.items():
+            row[peer], row["peer_by"] = (peer_time(call), "loop") if looped else fair_time(call)
+        return row
+
+
+def fair_time(call: Callable[[], Any], count: int = 10) -> tuple[float | None, str | None]:
+    """Microseconds of one of `count` calls and how they were made: as one CUDA graph, or in a loop where torch cannot capture them."""
+    try:
+        return elapsed(capture(call, count).replay, 3) / count, "graph"
+    except (RuntimeError, NotImplementedError) as problem:
+        print(f"torch, as a CUDA graph: {str(problem).splitlines()[0]}")
+    taken = peer_time(call, count)
+    return taken, None if taken is None else "loop"
 
 
 def peer_time(call: Callable[[], Any], count: int = 10) -> float | None:
-    """Microseconds of one of `count` calls; None where torch does not take the dtype or layout."""
+    """Microseconds of one of `count` calls in a loop; None where torch does not take the dtype or layout."""
 
     def several() -> None:
         for _ in range(count):
@@ -102,12 +101,6 @@ def peer_time(call: Callable[[], Any], count: int = 10) -> float | None:
     except (RuntimeError, NotImplementedError) as problem:
         print(f"torch: {str(problem).splitlines()[0]}")
         return None
-
-
-def normalised(graph: Relation, dtype: torch.dtype) -> Tensor:
-    """The symmetric normalisation as torch's CSR tensor."""
-    scale = graph.scale_dst(-0.5)
-    return torch_csr(graph, (scale[graph.rows] * scale[graph.indices.long()]).to(dtype))
 
 
 def propagation(clock: Clock, square: Relation) -> Iterator[Row]:
@@ -143,7 +136,9 @@ def attention(clock: Clock, graph: Relation) -> Iterator[Row]:
             more = {"dtype": str(dtype)[6:], "d": 64}
             forward, backward = torch_attention(parts)
             yield clock.row(f"{name} forward", parts.forward, edges * (4 + width), {"torch_us": forward}, **more)
-            yield clock.row(f"{name} backward", parts.backward, edges * (24 + 2 * width), {"torch_us": backward}, **more)
+            # Torch's backward runs on the stream of its forward, outside any capture.
+            moved = edges * (24 + 2 * width)
+            yield clock.row(f"{name} backward", parts.backward, moved, {"torch_us": backward}, looped=True, **more)
 
 
 def torch_attention(parts: Attention) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -178,7 +173,7 @@ def ranking(clock: Clock, graph: Relation) -> Iterator[Row]:
     moved = 4.0 * DIM * (graph.num_dst + graph.num_src)
     result = clock.row("topk_scores", ours, moved, {}, 2, dtype="float32", d=DIM)
     operations = 2 * DIM * graph.num_dst * graph.num_src
-    yield result | {"torch_us": peer_time(theirs, 1), "tflop_s": operations / result["warm_us"] / 1e6}
+    yield result | {"torch_us": peer_time(theirs, 1), "peer_by": "loop", "tflop_s": operations / result["warm_us"] / 1e6}
 
 
 def training_parts(clock: Clock, graph: Relation) -> Iterator[Row]:
@@ -202,126 +197,9 @@ def training_parts(clock: Clock, graph: Relation) -> Iterator[Row]:
     state = [random(graph, graph.num_dst + graph.num_src, DIM).abs_() for _ in range(4)]
     parameter = torch.nn.Parameter(state[0].clone())
     parameter.grad = state[1]
-    fused = torch.optim.Adam([parameter], fused=True)
+    fused = torch.optim.Adam([parameter], fused=True, capturable=True)
     moved = 28 * state[0].numel()
     yield clock.row("adam", lambda: adam_step(*state, step=2), moved, {"torch_us": fused.step}, **more)
-
-
-class BprStep:
-    """bpr and its gradients into tables that stay in place; nothing waits for the device, so that it can be captured.
-
-    `batch`: users, positives, negatives. `groups`: as `grouped` gives them, for the users and for positives and negatives.
-    """
-
-    def __init__(self, user_x: Tensor, item_x: Tensor, batch: Sequence[Tensor], groups: Sequence[Tensor]) -> None:
-        self.user_x, self.item_x, self.groups = user_x, item_x, groups
-        users, positives, negatives = batch
-        self.index = users, positives, negatives[:, None]
-        self.losses = torch.empty(len(users), device=user_x.device)
-        self.slopes = torch.empty(len(users), 1, device=user_x.device)
-        self.gradients = torch.zeros_like(user_x), torch.zeros_like(item_x)
-        self.one = torch.ones(1, device=user_x.device)
-        self.code = _kernels.DTYPES[user_x.dtype], len(users), 1, user_x.shape[1]
-
-    def forward(self) -> None:
-        dtype, *shape = self.code
-        _kernels.call("bpr", self.user_x, dtype, *shape, self.user_x, self.item_x, *self.index, self.losses, self.slopes)
-
-    def backward(self) -> None:
-        dtype, *shape = self.code
-        tables = self.user_x, self.item_x
-        _kernels.call(
-            *(
-                "bpr_backward",
-                self.user_x,
-                dtype,
-                *map(len, tables),
-                *shape,
-                *tables,
-                *self.index,
-                self.slopes,
-                self.one,
-            ),
-            *(1.0 / len(self.losses), *self.groups, *self.gradients),
-        )
-
-
-def grouped(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """As graphrec.ops.losses.group for each row of `index` (steps, entries): indptr (steps, size + 1) and order."""
-    counts = index.new_zeros(len(index), size + 1)
-    counts.scatter_add_(1, index + 1, torch.ones_like(index))
-    return counts.cumsum(1), torch.argsort(index, dim=1, stable=True)
-
-
-class Epoch:
-    """LightGCN with BPR: three layers forward and three back in one captured graph per step, then Adam.
-
-    As in training, the last layer forward is computed at the rows of the batch alone.
-    """
-
-    def __init__(self, graph: Relation, square: Relation, dtype: torch.dtype) -> None:
-        self.graph, self.square, self.dtype = graph, square, dtype
-        self.x = random(square, square.num_dst, DIM) * 0.1
-        self.moments = torch.zeros_like(self.x), torch.zeros_like(self.x)
-        self.steps, self.step = graph.num_edges // BATCH, 0
-        sizes = [BATCH] * 3 + [3 * BATCH, graph.num_dst + 1, BATCH, graph.num_src + 1, 2 * BATCH]
-        self.data = torch.zeros(sum(sizes), dtype=torch.int64, device=self.x.device)  # of a step
-        parts = self.data.split(sizes)
-        self.batch, self.nodes, groups = parts[:3], parts[3], parts[4:]
-        self.output, self.gradient = (torch.empty_like(self.x, dtype=dtype) for _ in range(2))
-        self.loss = BprStep(self.output[: graph.num_dst], self.output[graph.num_dst :], self.batch, groups)
-        self.loss.gradients = self.gradient[: graph.num_dst], self.gradient[graph.num_dst :]
-        self.data.copy_(self.draw()[0])
-        self.captured = capture(self._passes)
-
-    def _layer(self, y: Tensor, x: Tensor, factor: float = 1.0, rows: Tensor | None = None) -> Tensor:
-        return ops.normalised_forward(self.square, y, factor, x, rows)
-
-    def _passes(self) -> None:
-        """(x + A x + A² x + A³ x) / 4 as three products that add x, the loss, and the same for its gradient: A is symmetric."""
-        x, nodes, g, factor = self.x.to(self.dtype), self.nodes, self.gradient, 1.0 / (LAYERS + 1)
-        y = self._layer(self._layer(x, x), x)
-        self.output[nodes] = self._layer(y, x[nodes], factor, nodes)
-        self.loss.forward()
-        self.loss.backward()
-        self.table_gradient = self._layer(self._layer(self._layer(g, g), g), g, factor)
-
-    def draw(self) -> Tensor:
-        """The batches of an epoch, their nodes and groups (steps, ...): a random order of the edges, and a negative for each."""
-        graph, shape = self.graph, (self.steps, BATCH)
-        order = torch.randperm(graph.num_edges, device=self.x.device)[: self.steps * BATCH]
-        users, positives = graph.rows[order], graph.indices[order].long()
-        sampling = users, graph.indptr, graph.indices, graph.num_src, None, None, None, 1, self.step * BATCH, 1000
-        drawn = [part.view(shape) for part in (users, positives, negatives_forward(*sampling)[0])]
-        items = torch.cat(drawn[1:], 1)
-        groups = grouped(drawn[0], graph.num_dst) + grouped(items, graph.num_src)
-        return torch.cat([*drawn, drawn[0], items + graph.num_dst, *groups], 1)
-
-    def run(self) -> None:
-        for data in self.draw():
-            self.data.copy_(data)
-            self.captured.replay()
-            self.step += 1
-            adam_step(self.x, self.table_gradient, *self.moments, step=self.step)
-
-    def torch_step(self) -> Callable[[], None]:
-        """The same step written with torch's operators."""
-        matrix, parameter = normalised(self.square, torch.float32), torch.nn.Parameter(self.x.clone())
-        optimiser = torch.optim.Adam([parameter], fused=True)
-        users, positives, negatives = (part.clone() for part in self.batch)
-
-        def step() -> None:
-            y = total = parameter
-            for _ in range(LAYERS):
-                y = matrix @ y
-                total = total + y
-            user_x, item_x = (total / (LAYERS + 1)).split([self.graph.num_dst, self.graph.num_src])
-            excess = (user_x[users] * (item_x[negatives] - item_x[positives])).sum(1)
-            optimiser.zero_grad()
-            functional.softplus(excess).mean().backward()
-            optimiser.step()
-
-        return step
 
 
 def epochs(graph: Relation, square: Relation) -> Iterator[Row]:
@@ -340,6 +218,7 @@ def epochs(graph: Relation, square: Relation) -> Iterator[Row]:
         if dtype == torch.float32:
             theirs = peer_time(epoch.torch_step())
             row["torch_seconds"] = None if theirs is None else theirs * epoch.steps / 1e6
+            row["peer_by"] = "loop"
         yield row | {"loss_after_1": first, "loss_after_4": float(epoch.loss.losses.mean())}
 
 

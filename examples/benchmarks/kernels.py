@@ -4,11 +4,12 @@
 
 DIR holds `train.txt` and `test.txt` adjacency lists (`user item item ...`), plain or .gz. Each line of the table is one
 comparison of one run: our time, the other's over ours, the ratio that the kernel is meant to reach where there is one, and
-the share of the machine that is used: compulsory bytes a second over the copy bandwidth, or operations a second over those of a
-large matrix product, both measured here. The parts are scripts of their own (`spmm.py`, `attention.py`, `operators.py`, `ranking.py`,
-`sampling.py`, `step.py`), which say in detail what is timed. --public takes a checkout of LightGCN's public code and times its
-step too. Each part runs in a process of its own, because DGL, implicit and torch bring OpenMP runtimes whose idle threads spin
-and slow each other down. Nothing else should run beside this.
+the share of the machine that is used: compulsory bytes a second over the bandwidth, or for the ranking operations a second over those
+of a matrix product, both the best that `machine.py` finds here, and why a share may pass 1 is said there. The parts
+are scripts of their own (`spmm.py`, `attention.py`, `operators.py`, `ranking.py`, `sampling.py`, `step.py`), which say in detail what
+is timed. --public takes a checkout of LightGCN's public code, times its step too, and tells how far our loss and gradient are from
+its own, relative to the loss and to the largest entry. Each part runs in a process of its own, because DGL, implicit and torch bring
+OpenMP runtimes whose idle threads spin and slow each other down. Nothing else should run beside this.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import attention
+import machine
 import operators
 import public_lightgcn
 import ranking
@@ -52,7 +54,7 @@ class Line:
 
 
 def spmm_lines(data: Path, bandwidth: float, repeats: int) -> list[Line]:
-    """The normalised product at six dimensions, dot products along edges, and histories pushed over two hops."""
+    """The normalised product at six dimensions and as `ops.spmm`, dot products along edges, histories pushed over two hops."""
     edges = spmm.read_edges(data)
     relation = spmm.square_relation(*edges)
     lines = []
@@ -63,11 +65,14 @@ def spmm_lines(data: Path, bandwidth: float, repeats: int) -> list[Line]:
             lines.append(Line(name, ours, other, row[f"{other}_ratio"], goals.get(other), row["fraction"]))
         name, ours = f"spmm bf16 {row['case']}", f"{row['ours_bf16_ms']:.2f} ms"
         lines.append(Line(name, ours, "own fp32", row["bf16_ratio"], 1.3, row["bf16_fraction"]))
+    row = spmm.measure_called(relation, 64, repeats, bandwidth)
+    name, ours = f"spmm as called, {row['case']}", f"{row['ours_ms']:.2f} ms"
+    lines.append(Line(name, ours, "normalised_forward", row["normalised_forward_ratio"], None, row["fraction"]))
     row = spmm.measure_sddmm(relation, 64, repeats, bandwidth)
     lines.append(Line("sddmm d=64", f"{row['ours_ms']:.2f} ms", "dgl u_dot_v", row["dgl_ratio"], None, row["fraction"]))
-    row = spmm.measure_push(Relation.from_coo(*edges), 64, repeats)
-    name = f"push, {row['case']}"
-    return lines + [Line(name, f"{row['ours_ms']:.2f} ms", other, row[f"{other}_ratio"]) for other in ("spmm", "scipy")]
+    row = spmm.measure_push(Relation.from_coo(*edges), 64, repeats, bandwidth)
+    name, ours = f"push, {row['case']}", f"{row['ours_ms']:.2f} ms"
+    return lines + [Line(name, ours, other, row[f"{other}_ratio"], None, row["fraction"]) for other in ("spmm", "scipy")]
 
 
 def attention_lines(data: Path, repeats: int) -> list[Line]:
@@ -76,8 +81,7 @@ def attention_lines(data: Path, repeats: int) -> list[Line]:
     for row in attention.benchmark(data, repeats=repeats):
         name = f"attention {row['what']} fwd+bwd"
         goal = 3.0 if row["what"] == "layer" else None
-        share = row.get("bandwidth_share")
-        lines.append(Line(name, f"{1e3 * row['seconds']:.1f} ms", "dgl time", row["speedup"], goal, share))
+        lines.append(Line(name, f"{1e3 * row['seconds']:.1f} ms", "dgl time", row["speedup"], goal, row["bandwidth_share"]))
         goal = 2.0 if row["what"] == "layer" else None
         lines.append(Line(name, f"{row['peak_mb']:.0f} MB", "dgl memory", 1 / row["memory_ratio"], goal))
     return lines
@@ -148,13 +152,11 @@ def step_lines(data: Path, public: Path | None, bandwidth: float) -> list[Line]:
     if module:
         other = f"public code, {1e3 * row['public_seconds_per_step']:.0f} ms in this run"
         lines.append(Line("LightGCN step", text, other, row["speedup"], None, share))
+        for part in ("loss", "gradient"):
+            difference = row[f"{part}_difference"]
+            name, allowed = f"LightGCN step, {part}", "1e-5 of the public code's, allowed"
+            lines.append(Line(name, f"{difference:.1e} off", allowed, 1e-5 / max(difference, 1e-9), 1))
     return lines
-
-
-def peak_operations() -> float:
-    """Floating-point operations a second of a large matrix product."""
-    a = torch.randn(2048, 2048)
-    return 2 * 2048**3 / (spmm.medians({"mm": lambda: a @ a}, 7)["mm"] * 1e-3)
 
 
 def main() -> None:
@@ -182,7 +184,7 @@ def main() -> None:
 def measure(part: str, data: Path, repeats: int, public: Path | None) -> dict[str, Any]:
     """Run one part: the machine's figures, and its lines of the table under "lines"."""
     load = os.getloadavg()[0]
-    bandwidth, operations = spmm.copy_bandwidth(), peak_operations()
+    bandwidth, operations = machine.bandwidth(), machine.operations()
     if part == "spmm":
         lines = spmm_lines(data, bandwidth, repeats)
     elif part == "attention":
@@ -196,7 +198,7 @@ def measure(part: str, data: Path, repeats: int, public: Path | None) -> dict[st
     else:
         lines = step_lines(data, public, bandwidth)
     return {
-        "backend": backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9,
+        "backend": backend(), "threads": torch.get_num_threads(), "bandwidth_gb_s": bandwidth / 1e9,
         "peak_gflop_s": operations / 1e9, "load_before": load, "lines": [asdict(line) for line in lines],
     }  # fmt: skip
 

@@ -54,7 +54,7 @@ def main() -> None:
     if options.json:
         print(json.dumps({"data": options.data, "seeds": options.seeds, "backend": backend(), "models": report}))
         return
-    print(f"{graphs[0]}; mean and standard deviation of {options.seeds} seeds")
+    print(f"{graphs[0]}; mean and standard deviation of {options.seeds} seeds; backend {backend()}")
     print(f"{'model':18}" + "".join(f"{metric:>18}" for metric in METRICS) + f"{'seconds':>10}")
     for name, row in report.items():
         cells = [f"{row[metric]:.4f} ({row[f'{metric}_sd']:.4f})" for metric in METRICS]

@@ -12,13 +12,13 @@ the same losses of torch's operators. Turns and medians are those of spmm.py.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gpu_timing_calls
+import machine
 import spmm
 import torch
 from gpu_checks import integers, random, torch_csr
@@ -33,12 +33,12 @@ Ways = dict[str, Callable[[], Any]]
 
 
 def measure(graph: Relation, repeats: int, bandwidth: float) -> list[dict[str, Any]]:
-    """Milliseconds of each operator, the peers' over ours, and compulsory bytes a second as a share of the copy bandwidth.
+    """Milliseconds of each operator, the peers' over ours, and compulsory bytes a second as a share of the bandwidth.
 
     Args:
         graph: users by items.
         repeats: timed turns.
-        bandwidth: of a large copy, bytes a second.
+        bandwidth: bytes a second, of machine.py.
     """
     x = {"user": random(graph, graph.num_dst, DIM) * 0.1, "item": random(graph, graph.num_src, DIM) * 0.1}
     nodes = graph.num_dst + graph.num_src
@@ -112,12 +112,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="timed turns of each (default 15)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
-    rows = measure(Relation.from_coo(*spmm.read_edges(options.data)), options.repeats, spmm.copy_bandwidth())
-    if options.json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print("  ".join(f"{name} {value:.3g}" if isinstance(value, float) else str(value) for name, value in row.items()))
+    bandwidth = machine.bandwidth()
+    rows = measure(Relation.from_coo(*spmm.read_edges(options.data)), options.repeats, bandwidth)
+    spmm.show(bandwidth, rows, options.json)
 
 
 if __name__ == "__main__":

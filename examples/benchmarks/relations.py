@@ -82,15 +82,15 @@ def main() -> None:
         with own as scratch:
             chosen = {name: recipes[name] for name in names}
             if options.protocol == "friends":
-                print(json.dumps(find_friends(log, chosen, options.seeds, Path(scratch))))
-                return
-            stores = build_stores(kind, log, options.protocol, Path(scratch))
-            cold = (kind, options.protocol) in COUNTED_COLD
-            rows = run_all(chosen, stores, options.seeds, Path(scratch), cold)
+                rows = find_friends(log, chosen, options.seeds, Path(scratch))
+            else:
+                stores = build_stores(kind, log, options.protocol, Path(scratch))
+                cold = (kind, options.protocol) in COUNTED_COLD
+                rows = run_all(chosen, stores, options.seeds, Path(scratch), cold)
     except graphrec.errors.GraphrecError as error:
         parser.exit(1, f"{error}\n")
     report = {"data": options.data.name, "protocol": options.protocol, "seeds": options.seeds, "backend": backend(), "models": rows}
-    if options.json:
+    if options.json or options.protocol == "friends":
         print(json.dumps(report))
         return
     print(f"backend {backend()}")

@@ -3,13 +3,14 @@
     python examples/benchmarks/spmm.py --data DIR [--dims 16 32 64 100 128 256] [--repeats 15] [--json]
 
 DIR holds a `train.txt` adjacency list (`user item item ...`), plain or .gz. One product goes over both directions of every
-edge, with D^-1/2 before and after, as LightGCN propagates. All ways take turns, so that they meet the same noise; a turn is
-three calls in a row, as in training, of which the first is not counted. Freed memory is kept, as in training: otherwise
-the system clears the pages of every result anew from some size on, which takes as long as a product. Milliseconds are medians.
-Results are compared with a float64 product first.
+edge, with D^-1/2 before and after, as LightGCN propagates: `normalised_forward`, which has no autograd of its own and reads the columns'
+scales in the order of the edges, made at the first product. `spmm as called` is the same by `ops.spmm`, as GCN and NGCF call it. All ways
+take turns, so that they meet the same noise; a turn is three calls in a row, as in training, of which the first is not counted. Freed
+memory is kept, as in training: otherwise the system clears the pages of every result anew from some size on, which takes as long as a
+product. Milliseconds are medians. Results are compared with a float64 product first.
 
 `fraction` is the compulsory traffic (index once, each row read once and written once) over the time, as a share of the
-copy bandwidth that is measured in the same run: how far the kernel is from a memory that is read without repetition.
+bandwidth that `machine.py` finds in the same run: how far the kernel is from a memory that is read without repetition.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import scipy.sparse
 import torch
@@ -66,14 +68,6 @@ def medians(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float
                     if call:
                         seconds[name].append(time.perf_counter() - start)
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
-
-
-def copy_bandwidth(megabytes: int = 256) -> float:
-    """Bytes read and written per second by a large copy."""
-    source = torch.ones(megabytes << 18)
-    target = torch.empty_like(source)
-    milliseconds = medians({"copy": lambda: target.copy_(source)}, 7)["copy"]
-    return 2 * source.nbytes / milliseconds * 1e3
 
 
 def measure(relation: Relation, dims: list[int], repeats: int, bandwidth: float) -> list[Row]:
@@ -124,6 +118,26 @@ def compulsory_bytes(nodes: int, edges: int, dim: int, size: int = 4) -> int:
     return 4 * edges + 8 * nodes + 2 * size * dim * nodes
 
 
+def measure_called(relation: Relation, dim: int, repeats: int, bandwidth: float) -> Row:
+    """Time the product as GCN and NGCF call it in training, `ops.spmm` with both scales on an input that has a gradient, forwards.
+
+    It looks up a column's scale at each edge, which `normalised_forward` has in the order of the edges, and records the call.
+    """
+    x = torch.randn(relation.num_src, dim, generator=torch.Generator().manual_seed(0))
+    variable, left, right = x.clone().requires_grad_(), relation.scale_dst(-0.5), relation.scale_src(-0.5)
+    ways = {
+        "ours": lambda: ops.spmm(relation, variable, left=left, right=right),
+        "normalised_forward": lambda: ops.normalised_forward(relation, x),
+    }
+    torch.testing.assert_close(ways["ours"]().detach(), ways["normalised_forward"](), rtol=1e-4, atol=1e-5)
+    taken = medians(ways, repeats)
+    return {
+        "operator": "spmm as called", "case": f"d={dim}", "ours_ms": taken["ours"],
+        "normalised_forward_ratio": taken["normalised_forward"] / taken["ours"],
+        "fraction": compulsory_bytes(relation.num_dst, relation.num_edges, dim) / (taken["ours"] * 1e-3) / bandwidth,
+    }  # fmt: skip
+
+
 def measure_sddmm(relation: Relation, dim: int, repeats: int, bandwidth: float) -> Row:
     """Time dot products along the edges beside DGL's `u_dot_v`."""
     dgl = _dgl.import_dgl()
@@ -141,8 +155,11 @@ def measure_sddmm(relation: Relation, dim: int, repeats: int, bandwidth: float) 
     }  # fmt: skip
 
 
-def measure_push(relation: Relation, count: int, repeats: int) -> Row:
-    """Time two hops of some users' histories beside `spmm` of them as columns and SciPy's sparse product."""
+def measure_push(relation: Relation, count: int, repeats: int, bandwidth: float) -> Row:
+    """Time two hops of some users' histories beside `spmm` of them as columns and SciPy's sparse product.
+
+    Compulsory are the signals in and out at each hop, and once the indices of the edges that any of them goes over.
+    """
     back = relation.transpose()
     matrix = to_scipy(relation)
     rows = matrix[np.linspace(0, relation.num_dst - 1, count).astype(np.int64)]
@@ -155,9 +172,12 @@ def measure_push(relation: Relation, count: int, repeats: int) -> Row:
     }
     torch.testing.assert_close(ways["ours"](), ways["spmm"](), rtol=1e-4, atol=1e-4)
     taken = medians(ways, repeats)
+    met = [ends.degree_dst[x.any(dim=0)].sum() for ends, x in ((back, items), (relation, ops.push(back, items)))]
+    compulsory = 8 * count * (relation.num_dst + relation.num_src) + 4 * int(sum(met))
     return {
         "operator": "push", "case": f"{count} histories, two hops", "ours_ms": taken["ours"],
         "spmm_ratio": taken["spmm"] / taken["ours"], "scipy_ratio": taken["scipy"] / taken["ours"],
+        "fraction": compulsory / (taken["ours"] * 1e-3) / bandwidth,
     }  # fmt: skip
 
 
@@ -179,15 +199,21 @@ def main() -> None:
     arguments = parser.parse_args()
     edges = read_edges(arguments.data)
     relation = square_relation(*edges)
-    bandwidth = copy_bandwidth()
+    bandwidth = machine.bandwidth()
     rows = measure(relation, arguments.dims, arguments.repeats, bandwidth)
+    rows.append(measure_called(relation, 64, arguments.repeats, bandwidth))
     rows.append(measure_sddmm(relation, 64, arguments.repeats, bandwidth))
-    rows.append(measure_push(Relation.from_coo(*edges), 64, arguments.repeats))
-    result = {"backend": ops.backend(), "threads": torch.get_num_threads(), "copy_gb_s": bandwidth / 1e9, "rows": rows}
-    if arguments.json:
+    rows.append(measure_push(Relation.from_coo(*edges), 64, arguments.repeats, bandwidth))
+    show(bandwidth, rows, arguments.json)
+
+
+def show(bandwidth: float, rows: list[Row], as_json: bool) -> None:
+    """Print what the rows were measured on, then the rows."""
+    result = {"backend": ops.backend(), "threads": torch.get_num_threads(), "bandwidth_gb_s": bandwidth / 1e9, "rows": rows}
+    if as_json:
         print(json.dumps(result))
         return
-    print(f"{result['backend']}, {result['threads']} threads, copy {result['copy_gb_s']:.1f} GB/s")
+    print(f"{result['backend']}, {result['threads']} threads, {result['bandwidth_gb_s']:.1f} GB/s")
     for row in rows:
         print("  ".join(f"{name} {value:.2f}" if isinstance(value, float) else str(value) for name, value in row.items()))
 

@@ -4,8 +4,13 @@
 namespace {
 
 constexpr int kUnroll = 4;  // gathers in flight per group of lanes
-template <typename T, bool WINNERS>
-constexpr int kResidentBlocks = WINNERS || sizeof(T) == 8 ? kBlocksPerProcessor : 4;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kWideBlocks = 3;  // with 4 packs of several columns would spill
+#else
+constexpr int kWideBlocks = 4;
+#endif
+template <typename T, int WIDTH, bool WINNERS>
+constexpr int kResidentBlocks = WINNERS || sizeof(T) == 8 ? kBlocksPerProcessor : WIDTH > 1 ? kWideBlocks : 4;
 
 template <typename T>
 struct Operands {
@@ -88,7 +93,7 @@ __device__ __forceinline__ void row_edges(const Operands<T> &op, int64_t r, cons
 }
 
 template <typename T, int WIDTH, bool WINNERS>
-__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T, WINNERS>) sddmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
+__global__ void __launch_bounds__(kBlockThreads, kResidentBlocks<T, WIDTH, WINNERS>) sddmm_rows(const Operands<T> op, int64_t num_rows, int lanes) {
     const Place place = place_of(lanes);
     const auto bounds = [&](int64_t r, int64_t &begin, int64_t &end) {
         begin = op.indptr[op.row(r)], end = op.indptr[op.row(r) + 1];

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ def test_checks_pass_on_the_emulated_library(emulated, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert len(result["checks"]) > 100 and all(check["passed"] for check in result["checks"])
+    assert sum(check["check"].startswith("LightGCN epoch") for check in result["checks"]) == 3 * 2 * 2 * 2
+    assert result["versions"]["backend"] == "native-cuda, emulated"
     assert f"{len(result['checks'])} of {len(result['checks'])} checks passed" in (tmp_path / "gpu.md").read_text()
 
 
@@ -60,3 +63,23 @@ def test_what_is_timed_as_called_gives_what_torchs_way_gives(monkeypatch):
     assert compared == 3
     rows = list(gpu_timing_calls.calls(graph, lambda call: float(call() is not None)))
     assert [row["call_us"] for row in rows] == [1.0] * 4
+
+
+def test_torchs_way_is_captured_too_or_the_row_says_that_it_is_a_loop(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples" / "benchmarks")
+    import gpu_timing
+
+    def refused(call, count=1):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    def elapsed(run, repeats):
+        run()
+        return 40.0
+
+    called = []
+    monkeypatch.setattr(gpu_timing, "elapsed", elapsed)
+    monkeypatch.setattr(gpu_timing, "capture", lambda call, count: SimpleNamespace(replay=lambda: called.append(count)))
+    assert gpu_timing.fair_time(lambda: called.append(1), 10) == (4.0, "graph") and called == [10]
+    monkeypatch.setattr(gpu_timing, "capture", refused)
+    assert gpu_timing.fair_time(lambda: called.append(1), 10) == (4.0, "loop") and called == [10, *[1] * 10]
+    assert gpu_timing.fair_time(lambda: refused(None), 10) == (None, None)
