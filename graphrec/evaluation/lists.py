@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from graphrec.errors import ConfigError
 from graphrec.evaluation import METRICS
@@ -29,7 +28,8 @@ class Lists:
         candidates: int64 (B,), number of items that are not masked for the user.
         predicted: float64 (nnz,), score of each test interaction.
         ratings: float64 (nnz,), weight of each test interaction, in the same order.
-        item_vectors: (I, F), what makes two items alike; given when a metric asks for it.
+        cosines: float64 (B, K), sum of the cosines between the item at that place and those before it; given when a metric asks
+            for it.
     """
 
     topk: np.ndarray
@@ -42,7 +42,7 @@ class Lists:
     candidates: np.ndarray | None = None
     predicted: np.ndarray | None = None
     ratings: np.ndarray | None = None
-    item_vectors: np.ndarray | sparse.csr_matrix | None = None
+    cosines: np.ndarray | None = None
 
 
 def needs(metric: str) -> frozenset[str]:

@@ -31,7 +31,7 @@ def metric_to_choose_by(metric: str, num_items: int) -> tuple[str, int]:
             than the catalogue.
     """
     name, k = split_name(metric)
-    if name in LOWER_IS_BETTER or k is None or "item_vectors" in needs(name):
+    if name in LOWER_IS_BETTER or k is None or "cosines" in needs(name):
         raise ConfigError(f"nothing can be chosen on validation items by {metric!r}; choose an accuracy metric such as 'ndcg@20'")
     if k > num_items:
         raise ConfigError(

@@ -128,7 +128,7 @@ def test_compute_names_and_kinds():
         candidates=np.array([3, 3]),
         predicted=np.array([1.0, 2.0, 3.0]),
         ratings=np.array([1.0, 2.0, 5.0]),
-        item_vectors=np.eye(3),
+        cosines=np.array([[0.0, 1.0], [0.0, 0.0]]),
     )
     values = compute(METRICS, [2, 1], lists)
     assert list(values)[:2] == ["recall@1", "recall@2"]
