@@ -27,6 +27,7 @@ Validate = Callable[[TrainedRecommender], dict[str, float]]
 _MOMENTS = "step", "exp_avg", "exp_avg_sq"
 _SHOW_EVERY = 20  # steps between two updates of the line beside the progress bar
 _CHECK_EVERY_ON_GPU = 50  # steps between two looks at the loss, which wait for the device
+_REST = 20  # times as long as the last checkpoint took, before the next: at most a twentieth of the time goes there
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Loop:
             self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate, fused=True)
         self._last = folder / "checkpoints" / "last"
         self._best = folder / "checkpoints" / "best"
-        self._last_saved = time.monotonic()
+        self._last_saved, self._save_took = time.monotonic(), 0.0
 
     def run(self) -> Position:
         """Train to the end, going on from the checkpoint in the folder if there is one, and leave the best weights in the
@@ -219,13 +220,16 @@ class Loop:
         return now
 
     def _checkpoint_is_due(self) -> bool:
-        return time.monotonic() - self._last_saved >= self.settings.checkpoint_every
+        every = self.settings.checkpoint_every
+        return time.monotonic() - self._last_saved >= (max(every, _REST * self._save_took) if every else 0.0)
 
     def _save(self) -> None:
+        start = time.monotonic()
         self.position.journal_length = self.journal.length
         state = asdict(self.position) | {"loss_sum": float(self.position.loss_sum)}
         checkpoints.save(self._last, self._weights() | self._moments(), state)
         self._last_saved = time.monotonic()
+        self._save_took = self._last_saved - start
 
     def _restore(self) -> None:
         tensors, state = checkpoints.load(self._last)
