@@ -239,3 +239,32 @@ def test_checkpoints_take_at_most_a_twentieth_of_the_time(took, every, gaps, clo
     train(board, "bpr-mf", tmp_path / "run", {"epochs": 3, "batch_size": 1, "checkpoint_every": every})
     assert clock.saved[0] == max(every, 1)
     assert set(np.diff(clock.saved)[:-1]) == {gaps}  # the last one is written at the end
+
+
+@pytest.mark.parametrize(
+    ("step", "epochs", "told"),
+    [
+        (2000.0, 10, "an epoch takes about 4 days, the 10 epochs {} 38 days"),
+        (100.0, 1, "an epoch takes about 5 h"),
+        (1.0, 50, "an epoch takes about 3 min, the 50 epochs {} 2 h"),
+        (1.0, 40, None),
+    ],
+)
+@pytest.mark.parametrize(("validation", "bound"), [(None, "about"), (lambda *_: Script(0.1, 0.2), "at most")])
+def test_a_training_of_hours_is_told_in_its_first_steps(step, epochs, told, validation, bound, clock, board, tmp_path, monkeypatch):
+    class Ended(Exception):
+        pass
+
+    def slow_step(self, batch):
+        clock.now += step
+        if self.position.steps == 30:
+            raise Ended
+        return one_step(self, batch)
+
+    one_step, clock.step, notes = Loop.step, 0.0, Notes()
+    monkeypatch.setattr(Loop, "step", slow_step)
+    with pytest.raises(Ended):
+        settings = {"epochs": epochs, "batch_size": 1, "checkpoint_every": 1e6}
+        train(board, "bpr-mf", tmp_path / "run", settings, validation=validation, progress=notes)
+    expected = [f"{told.format(bound)}; a larger train.batch_size makes fewer steps"] if told else []
+    assert [line for line in notes.lines if "epoch takes" in line] == expected
