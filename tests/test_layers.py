@@ -90,6 +90,40 @@ def test_modules_import_only_from_their_left():
     assert not problems, "\n".join(problems)
 
 
+HASHING = {"np.isin", "np.in1d", "np.union1d", "np.setdiff1d", "np.intersect1d"}
+WHOLE_SPLITS = ("graph", "nn", "losses", "models", "training", "evaluation", "link", "tuning", "benchmarking")
+"""Rooms to the right of `graphrec.graph.ids` that work on all pairs at once."""
+
+
+def problems_of_sets(source: str) -> list[int]:
+    """Lines with NumPy's set functions that hash, and take minutes for tens of millions of keys. With positions or counts
+    np.unique sorts."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if (name := ast.unparse(call.func)) in HASHING or (name == "np.unique" and not any(one.arg.startswith("return_") for one in call.keywords))
+    ]
+
+
+def test_sets_of_keys_are_sorted_not_hashed():
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: take `distinct` and `contained` of graphrec.graph.ids, which sort"
+        for path in SOURCES
+        if room_of(path) in WHOLE_SPLITS
+        for line in problems_of_sets(path.read_text())
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [("np.unique(a)", [1]), ("np.unique(a, return_counts=True)", []), ("x = 1\nnp.isin(a, b)", [2]), ("distinct(a)", [])],
+)
+def test_the_set_test_can_fail(code: str, lines: list[int]):
+    assert problems_of_sets(code) == lines
+
+
 def test_registries_name_only_their_own_rooms_and_what_is_there():
     rooms = ("logs", "graph", "features", "nn", "losses", "models", "training", "evaluation", "link", "retrieval")
     for room in rooms:

@@ -8,7 +8,6 @@ nothing; a user whose list is empty has the value NaN. Ties are the ranker's mat
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
 
 
 def coverage(topk: np.ndarray, item_counts: np.ndarray, k: int) -> float:
@@ -53,39 +52,23 @@ def popularity(topk: np.ndarray, item_counts: np.ndarray, k: int) -> np.ndarray:
 popularity.lower_is_better = True
 
 
-def diversity(topk: np.ndarray, item_vectors: np.ndarray | sparse.csr_matrix, k: int) -> np.ndarray:
+def diversity(topk: np.ndarray, cosines: np.ndarray, k: int) -> np.ndarray:
     """Intra-list diversity: mean of 1 - cos(i, j) over all pairs of different places of the list.
 
-    With unit vectors v and n listed items, the mean cosine is (|sum of v|^2 - sum of |v|^2) / (n (n - 1)), so no pair is
-    visited. An item with a zero vector is unlike all others. A list of fewer than two items has the value NaN.
+    An item with a zero vector is unlike all others. A list of fewer than two items has the value NaN.
 
     Args:
         topk: int64 (B, K).
-        item_vectors: (I, F), dense or sparse: a feature of the items, or their training columns, which makes the cosine
-            that of co-occurrence.
+        cosines: float64 (B, K), for each place the sum of the cosines with the items before it, as
+            `graphrec.evaluation.likeness.sums_of_cosines` gives it of a feature of the items, or of their training columns,
+            which makes the cosine that of co-occurrence.
         k: places that count.
 
     Source: Ziegler et al., Improving recommendation lists through topic diversification (2005), as a mean of distances.
     """
-    listed = topk[:, :k]
-    rows, places = np.nonzero(listed >= 0)
-    member = sparse.csr_matrix(
-        (np.ones(len(rows), np.float32), (rows, listed[rows, places])), shape=(len(listed), item_vectors.shape[0])
-    )
-    unit, lengths = _unit_rows(item_vectors)
-    sums = np.empty(len(listed))
-    step = 1024  # lists at a time, so that the sums of sparse vectors stay small
-    for start in range(0, len(listed), step):
-        block = member[start : start + step] @ unit
-        if sparse.issparse(block):
-            block.data **= 2
-        else:
-            block **= 2
-        sums[start : start + step] = np.asarray(block.sum(axis=1)).ravel()
-    count = np.asarray(member.sum(axis=1)).ravel()
-    pairs = count * (count - 1)
-    similarity = np.divide(sums - member @ lengths, pairs, out=np.full(len(listed), np.nan), where=pairs > 0)
-    return 1.0 - similarity
+    count = (topk[:, :k] >= 0).sum(axis=1)
+    pairs = count * (count - 1) / 2
+    return 1.0 - np.divide(cosines[:, :k].sum(axis=1), pairs, out=np.full(len(topk), np.nan), where=pairs > 0)
 
 
 def _exposure(topk: np.ndarray, item_counts: np.ndarray, k: int) -> np.ndarray:
@@ -100,14 +83,3 @@ def _mean_over_list(values: np.ndarray, topk: np.ndarray, k: int) -> np.ndarray:
     total = np.where(used, values[listed], 0.0).sum(axis=1)
     count = used.sum(axis=1)
     return np.divide(total, count, out=np.full(len(listed), np.nan), where=count > 0)
-
-
-def _unit_rows(vectors: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray | sparse.csr_matrix, np.ndarray]:
-    """Scale rows to length 1; zero rows stay zero. Returns the matrix and the squared length (1 or 0) of each row."""
-    if sparse.issparse(vectors):
-        norm = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
-    else:
-        norm = np.linalg.norm(vectors, axis=1)
-    inverse = np.divide(1.0, norm, out=np.zeros(len(norm)), where=norm > 0).astype(np.float32)
-    unit = sparse.diags(inverse) @ vectors if sparse.issparse(vectors) else vectors * inverse[:, None]
-    return unit, (norm > 0).astype(np.float64)

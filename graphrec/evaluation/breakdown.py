@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from graphrec.evaluation.user_items import UserItems
+from graphrec.graph.ids import distinct
 
 _CURVE_POINTS = 101
 
@@ -23,10 +24,10 @@ def by_user_activity(history: np.ndarray, per_user: dict[str, np.ndarray], group
     Returns:
         One dict per group: label, min_history, max_history, users, metrics.
     """
-    edges = np.unique(np.quantile(history, np.linspace(0, 1, groups + 1)[1:-1], method="higher"))
+    edges = distinct(np.quantile(history, np.linspace(0, 1, groups + 1)[1:-1], method="higher"))
     group = np.searchsorted(edges, history, side="right")  # a user at an edge opens the next group
     result = []
-    for number in np.unique(group):
+    for number in distinct(group):
         member = group == number
         low, high = int(history[member].min()), int(history[member].max())
         result.append(

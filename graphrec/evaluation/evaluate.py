@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from graphrec.errors import ConfigError, UnsupportedError, check_list_length
 from graphrec.evaluation import breakdown
+from graphrec.evaluation.likeness import sums_of_cosines
 from graphrec.evaluation.lists import Lists, compute, needs
 from graphrec.evaluation.measured import Measured
 from graphrec.evaluation.ranking import Positions, rank_positions, rank_users
@@ -81,7 +83,10 @@ def evaluate(
     if wanted & {"ranks", "candidates", "predicted"}:
         positions = rank_positions(model, data.users, data.truth, data.seen, block=settings.block, progress=progress)
     measured = time.perf_counter()
-    lists = _lists(topk, positions, store, data, settings.diversity_by if "item_vectors" in wanted else None)
+    cosines = None
+    if "cosines" in wanted:
+        cosines = sums_of_cosines(topk, _item_vectors(store, data, settings.diversity_by), progress)
+    lists = _lists(topk, positions, cosines, data)
     values = compute(metrics, settings.k, lists)
     seconds = {"read": ranked - started, "rank": located - ranked, "locate": measured - located}
     evaluation = _summarise(model, store, data, lists, values, settings, seconds, split in source.learned)
@@ -125,14 +130,15 @@ def measurable(model: Recommender, metrics: Sequence[str]) -> list[str]:
     return fitting
 
 
-def _lists(
-    topk: np.ndarray, positions: Positions | None, store: GraphStore, data: SplitData, diversity_by: str | None
-) -> Lists:
-    vectors = None
-    if diversity_by is not None:
-        by_feature = diversity_by != "co-occurrence"
-        feature = store.feature("item", diversity_by)[0] if by_feature else None
-        vectors = data.cooccurrence_vectors() if feature is None else feature.reshape(len(feature), -1)
+def _item_vectors(store: GraphStore, data: SplitData, diversity_by: str) -> np.ndarray | sparse.csr_matrix:
+    """(I, F), what makes two items alike."""
+    if diversity_by == "co-occurrence":
+        return data.cooccurrence_vectors()
+    feature = store.feature("item", diversity_by)[0]
+    return feature.reshape(len(feature), -1)
+
+
+def _lists(topk: np.ndarray, positions: Positions | None, cosines: np.ndarray | None, data: SplitData) -> Lists:
     return Lists(
         topk=topk,
         hits=data.truth.contains(topk),
@@ -144,7 +150,7 @@ def _lists(
         candidates=None if positions is None else positions.candidates,
         predicted=None if positions is None else positions.predicted,
         ratings=data.ratings,
-        item_vectors=vectors,
+        cosines=cosines,
     )
 
 

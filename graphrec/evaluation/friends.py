@@ -13,6 +13,7 @@ from graphrec.atomic import atomic_file
 from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.evaluation import metrics
 from graphrec.evaluation.measured import Measured
+from graphrec.graph.ids import contained, distinct
 from graphrec.graph.store import GraphStore
 from graphrec.models.base import Recommender
 from graphrec.models.friends import known_links, rank_friends
@@ -72,10 +73,10 @@ def evaluate_friends(
     if not good.any():
         raise StoreError(f"none of the {len(held_out):,} held-out links joins two users of the store, so nothing can be found")
     num_users = len(ids)
-    keys = np.unique(np.concatenate([source[good] * num_users + target[good], target[good] * num_users + source[good]]))
+    keys = distinct(np.concatenate([source[good] * num_users + target[good], target[good] * num_users + source[good]]))
     users, relevant = np.unique(keys // num_users, return_counts=True)
     lists, _ = rank_friends(measured.model, users, max(lengths), known_links(store, relation))
-    hits = np.isin(users[:, None] * num_users + lists, keys) & (lists >= 0)
+    hits = contained(users[:, None] * num_users + lists, keys) & (lists >= 0)
     values = {
         f"{one.__name__}@{length}": float(one(hits, relevant, length).mean())
         for one in (metrics.recall, metrics.ndcg)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from graphrec.errors import ConfigError, nearest
 from graphrec.evaluation import METRICS
@@ -30,7 +29,8 @@ class Lists:
         candidates: int64 (B,), number of items that are not masked for the user.
         predicted: float64 (nnz,), score of each test interaction.
         ratings: float64 (nnz,), weight of each test interaction, in the same order.
-        item_vectors: (I, F), what makes two items alike; given when a metric asks for it.
+        cosines: float64 (B, K), sum of the cosines between the item at that place and those before it; given when a metric asks
+            for it.
     """
 
     topk: np.ndarray
@@ -43,7 +43,7 @@ class Lists:
     candidates: np.ndarray | None = None
     predicted: np.ndarray | None = None
     ratings: np.ndarray | None = None
-    item_vectors: np.ndarray | sparse.csr_matrix | None = None
+    cosines: np.ndarray | None = None
 
 
 _GIVEN = ("k", *(field.name for field in fields(Lists)))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphrec.graph.ids import contained, distinct
+
 
 @dataclass(frozen=True)
 class UserItems:
@@ -26,7 +28,7 @@ class UserItems:
     def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> UserItems:
         """Collect pairs (user, item), int64 (nnz,) each, in any order and with repeats."""
         keys = np.asarray(users, dtype=np.int64) * num_items + np.asarray(items, dtype=np.int64)
-        return cls._from_keys(np.unique(keys), num_users, num_items)
+        return cls._from_keys(distinct(keys), num_users, num_items)
 
     @classmethod
     def _from_keys(cls, keys: np.ndarray, num_users: int, num_items: int) -> UserItems:
@@ -58,7 +60,7 @@ class UserItems:
 
     def union(self, other: UserItems) -> UserItems:
         """Return the items that are in either set, per user."""
-        return self._from_keys(np.union1d(self.keys, other.keys), self.num_users, self.num_items)
+        return self._from_keys(distinct(np.concatenate([self.keys, other.keys])), self.num_users, self.num_items)
 
     def minus(self, other: UserItems) -> UserItems:
         """Return the items that are in this set and not in `other`, per user."""
@@ -72,10 +74,7 @@ class UserItems:
 
     def contains_keys(self, keys: np.ndarray) -> np.ndarray:
         """Return bool, shaped as `keys`: is this `user * num_items + item` among the pairs?"""
-        own = self.keys
-        if not len(own):
-            return np.zeros(np.shape(keys), dtype=bool)
-        return own[np.minimum(np.searchsorted(own, keys), len(own) - 1)] == keys
+        return contained(keys, self.keys)
 
     def fingerprint(self) -> str:
         """Return a sha256 over the pairs and the shape; equal sets have equal fingerprints."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from graphrec.graph.ids import contained, distinct
 from graphrec.graph.split import NO_TIME
 from graphrec.graph.store import GraphStore, Interactions
 
@@ -24,7 +25,7 @@ class HeldOutStore(GraphStore):
 
     def __init__(self, store: GraphStore, keys: np.ndarray) -> None:
         super().__init__(store.folder, store.manifest)
-        self._keys = pl.Series("key", np.unique(keys))
+        self._keys = pl.Series("key", distinct(keys))
 
     def events(self, split: str = "train") -> pl.DataFrame:
         """Every event of one side, as `GraphStore.events`, without the held-out pairs in training."""
@@ -37,7 +38,7 @@ class HeldOutStore(GraphStore):
             if {etype[0], etype[2]} == {"user", "item"}:
                 ends = [end.numpy().astype(np.int64) for end in graph.edges(etype=etype)]
                 user, item = ends if etype[0] == "user" else ends[::-1]
-                gone = np.flatnonzero(np.isin(user * self.num_items + item, self._keys.to_numpy()))
+                gone = np.flatnonzero(contained(user * self.num_items + item, self._keys.to_numpy()))
                 graph.remove_edges(gone.tolist(), etype=etype)
         return graph
 
@@ -65,7 +66,7 @@ def choose_pairs(rows: Interactions, num_items: int, share: float, latest: bool,
     Returns:
         int64 keys `user * I + item`, ascending. Every user with an interaction keeps at least one.
     """
-    keys = np.unique(rows.user * num_items + rows.item)
+    keys = distinct(rows.user * num_items + rows.item)
     user = keys // num_items
     order = np.random.default_rng(seed).random(len(keys))
     if latest and rows.timestamp is not None:

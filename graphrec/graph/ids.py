@@ -189,10 +189,17 @@ class IdMap:
 
 
 def distinct(keys: np.ndarray) -> np.ndarray:
-    """Return the distinct values of an integer array (n,), ascending: `np.unique`, at a twentieth of its time for
+    """Return the distinct values of an array of numbers (n,), ascending: `np.unique`, at a twentieth of its time for
     millions of keys, because NumPy ≥ 2.3 hashes where sorting is far quicker."""
     ordered = np.sort(keys)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+
+
+def contained(keys: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Return bool, shaped as `keys`: is the key in `among` (n,), ascending? `np.isin` hashes as `np.unique` does."""
+    if not len(among):
+        return np.zeros(np.shape(keys), dtype=bool)
+    return among[np.minimum(np.searchsorted(among, keys), len(among) - 1)] == keys
 
 
 def _as_series(ids: Ids) -> pl.Series:

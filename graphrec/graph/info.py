@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from graphrec.atomic import atomic_file
 from graphrec.errors import StoreError
 from graphrec.graph.heterograph import reverse_name
-from graphrec.graph.ids import distinct
+from graphrec.graph.ids import contained, distinct
 from graphrec.graph.store import GraphStore
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -218,7 +218,7 @@ def _reciprocity(pairs: np.ndarray, size: int) -> tuple[float | None, int]:
     """The share of pairs a * size + b (n,), ascending, that occur both ways, loops apart, and the number of loops."""
     left, right = pairs // size, pairs % size
     apart = left != right
-    both = np.isin(right[apart] * size + left[apart], pairs)
+    both = contained(right[apart] * size + left[apart], pairs)
     return (float(both.mean()) if len(both) else None), int((~apart).sum())
 
 

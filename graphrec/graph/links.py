@@ -11,7 +11,7 @@ import polars as pl
 
 from graphrec.errors import ConfigError, LogError, unknown_name
 from graphrec.graph.heterograph import EdgeType
-from graphrec.graph.ids import IdMap
+from graphrec.graph.ids import IdMap, contained
 from graphrec.graph.sides import FOLLOWS
 from graphrec.graph.store import GraphStore
 from graphrec.logs.link_graph import HeldOut, LinkGraph, clean_edges, refuse_two_types
@@ -214,7 +214,7 @@ def sample_non_edges(
         drawn = drawn[drawn[:, 0] != drawn[:, 1]]
         drawn = drawn if directed else np.sort(drawn, axis=1)
         fresh = drawn[:, 0] * num_nodes + drawn[:, 1]
-        fresh = fresh[~np.isin(fresh, known)]
+        fresh = fresh[~contained(fresh, known)]
         fresh = np.concatenate([found, fresh])
         found = fresh[np.sort(np.unique(fresh, return_index=True)[1])]  # in the order drawn
     if len(found) < count:

@@ -10,7 +10,7 @@ import polars as pl
 from graphrec.errors import LogError, StoreError
 from graphrec.graph.held_links import hold_out_links
 from graphrec.graph.heterograph import Edges, EdgeType, reverse_name
-from graphrec.graph.ids import IdMap
+from graphrec.graph.ids import IdMap, distinct
 from graphrec.logs.table import InteractionLog, Media
 
 FOLLOWS: EdgeType = ("user", "follows", "user")
@@ -224,7 +224,7 @@ def _add_triples(sides: SideTables, table: pl.DataFrame, items: IdMap, known: li
     source = np.where(head_item < 0, sides.entities.find(ends[0]), head_item)
     target = np.where(tail_item < 0, sides.entities.find(ends[1]), tail_item)
     kind = code * 4 + (head_item < 0) * 2 + (tail_item < 0)  # relation, head type, tail type
-    for number in np.unique(kind[good]):
+    for number in distinct(kind[good]):
         rows = good & (kind == number)
         etype = ("entity" if number & 2 else "item", names[number // 4], "entity" if number & 1 else "item")
         rows = source[rows], target[rows]

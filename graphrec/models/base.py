@@ -19,7 +19,7 @@ import torch
 
 from graphrec import models, ops
 from graphrec.errors import ConfigError, RunError, UnsupportedError, check_list_length
-from graphrec.graph.ids import IdMap
+from graphrec.graph.ids import IdMap, distinct
 from graphrec.memory import kept_memory
 from graphrec.models import saved
 from graphrec.models.listing import ranked_frame
@@ -295,7 +295,7 @@ class Recommender(ABC):
 
     def _history_matrix(self, histories: Sequence[Iterable[Any]]) -> sp.csr_matrix:
         """Item ids per user as ones (B, I)."""
-        found = [np.unique(self.catalogue.items.index_of(_as_ids(history))) for history in histories]
+        found = [distinct(self.catalogue.items.index_of(_as_ids(history))) for history in histories]
         for number, items in enumerate(found):
             if not len(items):
                 raise ConfigError(f"history {number} is empty; give at least one item, or recommend what is popular")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from graphrec.graph.ids import distinct
 from graphrec.models.ridge import Ridge, fit_ridge
 
 _LONGEST = 50  # events; longer histories share one regression, on whole histories
@@ -34,7 +35,7 @@ class FoldIn:
         lengths = np.minimum(np.diff(histories.indptr), _LONGEST)
         means = _means(histories, self._item)
         found = np.empty((histories.shape[0], self._user.shape[1]), dtype=np.float32)
-        for length in np.unique(lengths):
+        for length in distinct(lengths):
             rows = lengths == length
             found[rows] = self._regression(int(length)).predict(means[rows])
         return found

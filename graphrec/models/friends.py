@@ -10,6 +10,7 @@ import torch
 
 from graphrec import ops
 from graphrec.errors import UnsupportedError, check_list_length
+from graphrec.graph.ids import distinct
 from graphrec.models.base import blocks
 from graphrec.nn.relations import Relations
 
@@ -86,6 +87,6 @@ def _left_out(users: np.ndarray, known: tuple[np.ndarray, np.ndarray] | None) ->
     own = [np.array([user], dtype=np.int32) for user in users]
     if known is not None:
         indptr, indices = known
-        own = [np.union1d(indices[indptr[u] : indptr[u + 1]], one).astype(np.int32) for u, one in zip(users, own, strict=True)]
+        own = [distinct(np.concatenate([indices[indptr[u] : indptr[u + 1]], one])).astype(np.int32) for u, one in zip(users, own, strict=True)]
     lengths = np.array([len(one) for one in own], dtype=np.int64)
     return np.concatenate([[0], np.cumsum(lengths)]), np.concatenate([np.empty(0, np.int32), *own])

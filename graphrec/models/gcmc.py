@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from graphrec.errors import ConfigError
+from graphrec.graph.ids import distinct
 from graphrec.graph.recency import half_life_of
 from graphrec.losses.batch import Batch
 from graphrec.losses.ratings import LevelCrossEntropy, LevelCrossEntropySettings
@@ -74,7 +75,7 @@ class GCMC(TrainedRecommender):
                 f"age; build the store without it, and set [train] half_life_days = {days:g}, which draws old ratings less often"
             )
         self._ratings = _last_ratings(store)
-        found = np.unique(self._ratings.data)
+        found = distinct(self._ratings.data)
         self._check_levels(found)
         self._set_levels(np.append(0.0, found) if len(found) == 1 else found.astype(np.float64))
         encoder = replace(self._parts["encoder"], part=partial(GCMCEncoder, num_levels=len(found)))
@@ -120,7 +121,7 @@ class GCMC(TrainedRecommender):
 
     def _training_matrix(self, store: GraphStore) -> sp.csr_matrix:
         """The position of each rating among the levels that occur."""
-        levels = np.searchsorted(np.unique(self._ratings.data), self._ratings.data)
+        levels = np.searchsorted(distinct(self._ratings.data), self._ratings.data)
         return sp.csr_matrix((levels, self._ratings.indices, self._ratings.indptr), shape=self._ratings.shape)
 
     def _make_relation(self, train: sp.csr_matrix) -> RatingGraph:

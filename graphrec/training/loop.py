@@ -27,6 +27,9 @@ Validate = Callable[[TrainedRecommender], dict[str, float]]
 _MOMENTS = "step", "exp_avg", "exp_avg_sq"
 _SHOW_EVERY = 20  # steps between two updates of the line beside the progress bar
 _CHECK_EVERY_ON_GPU = 50  # steps between two looks at the loss, which wait for the device
+_TIMED_STEPS, _TIMED_SECONDS = 20, 5.0  # after which the time of a training is known well enough to be told
+_LONG = 2 * 3600  # seconds that are worth telling
+_REST = 20  # times as long as the last checkpoint took, before the next: at most a twentieth of the time goes there
 
 
 @dataclass
@@ -90,7 +93,9 @@ class Loop:
             self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate, fused=True)
         self._last = folder / "checkpoints" / "last"
         self._best = folder / "checkpoints" / "best"
-        self._last_saved = time.monotonic()
+        self._last_saved, self._save_took = time.monotonic(), 0.0
+        self._first: tuple[int, float] | None = None  # steps and time after the first step of this session, which warms up
+        self._timed = False
 
     def run(self) -> Position:
         """Train to the end, going on from the checkpoint in the folder if there is one, and leave the best weights in the
@@ -162,6 +167,8 @@ class Loop:
             loss = self.step(batch)
             at.loss_sum += loss.item() if loss.device.type == "cpu" else loss.double()
             task.advance()
+            if not self._timed:
+                self._tell_how_long()
             if at.steps % _SHOW_EVERY == 0:
                 task.show(epoch=f"{at.epoch + 1}/{self.settings.epochs}", loss=float(at.loss_sum) / at.step)
             if at.step < self.sampler.steps_per_epoch and self._checkpoint_is_due():
@@ -183,6 +190,24 @@ class Loop:
         self.journal.record(at.steps, record | {key: round(value, 3) for key, value in times.items()})
         if self._checkpoint_is_due():
             self._save()
+
+    def _tell_how_long(self) -> None:
+        """Say once, where what is left of the training takes hours, how long it takes."""
+        at, now = self.position, time.monotonic()
+        if self._first is None:
+            self._first = at.steps, now
+        steps, seconds = at.steps - self._first[0], now - self._first[1]
+        if steps < _TIMED_STEPS or seconds < _TIMED_SECONDS:
+            return
+        self._timed = True
+        epochs, per_step = self.settings.epochs - at.epoch, seconds / steps
+        left = per_step * (epochs * self.sampler.steps_per_epoch - at.step)
+        if left < _LONG:
+            return
+        bound = "at most" if self.validate and self.settings.patience else "about"
+        rest = f", the {epochs} epochs {'left ' if at.epoch else ''}{bound} {_shown_time(left)}" if epochs > 1 else ""
+        epoch = _shown_time(per_step * self.sampler.steps_per_epoch)
+        self.progress.note(f"an epoch takes about {epoch}{rest}; a larger train.batch_size makes fewer steps")
 
     def _validate(self, task: Task) -> dict[str, float]:
         at, start = self.position, time.monotonic()
@@ -219,13 +244,16 @@ class Loop:
         return now
 
     def _checkpoint_is_due(self) -> bool:
-        return time.monotonic() - self._last_saved >= self.settings.checkpoint_every
+        every = self.settings.checkpoint_every
+        return time.monotonic() - self._last_saved >= (max(every, _REST * self._save_took) if every else 0.0)
 
     def _save(self) -> None:
+        start = time.monotonic()
         self.position.journal_length = self.journal.length
         state = asdict(self.position) | {"loss_sum": float(self.position.loss_sum)}
         checkpoints.save(self._last, self._weights() | self._moments(), state)
         self._last_saved = time.monotonic()
+        self._save_took = self._last_saved - start
 
     def _restore(self) -> None:
         tensors, state = checkpoints.load(self._last)
@@ -281,3 +309,10 @@ class Loop:
         per_epoch = self.sampler.steps_per_epoch
         left = (self.settings.epochs - self.position.epoch) * per_epoch - self.position.step
         return self.progress.task(f"Training {self.model.name}", total=max(0, left), unit="steps")
+
+
+def _shown_time(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

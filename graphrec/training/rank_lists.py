@@ -18,6 +18,7 @@ from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.features.attributes import read_attributes
 from graphrec.features.interaction import InteractionFeatures
 from graphrec.graph.hold_out import HeldOutStore, choose_pairs
+from graphrec.graph.ids import contained, distinct
 from graphrec.graph.store import GraphStore
 from graphrec.models import create
 from graphrec.models.base import Recommender
@@ -128,10 +129,10 @@ def held_out(run: Run, store: GraphStore, labels: str, settings: RankSettings, p
         RunError: the members of a sum are to be learned again, and the run does not say how.
     """
     train = store.interactions()
-    known = np.unique(train.user * store.num_items + train.item)
     if labels == "valid":
         rows = store.interactions("valid")
-        keys = np.setdiff1d(rows.user * store.num_items + rows.item, known)
+        keys = distinct(rows.user * store.num_items + rows.item)
+        keys = keys[~contained(keys, distinct(train.user * store.num_items + train.item))]
         view, model = store, run.model
     else:
         latest = store.manifest.settings.get("split", {}).get("method") in ("time", "leave_last_out")
@@ -167,7 +168,7 @@ def make_lists(model: TwoStage, keys: np.ndarray, settings: RankSettings, progre
         for start in range(0, len(users), _USERS_AT_ONCE):
             block = users[start : start + _USERS_AT_ONCE]
             found = model.candidates(block)
-            labels = np.isin(block[:, None] * num_items + found.items, keys) & found.known
+            labels = contained(block[:, None] * num_items + found.items, keys) & found.known
             useful = labels.any(1) & (found.known & ~labels).any(1)
             parts.append((block[useful], found.items[useful], found.known[useful], labels[useful],
                           relevant[block[useful]], model.pairs(block, found)[useful]))  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from graphrec.graph.catalogue import Catalogue
+from graphrec.graph.ids import distinct
 from graphrec.losses.batch import Batch, Negatives
 from graphrec.training.negatives import NegativeSource
 
@@ -129,7 +130,7 @@ class Sampler(ABC):
     def _shared_batch(self, users: np.ndarray, positives: np.ndarray, drawn: np.ndarray) -> Batch:
         columns, counts = np.unique(drawn, return_counts=True)
         user_rows, user_positions = np.unique(users, return_inverse=True)
-        item_rows = np.union1d(positives, columns)
+        item_rows = distinct(np.concatenate([positives, columns]))
         arrays = (
             user_rows,
             item_rows,

@@ -72,7 +72,8 @@ class TrainSettings(Settings):
     device: str = "auto"
     """"cpu", "cuda", "cuda:1", or "auto": the GPU where there is one."""
     checkpoint_every: float = Field(default=60.0, ge=0)
-    """Seconds between two checkpoints; 0 writes one after every step. One is always written at the end."""
+    """Seconds between two checkpoints, or twenty times as long as the last one took to write, where that is more; 0 writes one
+    after every step. One is always written at the end."""
     seed: int = Field(default=0, ge=0)
     """Of the start values and of every draw; the same seed gives the same weights bit for bit on CPU."""
 

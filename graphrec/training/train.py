@@ -108,24 +108,24 @@ def train(
         chosen = _create(model or DEFAULT_MODEL, model_settings)
         _check_not_of_the_model(given, chosen)
         train_settings = with_block(_with_half_life(parse(TrainSettings, given, "train"), chosen, store, progress), chosen)
-    record = RunRecord(
-        model={"name": chosen.name, "settings": chosen.settings.model_dump(mode="json")},
-        train=train_settings.model_dump(mode="json"),
-        store={"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)},
-    )
-    # What the store or the settings forbid must show before the old run is cleared.
-    trained = isinstance(chosen, TrainedRecommender)
-    loop, learned = _loop(chosen, store, place, train_settings, validation, progress) if trained else (None, [])
-    if trained:
-        record = record.model_copy(update={"origins": chosen.origins, "learned": learned or (saved.learned if saved else [])})
-        if saved is not None and saved.origins and saved.origins != chosen.origins:
-            raise RunError(
-                f"the run {path} was trained from {saved.origins}, and the store now gives {chosen.origins}; write the same "
-                "features into it again, or train anew in another folder"
-            )
     with locked(path):
         if place_of(path, resume) != place:
             raise RunError(f"another process has finished a training in {path} meanwhile; look at its run, and start again")
+        record = RunRecord(
+            model={"name": chosen.name, "settings": chosen.settings.model_dump(mode="json")},
+            train=train_settings.model_dump(mode="json"),
+            store={"path": str(store.folder.resolve()), "fingerprint": fingerprint(store)},
+        )
+        # What the store or the settings forbid must show before the old run is cleared.
+        trained = isinstance(chosen, TrainedRecommender)
+        loop, learned = _loop(chosen, store, place, train_settings, validation, progress) if trained else (None, [])
+        if trained:
+            record = record.model_copy(update={"origins": chosen.origins, "learned": learned or (saved.learned if saved else [])})
+            if saved is not None and saved.origins and saved.origins != chosen.origins:
+                raise RunError(
+                    f"the run {path} was trained from {saved.origins}, and the store now gives {chosen.origins}; write the same "
+                    "features into it again, or train anew in another folder"
+                )
         seconds = _fit(chosen, store, train_settings.seed, progress) if loop is None else None
         if place != path:
             progress.note(f"the run in {path} stays until the new one, trained in {place}, is finished")

@@ -14,6 +14,7 @@ import torch
 
 from graphrec import checkpoints
 from graphrec.errors import ConfigError, RunError
+from graphrec.graph.ids import contained
 from graphrec.graph.store import GraphStore
 from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import Reporter
@@ -85,13 +86,15 @@ def _learned(
 ) -> list[str]:
     """The splits with interactions that the run was trained on, which are counted aloud."""
     old, learned = run.model.catalogue, []
-    users = np.repeat(np.arange(old.num_users), np.diff(old.seen_indptr))
-    seen = np.sort(users * old.num_items + old.seen_indices)
-    for split in ("valid", "test"):
+    splits = [split for split in ("valid", "test") if split in store.splits]
+    if not splits:
+        return learned
+    seen = np.repeat(np.arange(old.num_users), np.diff(old.seen_indptr)) * old.num_items + old.seen_indices  # ascending
+    for split in splits:
         held = store.interactions(split)
         user, item = places["users"][held.user], places["items"][held.item]
         keys = (user * old.num_items + item)[(user >= 0) & (item >= 0)]
-        count = int(np.isin(keys, seen).sum())
+        count = int(contained(keys, seen).sum())
         if count:
             learned.append(split)
             progress.note(

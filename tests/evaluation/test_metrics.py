@@ -17,7 +17,7 @@ from graphrec.evaluation import METRICS, metrics
 from graphrec.evaluation.lists import Lists, compute, lower_is_better, needs, split_name
 from graphrec.registry import resolve
 
-OF_HITS = [name for name in METRICS if needs(name) == {"hits", "relevant", "k"} and name not in LOWER_IS_BETTER]
+OF_HITS = [name for name in METRICS if needs(name) == {"hits", "relevant", "k"} and not lower_is_better(name)]
 AT_K = [resolve("metric", METRICS, name) for name in OF_HITS]
 GROWING = (metrics.recall, metrics.hit, metrics.mrr)
 
@@ -131,7 +131,7 @@ def lists():
         candidates=np.array([3, 3]),
         predicted=np.array([1.0, 2.0, 3.0]),
         ratings=np.array([1.0, 2.0, 5.0]),
-        item_vectors=np.eye(3),
+        cosines=np.array([[0.0, 1.0], [0.0, 0.0]]),
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphrec.errors import StoreError, UnknownIdError
-from graphrec.graph.ids import IdMap, distinct
+from graphrec.graph.ids import IdMap, contained, distinct
 
 
 def test_the_index_of_an_id_is_its_rank():
@@ -90,6 +90,14 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_distinct_is_unique(values):
     keys = np.array(values, dtype=np.int64)
     assert distinct(keys).tolist() == np.unique(keys).tolist()
+
+
+@given(st.lists(st.integers(-5, 5)), st.lists(st.integers(-5, 5)))
+def test_contained_is_isin(values, others):
+    keys, among = np.array(values, dtype=np.int64), np.array(others, dtype=np.int64)
+    assert contained(keys, np.sort(among)).tolist() == np.isin(keys, among).tolist()
+    square = contained(np.array([[3, 4], [5, 9]]), np.array([4, 9]))
+    assert square.tolist() == [[False, True], [False, True]] and not contained(square, np.array([])).any()
 
 
 def test_the_nearest_ids_by_distance_and_by_spelling():

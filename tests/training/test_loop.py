@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from graphrec.errors import ConfigError, RunError
 from graphrec.models import create
 from graphrec.progress import SILENT
+from graphrec.training import loop as loop_module
 from graphrec.training.loop import Loop
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import make_sampler, train
@@ -206,3 +209,62 @@ def test_an_interrupted_run_says_how_to_go_on(board, tmp_path, monkeypatch):
     assert notes.lines[-1] == f"interrupted; go on with: graphrec train --resume --out {tmp_path / 'run'}"
     monkeypatch.undo()
     assert train(board, None, tmp_path / "run", resume=True).summary()["epochs"] == FAST["epochs"]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the tests move: `clock.step` and `clock.save` are the seconds that a step and a checkpoint take."""
+    clock = SimpleNamespace(now=0.0, step=1.0, save=0.0, saved=[])
+    step, save = Loop.step, loop_module.checkpoints.save
+
+    def slow_step(self, batch):
+        clock.now += clock.step
+        return step(self, batch)
+
+    def slow_save(folder, *arguments):
+        if folder.name == "last":
+            clock.saved.append(clock.now)
+            clock.now += clock.save
+        save(folder, *arguments)
+
+    monkeypatch.setattr(loop_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(Loop, "step", slow_step)
+    monkeypatch.setattr(loop_module.checkpoints, "save", slow_save)
+    return clock
+
+
+@pytest.mark.parametrize(("took", "every", "gaps"), [(0.0, 60, 60), (2.0, 60, 60 + 2), (10.0, 60, 200 + 10), (10.0, 0, 1 + 10)])
+def test_checkpoints_take_at_most_a_twentieth_of_the_time(took, every, gaps, clock, board, tmp_path):
+    clock.save = took
+    train(board, "bpr-mf", tmp_path / "run", {"epochs": 3, "batch_size": 1, "checkpoint_every": every})
+    assert clock.saved[0] == max(every, 1)
+    assert set(np.diff(clock.saved)[:-1]) == {gaps}  # the last one is written at the end
+
+
+@pytest.mark.parametrize(
+    ("step", "epochs", "told"),
+    [
+        (2000.0, 10, "an epoch takes about 4 days, the 10 epochs {} 38 days"),
+        (100.0, 1, "an epoch takes about 5 h"),
+        (1.0, 50, "an epoch takes about 3 min, the 50 epochs {} 2 h"),
+        (1.0, 40, None),
+    ],
+)
+@pytest.mark.parametrize(("validation", "bound"), [(None, "about"), (lambda *_: Script(0.1, 0.2), "at most")])
+def test_a_training_of_hours_is_told_in_its_first_steps(step, epochs, told, validation, bound, clock, board, tmp_path, monkeypatch):
+    class Ended(Exception):
+        pass
+
+    def slow_step(self, batch):
+        clock.now += step
+        if self.position.steps == 30:
+            raise Ended
+        return one_step(self, batch)
+
+    one_step, clock.step, notes = Loop.step, 0.0, Notes()
+    monkeypatch.setattr(Loop, "step", slow_step)
+    with pytest.raises(Ended):
+        settings = {"epochs": epochs, "batch_size": 1, "checkpoint_every": 1e6}
+        train(board, "bpr-mf", tmp_path / "run", settings, validation=validation, progress=notes)
+    expected = [f"{told.format(bound)}; a larger train.batch_size makes fewer steps"] if told else []
+    assert [line for line in notes.lines if "epoch takes" in line] == expected

@@ -245,6 +245,8 @@ def test_two_trainings_into_one_folder(board, tmp_path):
         assert other.stdout.readline() == b"locked\n"
         with pytest.raises(RunError, match="another process is training in"):
             train(board, "popularity", tmp_path / "run")
+        with pytest.raises(RunError, match="another process is training in"):
+            train(board, "bpr-mf", tmp_path / "run", FAST, validation=lambda *_: pytest.fail("prepared in vain"))
         other.kill()
     train(board, "popularity", tmp_path / "run")
 
