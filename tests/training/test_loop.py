@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -206,3 +208,17 @@ def test_an_interrupted_run_says_how_to_go_on(board, tmp_path, monkeypatch):
     assert notes.lines[-1] == f"interrupted; go on with: graphrec train --resume --out {tmp_path / 'run'}"
     monkeypatch.undo()
     assert train(board, None, tmp_path / "run", resume=True).summary()["epochs"] == FAST["epochs"]
+
+
+@pytest.mark.parametrize(("room", "told"), [(6, True), (7, False)])
+def test_a_disk_without_room_for_the_checkpoints_is_told_of_at_the_start(board, tmp_path, monkeypatch, room, told):
+    """Six times the weights for the last checkpoint and the one it replaces, once for the best weights."""
+    notes, loop = Notes(), make_loop(board, tmp_path, epochs=1)
+    loop.progress, loop.validate = notes, lambda model: {loop.settings.metric: 0.5}
+    weights = sum(parameter.nbytes for parameter in loop.parameters.values())
+    monkeypatch.setattr("graphrec.training.loop.shutil.disk_usage", lambda folder: SimpleNamespace(free=room * weights))
+    loop.run()
+    assert ["on a full disk" in line for line in notes.lines].count(True) == told
+    notes.lines.clear()
+    loop._warn_of_disk()  # the checkpoints that are there are written already
+    assert not notes.lines
