@@ -46,7 +46,7 @@ class Clock:
 
     def pass_by(self, seconds: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._due is not None)
+            assert self._changed.wait_for(lambda: self._due is not None, timeout=10)
             self.now += seconds
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: self._due > self.now, timeout=10)
