@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -40,10 +42,15 @@ SILENT = Reporter()
 
 
 _WIDE = 120  # columns of a terminal that hold everything a bar may show
+_TOLD_EVERY = 30.0  # seconds, where there is no terminal to draw on
 
 
 class ConsoleReporter(Reporter):
-    """Draws live bars with rate and time left on standard error, through rich."""
+    """Draws live bars with rate and time left on standard error, through rich.
+
+    Where that is no terminal, as in a nightly job, a step prints where it ended, and while it runs a line every 30 seconds, whether
+    it counts meanwhile or not.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -72,7 +79,21 @@ class ConsoleReporter(Reporter):
         columns.append(TextColumn("{task.fields[values]}"))
         with Progress(*columns, console=self._console, transient=False) as progress:
             handle = progress.add_task(description, total=total, rate="", values="")
-            yield _ConsoleTask(progress, handle)
+            if self._console.is_terminal:
+                yield _ConsoleTask(progress, handle)
+                return
+            over = Event()
+            teller = Thread(target=self._tell, args=(progress.tasks[0], unit, over), daemon=True)
+            teller.start()
+            try:
+                yield _ConsoleTask(progress, handle)
+            finally:
+                over.set()
+                teller.join()
+
+    def _tell(self, task: Any, unit: str, over: Event) -> None:
+        while not over.wait(_TOLD_EVERY):
+            self.note(_line(task, unit))
 
     def note(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -91,6 +112,24 @@ class _ConsoleTask(Task):
     def show(self, **fields: Any) -> None:
         text = " ".join(f"{name}={_short(value)}" for name, value in fields.items())
         self._progress.update(self._handle, values=text)
+
+
+def _line(task: Any, unit: str) -> str:
+    """Where a task of rich stands: what, how many of how many, rate, times and values, as far as they are known."""
+    parts = [f"{_duration(task.elapsed)} elapsed"]
+    if task.completed or task.total is not None:
+        total = "" if task.total is None else f"/{task.total:,.0f}"
+        rate = f" {task.fields['rate']}" if task.fields["rate"] else ""
+        parts.insert(0, f"{task.completed:,.0f}{total} {unit}{rate}")
+    if task.time_remaining is not None:
+        parts.append(f"{_duration(task.time_remaining)} left")
+    if task.fields["values"]:
+        parts.append(task.fields["values"])
+    return f"{task.description}: {', '.join(parts)}"
+
+
+def _duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=int(seconds)))
 
 
 def _short(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import threading
 
 import pytest
 from rich.console import Console
@@ -53,3 +54,87 @@ def test_notes_that_nobody_hears_are_heard_with_true(tmp_path, capsys):
     read_log(tmp_path / "log.csv", rejected=tmp_path / "bad.parquet", progress=True)
     said = capsys.readouterr().err
     assert "not used: colour" in said and "1 of 41 rows rejected" in said
+
+
+class Clock:
+    """Takes the place of the waiting between two lines: `pass_by(seconds)` returns once what is due by then is printed."""
+
+    def __init__(self) -> None:
+        self.now, self._due, self._over = 0.0, None, False
+        self._changed = threading.Condition()
+
+    def wait(self, timeout: float) -> bool:
+        with self._changed:
+            self._due = self.now + timeout
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._over or self.now >= self._due)
+            return self._over
+
+    def set(self) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def pass_by(self, seconds: float) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._due is not None, timeout=10)
+            self.now += seconds
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._due > self.now, timeout=10)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr("graphrec.progress.Event", lambda: made)
+    return made
+
+
+def shown_on(clock: Clock, terminal: bool) -> tuple[ConsoleReporter, io.StringIO]:
+    reporter, file = ConsoleReporter(), io.StringIO()
+    reporter._console = Console(file=file, width=100, force_terminal=terminal, color_system=None, get_time=lambda: clock.now)
+    return reporter, file
+
+
+def test_a_long_step_without_a_terminal_tells_every_thirty_seconds_where_it_is(clock):
+    reporter, file = shown_on(clock, terminal=False)
+    with reporter.task("Training", total=4000, unit="steps") as task:
+        task.advance(0)
+        clock.pass_by(25)
+        assert file.getvalue() == ""
+        task.advance(1000)
+        task.show(epoch="1/4", loss=0.5)
+        clock.pass_by(15)  # the line of 30 seconds is late
+        first = file.getvalue()
+        assert first == "Training: 1,000/4,000 steps (40.0/s), 0:00:40 elapsed, 0:01:15 left, epoch=1/4 loss=0.5\n"
+        clock.pass_by(25)
+        assert file.getvalue() == first
+        clock.pass_by(10)
+        assert file.getvalue().count("\n") == 2
+    assert file.getvalue().splitlines()[2].startswith("Training 1000/4000 steps")
+
+
+def test_a_long_step_that_counts_nothing_is_named(clock):
+    reporter, file = shown_on(clock, terminal=False)
+    with reporter.task("Reading the log") as task:
+        task.show(step="events")
+        clock.pass_by(3700)
+        assert file.getvalue() == "Reading the log: 1:01:40 elapsed, step=events\n"
+
+
+def test_short_steps_and_terminals_get_no_lines(clock):
+    reporter, file = shown_on(clock, terminal=False)
+    with reporter.task("short", total=1, unit="rows") as task:
+        task.advance()
+    assert [line.rstrip() for line in file.getvalue().splitlines()] == ["short 1/1 rows  00:00"]
+    reporter, file = shown_on(clock, terminal=True)
+    with reporter.task("long", total=1):
+        clock.now += 100
+    assert "elapsed, 0" not in file.getvalue() and ": 0/1" not in file.getvalue()
+
+
+def test_a_step_that_fails_leaves_no_thread(clock):
+    reporter, _ = shown_on(clock, terminal=False)
+    with pytest.raises(ZeroDivisionError), reporter.task("step", total=2):
+        1 / 0  # noqa: B018
+    assert not [thread for thread in threading.enumerate() if "_tell" in thread.name]

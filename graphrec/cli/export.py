@@ -26,7 +26,7 @@ def export(
     ] = None,
     format: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--format", "-f", help=f"May be repeated: {', '.join(EXPORTERS)}. Default: all of them."),
+        typer.Option("--format", "-f", help=f"May be repeated: {', '.join(EXPORTERS)}. Default: all of them, with the same vectors."),
     ] = None,
     index: Annotated[
         Optional[str],  # noqa: UP045
@@ -56,5 +56,8 @@ def export(
             ("file", "bytes"),
             [(name, file["bytes"]) for name, file in done.manifest["files"].items()],
         )
-        io.line(f"written to {done.folder}; README.txt there shows how to read each format")
+        size = sum(file["bytes"] for file in done.manifest["files"].values()) / 1e6
+        several = len(done.manifest["formats"]) > 1
+        each = f" in {len(done.manifest['formats'])} formats, each whole in itself (--format writes fewer)" if several else ""
+        io.line(f"{size:,.1f} MB{each} written to {done.folder}; README.txt there shows how to read each format")
         io.result({"folder": done.folder, **done.manifest})

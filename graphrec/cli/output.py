@@ -46,6 +46,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from graphrec.errors import GraphrecError
+from graphrec.memory import ran_out
 from graphrec.progress import SILENT, ConsoleReporter, Reporter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
@@ -150,6 +151,13 @@ def command(*, json: bool = False, quiet: bool = False, debug: bool = False) -> 
     except Exception as error:
         if debug:
             raise
+        if ran_out(error):
+            said = (str(error) or type(error).__name__).splitlines()[0]
+            _complain(
+                f"error: out of memory ({said}); set a smaller rank, embedding_dim or batch_size, whichever the model has, or take a "
+                "machine with more memory; --debug shows where"
+            )
+            raise typer.Exit(EXIT_FAILURE) from None
         _complain(f"unexpected error: {type(error).__name__}: {error}\nRun the command with --debug to see where.")
         raise typer.Exit(EXIT_FAILURE) from None
 

@@ -70,19 +70,44 @@ def rank_users(
         RunError: the model gives NaN as a score.
     """
     check_list_length(k, seen.num_items)
-    factors = _factors(model, users)
-    step = block or (_BLOCK_USERS if factors else _block_users(seen.num_items))
+    factors = factors_of(model, users)
     topk = np.empty((len(users), k), dtype=np.int64)
     with kept_memory(), progress.task("Ranking users", total=len(users), unit="users") as task:
-        for part in _parts(len(users), step):
-            masked = seen.rows(users[part])
-            if factors:
-                _, best = ops.topk_scores(factors[0][users[part]], factors[1], k, masked.indptr, masked.indices)
-            else:
-                _, best = ops.select_topk(model.score(users[part]), k, masked.indptr, masked.indices)
-            topk[part] = best.cpu().numpy()
-            task.advance(len(topk[part]))
+        for part, best, _ in ranked_parts(model, users, k, seen, factors, block):
+            topk[part] = best
+            task.advance(len(best))
     return topk
+
+
+def ranked_parts(
+    model: Recommender,
+    users: np.ndarray,
+    k: int,
+    seen: UserItems | None,
+    factors: tuple[torch.Tensor, torch.Tensor] | None,
+    block: int | None = None,
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Rank some users at a time, through the factors in one fused kernel, and without them by `model.score`.
+
+    Args:
+        model, users, k, block: as in `rank_users`.
+        seen: the items to leave out, one row per user of the catalogue (U rows); None for none.
+        factors: what `factors_of` gives.
+
+    Yields:
+        Which of `users`, and for these the best items, int64 (B, k), -1 where there are none left, and their scores, float32 (B, k).
+
+    Raises:
+        RunError: the model gives NaN as a score.
+    """
+    for part in _parts(len(users), block or (_BLOCK_USERS if factors else _block_users(model.catalogue.num_items))):
+        rows = None if seen is None else seen.rows(users[part])
+        masked = (None, None) if rows is None else (rows.indptr, rows.indices)
+        if factors:
+            values, best = ops.topk_scores(factors[0][users[part]], factors[1], k, *masked)
+        else:
+            values, best = ops.select_topk(model.score(users[part]), k, *masked)
+        yield part, best.cpu().numpy(), values.cpu().numpy()
 
 
 def rank_positions(
@@ -134,8 +159,18 @@ def _mid_ranks(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return (above + 1 + reached) / 2
 
 
-def _factors(model: Recommender, users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return (user, item) embeddings, float32, if their product equals the model's score up to a constant per user."""
+def factors_of(
+    model: Recommender, users: np.ndarray, *, scores: bool = False
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return (user, item) embeddings, float32, if their product ranks as the model does, or None.
+
+    It does where it equals the model's score up to a constant per user, as far as float32 can tell, for a few of `users`.
+
+    Args:
+        model: a fitted recommender.
+        users: int64 (B,), dense user indices.
+        scores: the product is to equal the score itself.
+    """
     embeddings = model.embeddings() if model.scores_are_dot_products else None
     if embeddings is None or not {"user", "item"} <= embeddings.keys() or not len(users):
         return None
@@ -143,10 +178,10 @@ def _factors(model: Recommender, users: np.ndarray) -> tuple[torch.Tensor, torch
     if user_x.shape[1] != item_x.shape[1] or not (user_x.isfinite().all() and item_x.isfinite().all()):
         return None
     sample = users[np.linspace(0, len(users) - 1, min(_CHECKED_USERS, len(users))).astype(np.int64)]
-    scores = model.score(sample).cpu()
-    difference = scores - user_x[sample] @ item_x.T
-    spread = difference.amax(1) - difference.amin(1)
-    span = scores.amax(1) - scores.amin(1)
+    wanted = model.score(sample).cpu()
+    difference = wanted - user_x[sample] @ item_x.T
+    spread = difference.abs().amax(1) if scores else difference.amax(1) - difference.amin(1)
+    span = wanted.amax(1) - wanted.amin(1)
     return (user_x, item_x) if bool((spread <= _FACTOR_TOLERANCE * span + 1e-30).all()) else None
 
 

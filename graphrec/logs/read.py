@@ -71,9 +71,16 @@ def read_log(
     where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     cache = Spool()
     try:
-        raw, origin = _read_raw(paths, resolved, Path(cache.name), progress)
-        tables = read_tables(resolved, raw.tables, origin)  # before the events, which take longer
-        events, report = clean(raw, resolved, origin, Path(rejected or _rejects_of(paths[0])), where)
+        with progress.task("Reading the log", total=3, unit="steps") as task:
+            task.show(step="finding the columns")
+            raw, origin = _read_raw(paths, resolved, Path(cache.name), progress)
+            task.advance()
+            task.show(step="reading side tables")
+            tables = read_tables(resolved, raw.tables, origin)  # before the events, which take longer
+            task.advance()
+            task.show(step="reading and checking events")
+            events, report = clean(raw, resolved, origin, Path(rejected or _rejects_of(paths[0])), where)
+            task.advance()
         id_types = dict(events.collect_schema())
         tables, media = finish_tables(resolved, tables, id_types["user_id"], id_types["item_id"], origin)
     except BaseException as error:

@@ -11,16 +11,16 @@ import scipy.sparse as sp
 import torch
 
 from graphrec.models.dense import product
-from graphrec.models.held_out import HoldOut, held_out, list_quality
-from graphrec.models.spectral import NormalisedInteractions, truncated_svd
+from graphrec.models.held_out import HoldOut, held_out, judged_at_once, list_quality
+from graphrec.models.spectral import NormalisedInteractions, leading_directions
 from graphrec.progress import Reporter
 
 CUTOFFS = (0.01, 0.03, 0.1)
 SMOOTH_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 1.0)
 GAIN_EXPONENTS = (0.3, 0.5, 0.6)
 SHARPENINGS = (0.0, 0.7)
-_SHARPENED = 64  # directions; more find no more of Gowalla's or ml-1m's held-out items, and make ranking slower
-_USERS_AT_ONCE = 500
+SHARPENED = 64  # directions; more find no more of Gowalla's or ml-1m's held-out items, and make ranking slower
+_BLOCKS = 4  # of the users whose linear parts are held, ranked one after the other
 _DEFAULT = (0.0, 0.2, 0.5, 0.0)  # for a log too small to hold anything out
 
 
@@ -40,7 +40,7 @@ class Response:
 
     def taken(self, values: torch.Tensor) -> torch.Tensor:
         """What sharpening takes from the linear low-pass in the leading directions: h l^2, (64,) or (r,) if r is less."""
-        return self.sharpening * (values[:_SHARPENED] / values[0].clamp(min=1e-30)).pow(4)
+        return self.sharpening * (values[:SHARPENED] / values[0].clamp(min=1e-30)).pow(4)
 
 
 def factors(
@@ -111,7 +111,7 @@ def choose_responses(
         return [replace(fallback, **{key: value for key, value in vars(given).items() if value is not None})]
     interactions = NormalisedInteractions(kept, user_exponent, item_exponent)
     generator = torch.Generator().manual_seed(seed)
-    _, values, directions = truncated_svd(interactions, min(rank, *kept.shape), generator, progress)
+    values, directions = leading_directions(interactions, min(rank, *kept.shape), generator, progress)
     judge = _Judge(kept, hidden, users, interactions, values, directions)
     judged = _judged(candidates, judge, progress)
     chosen = nearly_best(list(judged), np.stack(list(judged.values())))
@@ -175,7 +175,10 @@ def _candidates(given: Response) -> Iterator[Response]:
 
 
 class _Judge:
-    """Ranks a fixed sample of users by any response; what the responses have in common is computed once."""
+    """Ranks a fixed sample of users by any response.
+
+    What the responses have in common is computed once, unless the catalogue is so large that it is held for some users at a time.
+    """
 
     def __init__(
         self,
@@ -187,11 +190,12 @@ class _Judge:
         directions: torch.Tensor,
     ) -> None:
         self._kept, self._rows, self._truth = kept, kept[users], hidden[users]
-        self._values, self._directions = values, directions
-        self._linear = {0.0: torch.zeros(self._rows.shape)}
-        interactions.add_smoothed(self._linear[0.0], self._rows, 1 / max(float(values[0]) ** 2, 1e-30))
+        self._interactions, self._values, self._directions = interactions, values, directions
+        self._at_once = judged_at_once(kept.shape[1])
+        self._part, self._linear = slice(0), {}  # the users whose linear parts are held, and these by sharpening
         # Written anew for every block: memory that is new each time costs more than what is computed into it.
-        shape = min(_USERS_AT_ONCE, len(users)), kept.shape[1]
+        self._block = -(-self._at_once // _BLOCKS)
+        shape = min(self._block, len(users)), kept.shape[1]
         self._flat, self._scores = torch.empty(shape), torch.empty(shape)
 
     def quality(self, responses: Sequence[Response]) -> np.ndarray:
@@ -199,21 +203,32 @@ class _Judge:
         analysis, synthesis = factors([replace(responses[0], smooth_share=1.0)], self._kept, self._values, self._directions)
         users = self._rows.shape[0]
         quality = np.empty((len(responses), users))
-        for start in range(0, users, _USERS_AT_ONCE):
-            block = slice(start, min(start + _USERS_AT_ONCE, users))
-            rows, truth, size = self._rows[block], self._truth[block], block.stop - start
-            flat = product(torch.from_numpy(rows @ analysis), synthesis.T, out=self._flat[:size])
-            for at, response in enumerate(responses):
-                linear = self._linear_part(response)[block]
-                scores = torch.lerp(linear, flat, response.smooth_share, out=self._scores[:size])
-                quality[at, block] = list_quality(scores, rows, truth)
+        for first in range(0, users, self._at_once):
+            self._hold(slice(first, min(first + self._at_once, users)))
+            for start in range(first, self._part.stop, self._block):
+                block = slice(start, min(start + self._block, self._part.stop))
+                rows, truth, size = self._rows[block], self._truth[block], block.stop - start
+                flat = product(torch.from_numpy(rows @ analysis), synthesis.T, out=self._flat[:size])
+                for at, response in enumerate(responses):
+                    linear = self._linear_part(response)[start - first : block.stop - first]
+                    scores = torch.lerp(linear, flat, response.smooth_share, out=self._scores[:size])
+                    quality[at, block] = list_quality(scores, rows, truth)
         return quality
 
+    def _hold(self, part: slice) -> None:
+        """Hold the linear low-pass of these users, in place of that of others."""
+        if part == self._part:
+            return
+        self._part, self._linear = part, {}  # the others' memory is free before it is taken again
+        rows = self._rows[part]
+        self._linear[0.0] = torch.zeros(rows.shape)
+        self._interactions.add_smoothed(self._linear[0.0], rows, 1 / max(float(self._values[0]) ** 2, 1e-30))
+
     def _linear_part(self, response: Response) -> torch.Tensor:
-        """The linear low-pass with the response's sharpening, (B, I)."""
+        """The linear low-pass with the response's sharpening for the users that are held, (B, I)."""
         if response.sharpening not in self._linear:
             taken = response.taken(self._values)
             leading = self._directions[:, : len(taken)]
-            fewer = product(torch.from_numpy(self._rows @ (leading * taken).numpy()), leading.T)
+            fewer = product(torch.from_numpy(self._rows[self._part] @ (leading * taken).numpy()), leading.T)
             self._linear[response.sharpening] = torch.sub(self._linear[0.0], fewer, out=fewer)
         return self._linear[response.sharpening]

@@ -6,6 +6,7 @@ filter, which keeps the smoothest directions of the graph and fades the others o
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,16 +17,21 @@ import torch
 from pydantic import Field
 
 from graphrec import settings
+from graphrec.errors import ConfigError
+from graphrec.memory import available_memory
 from graphrec.models.base import Recommender, training_matrix
 from graphrec.models.dense import product
-from graphrec.models.filter_response import Response, choose_responses, factors, sharpening, smooth_share
-from graphrec.models.held_out import HoldOut
+from graphrec.models.filter_response import SHARPENED, Response, choose_responses, factors, sharpening, smooth_share
+from graphrec.models.held_out import HoldOut, judged_at_once
 from graphrec.models.saved import csr_arrays, csr_from
-from graphrec.models.spectral import NormalisedInteractions, truncated_svd
+from graphrec.models.spectral import NormalisedInteractions, bytes_of_directions, leading_directions
 from graphrec.progress import Reporter
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
+
+_TOLD_BYTES = 1 << 30  # of memory, from which on a fit says how much it takes
+_BYTES_OF_AN_EDGE = 60  # of the training matrix, its two parts while the shape is chosen, and both ways of the kernels
 
 
 class GraphFilterSettings(settings.Settings):
@@ -93,10 +99,11 @@ class GraphFilter(Recommender):
         given = Response(own.cutoff, own.smooth_share, own.gain_exponent, own.sharpening)
         exponents = own.user_exponent, own.item_exponent
         rank = min(own.rank or min(1024, max(64, min(train.shape) // 6)), *train.shape)
+        _check_memory(self.name, train, rank, None in astuple(given), progress)
         responses = choose_responses(train, given, *exponents, rank, seed, progress, own.hold_out)
         interactions = NormalisedInteractions(train, *exponents)
         generator = torch.Generator().manual_seed(seed)
-        _, values, directions = truncated_svd(interactions, rank, generator, progress)
+        values, directions = leading_directions(interactions, rank, generator, progress)
         self._take(train, interactions, values, directions, responses)
 
     def _take(
@@ -169,3 +176,22 @@ class GraphFilter(Recommender):
         interactions = NormalisedInteractions(train, self.settings.user_exponent, self.settings.item_exponent)
         responses = [Response(*shape) for shape in state["response"].tolist()]
         self._take(train, interactions, state["singular_values"], state["directions"], responses)
+
+
+def _check_memory(name: str, train: sp.csr_matrix, rank: int, choosing: bool, progress: Reporter) -> None:
+    """Say how much memory the fit takes where that is much, and refuse what is more than there is."""
+
+    def needed(rank: int) -> int:
+        items = train.shape[1]
+        factors = 4 * 5 * items * (rank + SHARPENED)  # the directions and both thin factors, and copies while these are made
+        judged = 4 * 3 * items * (rank + judged_at_once(items)) if choosing else 0
+        return max(bytes_of_directions(train.shape, rank), factors, judged) + _BYTES_OF_AN_EDGE * train.nnz
+
+    wanted, free = needed(rank), available_memory()
+    what = f"{name}: rank {rank:,} for {train.shape[0]:,} users and {train.shape[1]:,} items takes about {wanted / 1e9:.1f} GB of memory"
+    if free is not None and wanted > free:
+        fits = bisect_right(range(1, rank + 1), free, key=needed)
+        mend = f"set rank = {fits} or less, or take" if fits else "take"
+        raise ConfigError(f"model {what}, and {free / 1e9:.1f} GB are free; {mend} a machine with more memory")
+    if wanted > _TOLD_BYTES:
+        progress.note(what)

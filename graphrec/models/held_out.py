@@ -21,6 +21,7 @@ HoldOut = Literal["random", "block"]
 
 _SHARE = 0.2  # of each user's training items: the usual share of a test split; less favours the graph filter's linear part too much
 _USERS = 2000  # judged at the most; their standard error is common to all candidates, so differences are sharper
+_JUDGED_SCORES = 250_000_000  # in memory at a time, 1 GB: those of all 2,000 up to 125,000 items
 _LIST_LENGTH = 20
 _ROWS_AT_ONCE = 4096
 _BLOCK_DIMENSIONS = 32  # of the space in which the items of a block lie on one side
@@ -43,6 +44,11 @@ def held_out(
     rng = np.random.default_rng(seed)
     kept, hidden = (hide_blocks if how == "block" else hide)(train, _SHARE, rng)
     return kept, hidden, np.sort(rng.permutation(np.flatnonzero(np.diff(hidden.indptr)))[:_USERS])
+
+
+def judged_at_once(num_items: int) -> int:
+    """How many of the users to judge by may be scored at a time, so that the scores fit in 1 GB."""
+    return max(1, min(_USERS, _JUDGED_SCORES // max(1, num_items)))
 
 
 def best_of(values: Sequence[float], quality: Sequence[float], what: str, progress: Reporter) -> float:

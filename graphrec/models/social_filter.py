@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 
 from graphrec.models.graph_filter import GraphFilter, GraphFilterSettings
-from graphrec.models.held_out import best_of, held_out, list_quality
+from graphrec.models.held_out import best_of, held_out, judged_at_once, list_quality
 from graphrec.models.saved import csr_arrays, csr_from
-from graphrec.models.spectral import NormalisedInteractions, truncated_svd
+from graphrec.models.spectral import NormalisedInteractions, leading_directions
 from graphrec.nn.relations import Relations
 from graphrec.progress import Reporter
 
@@ -68,12 +68,16 @@ class SocialGraphFilter(GraphFilter):
         probe = GraphFilter(self.settings.model_dump(exclude={"social", "social_share"}))
         interactions = NormalisedInteractions(kept, self.settings.user_exponent, self.settings.item_exponent)
         generator = torch.Generator().manual_seed(seed)
-        _, values, directions = truncated_svd(interactions, len(self._values), generator, progress)
+        values, directions = leading_directions(interactions, len(self._values), generator, progress)
         probe._take(kept, interactions, values, directions, self.responses)
-        quality = []
+        quality, step = [], judged_at_once(kept.shape[1])
         for share in SHARES:
-            scores = probe._filtered(with_friends(kept, links, share)[users])
-            quality.append(float(list_quality(scores, kept[users], hidden[users]).mean()))
+            histories = with_friends(kept, links, share)
+            found = []
+            for start in range(0, len(users), step):
+                some = users[start : start + step]
+                found.append(list_quality(probe._filtered(histories[some]), kept[some], hidden[some]))
+            quality.append(float(np.concatenate(found).mean()))
         return best_of(SHARES, quality, "social graph filter: friends' share", progress)
 
     def _state(self) -> dict[str, torch.Tensor | np.ndarray]:

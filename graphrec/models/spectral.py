@@ -22,6 +22,8 @@ _NEGLIGIBLE = 1e-6  # relative size below which a direction is rounding noise in
 _EXACT_AT_ONCE = 8192  # rows in float64 at a time, so that no second copy of a tall block is needed
 _ROWS_AT_ONCE = 64  # one line of the kernels' widest path, so the intermediate signals stay in cache
 _PUSHED_SHARE = 0.3  # of all edges walked for one signal, up to which `push` is quicker than `spmm`
+_WHOLE_BYTES = 2 << 30  # of a block of the users, (U, w), up to which it is held whole
+_SLICE_BYTES = 512 << 20  # of a slice of its columns where it is not
 
 
 class NormalisedInteractions:
@@ -132,7 +134,7 @@ def truncated_svd(
     limit = min(num_users, num_items)
     if not 1 <= rank <= limit:
         raise ValueError(f"truncated_svd: rank must lie in 1..{limit} for shape {interactions.shape}, got {rank}")
-    start = torch.randn(num_items, min(limit, rank + _OVERSAMPLING), generator=generator)  # (I, w)
+    start = torch.randn(num_items, _width(interactions.shape, rank), generator=generator)  # (I, w)
     to_users, to_items = interactions.to_users, interactions.to_items
     with progress.task("singular vectors", total=_POWER_ITERATIONS + 1, unit="passes") as task:
         if num_users <= num_items:  # bases cost less on the side with fewer nodes
@@ -149,8 +151,73 @@ def truncated_svd(
         items, singular_values, rotation = _thin_svd(to_items(users))
         task.advance()
     users, items = product(users, rotation[:, :rank]), items[:, :rank]
-    signs = torch.sign(items.gather(0, items.abs().argmax(dim=0, keepdim=True)))  # (1, rank)
+    signs = _signs(items)
     return users * signs, singular_values[:rank].contiguous(), items * signs
+
+
+def leading_directions(
+    interactions: NormalisedInteractions, rank: int, generator: torch.Generator, progress: Reporter = SILENT
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find s and Q as `truncated_svd` does, without P, so that many users need no memory of their own.
+
+    Up to 2 GiB for a block of the users it is the same computation. Above, and where users are more than items, R~^T R~ is applied
+    to some columns at a time, and the last basis W = R~ X M of the users is not formed either: its Gram matrix is X^T R~^T R~ X,
+    and R~^T W = (R~^T R~ X) M.
+
+    Args:
+        interactions, rank, generator, progress: as in `truncated_svd`.
+
+    Returns:
+        s float32 (rank,) descending, Q float32 (I, rank).
+
+    Raises:
+        ValueError: the rank is out of range.
+    """
+    if not _in_slices(interactions.shape, rank):
+        return truncated_svd(interactions, rank, generator, progress)[1:]
+    num_users, num_items = interactions.shape
+    block = torch.randn(num_items, _width(interactions.shape, rank), generator=generator)  # (I, w)
+    step = max(1, _SLICE_BYTES // (4 * num_users))
+
+    def smoothed(x: torch.Tensor) -> torch.Tensor:
+        """R~^T R~ x, (I, w)."""
+        out = torch.empty_like(x)
+        for start in range(0, x.shape[1], step):
+            columns = slice(start, start + step)
+            out[:, columns] = interactions.to_items(interactions.to_users(x[:, columns].contiguous()))
+        return out
+
+    with progress.task("singular vectors", total=_POWER_ITERATIONS + 1, unit="passes") as task:
+        for _ in range(_POWER_ITERATIONS):
+            block = smoothed(block)  # by itself, so that the block before it is free when the basis is made
+            block = _orthonormal(block)
+            task.advance()
+        onward = smoothed(block)
+        gram = _gram(block, onward)
+        _, right, inverse = _spectrum((gram + gram.T) / 2)
+        block = product(onward, (right * inverse).float())
+        del onward
+        items, singular_values, _ = _thin_svd(block)
+        task.advance()
+    items = items[:, :rank]
+    return singular_values[:rank].contiguous(), items * _signs(items)
+
+
+def bytes_of_directions(shape: tuple[int, int], rank: int) -> int:
+    """About how much memory `leading_directions` takes at once for R~ of this shape, its edges aside."""
+    users, items, width = *shape, _width(shape, rank)
+    small = 3 * 8 * width**2
+    if _in_slices(shape, rank):
+        return 4 * 2 * items * width + _SLICE_BYTES + small
+    return 4 * 3 * (users + items) * width + small
+
+
+def _width(shape: tuple[int, int], rank: int) -> int:
+    return min(*shape, rank + _OVERSAMPLING)
+
+
+def _in_slices(shape: tuple[int, int], rank: int) -> bool:
+    return shape[0] > shape[1] and 4 * shape[0] * _width(shape, rank) > _WHOLE_BYTES
 
 
 def spectral_embeddings(
@@ -201,15 +268,33 @@ def _thin_svd(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
     Directions lost in rounding noise get the value 0 and a zero left vector.
     """
-    gram = torch.zeros(block.shape[1], block.shape[1], dtype=torch.float64)
-    for rows in block.split(_EXACT_AT_ONCE):
-        exact = rows.double()
-        gram += product(exact.T, exact)
+    values, right, inverse = _spectrum(_gram(block, block))
+    return product(block, (right * inverse).float()), values.float(), right.float()
+
+
+def _gram(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a^T b in float64 (w, w), for tall blocks (N, w); a may be b."""
+    gram = torch.zeros(a.shape[1], b.shape[1], dtype=torch.float64)
+    for left, right in zip(a.split(_EXACT_AT_ONCE), b.split(_EXACT_AT_ONCE), strict=True):
+        exact = left.double()
+        gram += product(exact.T, exact if a is b else right.double())
+    return gram
+
+
+def _spectrum(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Singular values (w,), descending, of a block by its Gram matrix (w, w), its right vectors (w, w), and 1 / values.
+
+    Directions lost in rounding noise get 0 for both.
+    """
     eigenvalues, right = eigen(gram)
     values, right = eigenvalues.clamp(min=0).sqrt().flip(0), right.flip(1)
     values = torch.where(values > _NEGLIGIBLE * values[0], values, 0.0)
-    inverse = torch.where(values > 0, 1 / values, 0.0)
-    return product(block, (right * inverse).float()), values.float(), right.float()
+    return values, right, torch.where(values > 0, 1 / values, 0.0)
+
+
+def _signs(items: torch.Tensor) -> torch.Tensor:
+    """The sign of the entry of largest magnitude in each column of Q (I, rank): (1, rank)."""
+    return torch.sign(items.gather(0, items.abs().argmax(dim=0, keepdim=True)))
 
 
 def _power(degrees: np.ndarray, exponent: float) -> np.ndarray:

@@ -7,6 +7,7 @@ id maps (`graphrec.graph.ids`) convert them when they are looked up.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ import torch
 
 from graphrec import ops
 from graphrec.atomic import atomic_file, check_file
-from graphrec.errors import ConfigError, RunError
-from graphrec.models.base import Recommender, blocks
+from graphrec.errors import ConfigError, RunError, check_list_length
+from graphrec.evaluation.ranking import factors_of, ranked_parts
+from graphrec.evaluation.user_items import UserItems
+from graphrec.memory import kept_memory
+from graphrec.models.base import Recommender
 from graphrec.models.listing import ranked_frame
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, Task
 from graphrec.retrieval.source import Source, open_model
 
 FALLBACKS = ("popular",)
+_GROUP_ROWS = 500_000  # of Parquet; a row group for every block of users would make a footer of megabytes
 _OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 
@@ -49,7 +54,10 @@ def recommend(
         RunError: the folder holds no readable run or model.
     """
     check_fallback(fallback)
-    return _lists(open_model(source), given_ids(users, "user"), k, exclude_seen, fallback)
+    model, ids = open_model(source), given_ids(users, "user")
+    if fallback is None:
+        return model.recommend(ids, k, exclude_seen=exclude_seen)
+    return pl.concat(_lists(model, model.catalogue.users.index_of(ids), k, exclude_seen, fallback))
 
 
 def similar(source: Source, items: Any, k: int = 10) -> pl.DataFrame:
@@ -86,7 +94,9 @@ def recommend_all(
 ) -> int:
     """Write the `k` best items of every user, or of many, to a Parquet file, block by block in bounded memory.
 
-    The columns are those of `recommend`; all users come in the order of the store.
+    The columns are those of `recommend`; all users come in the order of the store. Where the model's scores are the dot products of
+    its embeddings (checked on a few users), one fused kernel multiplies and selects; its scores agree with those of `recommend`
+    as far as float32 can tell.
 
     Args:
         source, k, exclude_seen, fallback: as in `recommend`.
@@ -101,7 +111,8 @@ def recommend_all(
     Raises:
         UnknownIdError: a user does not occur in the training data.
         ConfigError: `k` is out of range, or there is no such fallback.
-        RunError: the folder holds no readable run or model, `path` exists and `overwrite` is false, or the disk is full.
+        RunError: the folder holds no readable run or model, `path` exists and `overwrite` is false, the disk is full, or the model
+            gives NaN as a score.
     """
     import pyarrow.parquet as pq
 
@@ -114,15 +125,14 @@ def recommend_all(
     catalogue = model.catalogue
     rows = 0
     asked = np.arange(catalogue.num_users) if users is None else catalogue.users.index_of(given_ids(users, "user"))
-    with atomic_file(target, RunError) as temporary, progress.task("recommend", len(asked), "users") as task:
+    with atomic_file(target, RunError) as temporary, kept_memory(), progress.task("recommend", len(asked), "users") as task:
         writer = None
         try:
-            for block in blocks(asked, catalogue.num_items):
-                table = _lists(model, catalogue.users.gather(block), k, exclude_seen, fallback).to_arrow()
+            for frame in _grouped(_lists(model, asked, k, exclude_seen, fallback, task)):
+                table = frame.to_arrow()
                 writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
                 writer.write_table(table)
                 rows += table.num_rows
-                task.advance(len(block))
         finally:
             if writer is not None:
                 writer.close()
@@ -186,21 +196,37 @@ def check_fallback(fallback: str | None) -> None:
         raise ConfigError(f"fallback: choose one of {', '.join(FALLBACKS)}, got {fallback!r}")
 
 
-def _lists(model: Recommender, ids: Any, k: int, exclude_seen: bool, fallback: str | None) -> pl.DataFrame:
-    if fallback is None:
-        return model.recommend(ids, k, exclude_seen=exclude_seen)
+def _lists(
+    model: Recommender, users: np.ndarray, k: int, exclude_seen: bool, fallback: str | None, task: Task | None = None
+) -> Iterator[pl.DataFrame]:
+    """The lists of dense users (B,), some at a time, as `recommend` gives them; for a `task`, so of many, by the fused kernel."""
     catalogue = model.catalogue
-    users = catalogue.users.index_of(ids)
-    distinct = np.unique(users)
-    cold = ~model.knows(distinct)
-    listed = model.recommend(catalogue.users.gather(distinct[~cold]), k, exclude_seen=exclude_seen)  # also checks k
-    values, items = ops.select_topk(torch.from_numpy(catalogue.item_counts.astype(np.float32))[None], k)
-    shape = (int(cold.sum()), k)
-    popular = [np.broadcast_to(array.numpy(), shape) for array in (items, values)]
-    frame = ranked_frame("user_id", catalogue.users, distinct[cold], "item_id", *popular, catalogue)
-    both = pl.concat([listed.with_columns(by=pl.lit("model")), frame.with_columns(by=pl.lit("popular"))])
-    order = pl.DataFrame({"user_id": catalogue.users.gather(users), "place": np.arange(len(users))})
-    return order.join(both, on="user_id").sort("place", "rank").drop("place")
+    check_list_length(k, catalogue.num_items)
+    seen = UserItems(catalogue.seen_indptr, catalogue.seen_indices, catalogue.num_items) if exclude_seen else None
+    factors = factors_of(model, users, scores=True) if task else None
+    counts, popular = ops.select_topk(torch.from_numpy(catalogue.item_counts.astype(np.float32))[None], k)
+    for part, items, scores in ranked_parts(model, users, k, seen, factors):
+        cold = ~model.knows(users[part]) if fallback else np.zeros(len(items), bool)
+        items[cold], scores[cold] = popular.numpy(), counts.numpy()
+        frame = ranked_frame("user_id", catalogue.users, users[part], "item_id", items, scores, catalogue)
+        if fallback:
+            by = np.where(np.repeat(cold, (items >= 0).sum(axis=1)), fallback, "model")
+            frame = frame.with_columns(pl.Series("by", by, dtype=pl.String))
+        yield frame
+        if task:
+            task.advance(len(items))
+
+
+def _grouped(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Consecutive frames joined to at least `_GROUP_ROWS` rows; the last may be shorter."""
+    waiting: list[pl.DataFrame] = []
+    for frame in frames:
+        waiting.append(frame)
+        if sum(map(len, waiting)) >= _GROUP_ROWS:
+            yield pl.concat(waiting)
+            waiting = []
+    if waiting:
+        yield pl.concat(waiting)
 
 
 def given_ids(ids: Any, kind: str) -> list[Any]:

@@ -34,10 +34,12 @@ def write(tables: list[VectorTable], folder: Path, settings: ExportSettings, pro
     for table in tables:
         kind = settings.index if table.ntype == "item" else "flat"
         with progress.task(f"faiss {kind} {table.ntype}", len(table.ids), "rows") as task:
+            task.show(step="building")
             index, chosen = _build(table.vectors, kind, settings, notes)
+            if kind != "flat" and "user" in by_type:
+                task.show(step="measuring against exact search")
+                chosen |= _measured(index, kind, table.vectors, by_type["user"].vectors, settings, notes)
             task.advance(len(table.ids))
-        if kind != "flat" and "user" in by_type:
-            chosen |= _measured(index, kind, table.vectors, by_type["user"].vectors, settings, notes)
         parameters[table.ntype] = {"index": kind, "rows": len(table.ids), **chosen}
         faiss.write_index(index, str(folder / f"{table.ntype}.faiss"))
         table.id_frame().write_parquet(folder / f"{table.ntype}_ids.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -107,6 +108,7 @@ class Loop:
         """
         if checkpoints.exists(self._last):
             self._restore()
+        self._warn_of_disk()
         self.journal = Journal(self.folder, self.position.journal_length, self.position.steps)
         try:
             with kept_memory(), torch.random.fork_rng(self._gpus()), self._progress_bar() as task:
@@ -254,6 +256,18 @@ class Loop:
         checkpoints.save(self._last, self._weights() | self._moments(), state)
         self._last_saved = time.monotonic()
         self._save_took = self._last_saved - start
+
+    def _warn_of_disk(self) -> None:
+        """Say where the disk has no room for the checkpoints: weights and two moments beside those they replace, and the best weights."""
+        weights = sum(parameter.nbytes for parameter in self.parameters.values())
+        wanted = weights * (2 * 3 + (self.validate is not None))
+        there = sum(file.stat().st_size for file in self._last.parent.rglob("*.safetensors"))
+        free = shutil.disk_usage(self.folder).free
+        if free < wanted - there:
+            self.progress.note(
+                f"warning: the disk of {self.folder} has {free / 1e9:.1f} GB free, and the checkpoints of this run will take up to "
+                f"{(wanted - there) / 1e9:.1f} GB more while one replaces another; free some, or the training may end on a full disk"
+            )
 
     def _restore(self) -> None:
         tensors, state = checkpoints.load(self._last)

@@ -21,6 +21,7 @@ FAILURES = {
     "own": ConfigError("rule [x], value, mend"),
     "key": UnknownIdError("unknown user 'u1'"),
     "bug": ZeroDivisionError("by zero"),
+    "memory": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.\nframe 0"),
     "interrupt": KeyboardInterrupt(),
 }
 
@@ -72,6 +73,12 @@ def test_quiet_silences_notes_and_bars_but_not_results(run):
         ("own", 1, "error: rule [x], value, mend\n"),
         ("key", 1, "error: unknown user 'u1'\n"),
         ("bug", 1, "unexpected error: ZeroDivisionError: by zero\nRun the command with --debug to see where.\n"),
+        (
+            "memory",
+            1,
+            "error: out of memory (DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.); set a smaller rank, embedding_dim "
+            + "or batch_size, whichever the model has, or take a machine with more memory; --debug shows where\n",
+        ),
         ("interrupt", 130, "interrupted; what was finished is kept, and no file is half-written\n"),
     ],
 )

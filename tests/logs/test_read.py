@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +15,7 @@ from graphrec.logs import ENDINGS, FOLDERS, FORMATS
 from graphrec.logs.raw import FILE, LINE, PROBLEM, RawLog, Source
 from graphrec.logs.read import read_log
 from graphrec.logs.table import InteractionLog, LogSettings
+from graphrec.progress import Reporter, Task
 from tests.notes import Notes
 
 
@@ -392,3 +395,24 @@ def test_files_with_the_same_columns_are_told_of_once(tmp_path: Path) -> None:
     notes.lines.clear()
     read_log(tmp_path / "day[12].csv", columns=columns, progress=notes, rejected=tmp_path / "rejected.parquet")
     assert notes.lines[0].startswith("day1.csv and 1 more file: ")
+
+
+def test_each_part_of_the_reading_is_named_while_it_lasts(tmp_path: Path) -> None:
+    told = []
+
+    class Steps(Reporter):
+        @contextmanager
+        def task(self, description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+            step = Task()
+            step.show = lambda **fields: told.append((description, fields["step"]))
+            yield step
+            told.append((description, "over"))
+
+        def note(self, message: str) -> None:
+            told.append(message.split(": ")[1])
+
+    read(tmp_path, "user,item\n1,1\n", progress=Steps())
+    columns, tables, events, over = (("Reading the log", step) for step in (
+        "finding the columns", "reading side tables", "reading and checking events", "over"
+    ))  # fmt: skip
+    assert told == [columns, "user_id = user, item_id = item", tables, events, "1 rows", over]

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from graphrec.errors import ConfigError
-from graphrec.models import create
+from graphrec.models import create, filter_response, graph_filter, held_out, social_filter
 from graphrec.models.filter_response import (
     GAIN_EXPONENTS,
     SHARPENINGS,
@@ -188,3 +188,42 @@ def test_rank_follows_the_catalogue(tmp_path, num_items, rank):
     pairs = [(user, (user + step) % num_items) for user in range(num_items) for step in (0, 1, 3)]
     model = create("graph-filter", SHAPED).fit(make_store(tmp_path / "store", pairs, [(0, 2)]))
     assert model.embeddings()["item"].shape == (num_items, 2 * rank)
+
+
+@pytest.mark.parametrize("name", ["graph-filter", "social-graph-filter"])
+def test_users_judged_in_parts_give_the_same_choice(name, tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    pairs = [(user, item) for user in range(60) for item in range(40) if rng.random() < 0.15 + 0.4 * (item / 40)]
+    store = make_store(tmp_path / "store", pairs, [(0, 0)], links=[(user, user + 1) for user in range(59)])
+    sizes = []
+    for module in (filter_response, social_filter):
+        quality = module.list_quality
+        monkeypatch.setattr(module, "list_quality", lambda scores, *rest, q=quality: (sizes.append(len(scores)), q(scores, *rest))[1])
+    whole = create(name, rank=12).fit(store)
+    assert max(sizes) == 60
+    sizes.clear()
+    monkeypatch.setattr(held_out, "_JUDGED_SCORES", 40 * 14)  # 14 users at a time, the filter's in blocks of 4
+    parts = create(name, rank=12).fit(store)
+    assert max(sizes) == (4 if name == "graph-filter" else 14)
+    assert parts.responses == whole.responses and torch.equal(parts.score(np.arange(60)), whole.score(np.arange(60)))
+
+
+def test_a_fit_that_needs_more_memory_than_there_is_names_the_rank_that_would_fit(tmp_path, monkeypatch):
+    pairs = [(user, item) for user in range(90) for item in range(80) if (7 * user + item) % 4 != 1 and user % 3]
+    store = make_store(tmp_path / "store", pairs, [(1, 0)])
+
+    def fit(**own):
+        return create("graph-filter", SHAPED, **own).fit(store)
+
+    monkeypatch.setattr(graph_filter, "available_memory", lambda: 350_000)
+    with pytest.raises(ConfigError, match=r"graph-filter: rank \d+ for \d+ users and \d+ items takes about .* GB .*set rank = \d+ or") as told:
+        fit()
+    fits = int(str(told.value).split("rank = ")[1].split()[0])
+    fit(rank=fits)
+    with pytest.raises(ConfigError, match=f"set rank = {fits} or less"):
+        fit(rank=fits + 1)
+    monkeypatch.setattr(graph_filter, "available_memory", lambda: 0)
+    with pytest.raises(ConfigError, match="GB are free; take a machine with more memory"):
+        fit()
+    monkeypatch.setattr(graph_filter, "available_memory", lambda: None)
+    fit()

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from graphrec.models import spectral
-from graphrec.models.spectral import NormalisedInteractions, spectral_embeddings, truncated_svd
+from graphrec.models.spectral import NormalisedInteractions, leading_directions, spectral_embeddings, truncated_svd
 
 
 def random_matrix(weighted: bool = False) -> sp.csr_matrix:
@@ -117,3 +117,40 @@ def test_power_zero_weighs_all_directions_alike(board):
     users, items = spectral_embeddings(board, 3, power=0.0)
     torch.testing.assert_close(items.T @ items, torch.eye(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(users.T @ users, torch.eye(3), atol=1e-4, rtol=0)
+
+
+@pytest.fixture
+def in_slices(monkeypatch):
+    """Five columns of the thirty users' side at a time, never more; what each product was given is remembered."""
+    monkeypatch.setattr(spectral, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(spectral, "_SLICE_BYTES", 5 * 4 * 30)
+    widths, to_users = [], NormalisedInteractions.to_users
+    monkeypatch.setattr(NormalisedInteractions, "to_users", lambda self, x: (widths.append(x.shape[1]), to_users(self, x))[1])
+    return widths
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_directions_in_slices_of_columns_equal_those_of_the_whole(weighted, in_slices):
+    interactions = NormalisedInteractions(random_matrix(weighted), 0.5, 0.3)
+    values, items = leading_directions(interactions, 6, generator())
+    assert max(in_slices) == 5 and len(in_slices) == 4 * 5  # four passes over 22 columns
+    _, expected, directions = truncated_svd(interactions, 6, generator())
+    torch.testing.assert_close(values, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(items, directions, rtol=0, atol=1e-3)
+    exact = np.linalg.svd(dense_normalised(random_matrix(weighted), 0.5, 0.3), compute_uv=False)
+    np.testing.assert_allclose(values, exact[:6], rtol=1e-5)
+
+
+def test_directions_in_slices_of_a_matrix_of_lower_rank_have_zero_values(in_slices):
+    board = sp.csr_matrix(np.kron(np.eye(2), np.ones((15, 3))).astype(np.float32))
+    values, items = leading_directions(NormalisedInteractions(board, 0.5, 0.5), 5, generator())
+    np.testing.assert_allclose(values, [1, 1, 0, 0, 0], atol=1e-6)
+    assert in_slices and bool(torch.isfinite(items).all()) and float(items[:, 2:].abs().max()) == 0.0
+
+
+def test_directions_of_a_small_matrix_are_those_of_the_whole_bit_for_bit():
+    interactions = NormalisedInteractions(random_matrix(), 0.5, 0.3)
+    found, (_, *expected) = leading_directions(interactions, 6, generator()), truncated_svd(interactions, 6, generator())
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    with pytest.raises(ValueError, match=r"rank must lie in 1..22"):
+        leading_directions(interactions, 23, generator())

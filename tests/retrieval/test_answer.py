@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
+import torch
 from polars.testing import assert_frame_equal
 
 from graphrec.errors import ConfigError, RunError, UnknownIdError, UnsupportedError
@@ -63,12 +65,54 @@ def test_recommend_from_a_saved_model_folder(popularity, tmp_path):
     assert frame["item_id"].to_list() == ["i00039", "i00038"]
 
 
-def test_recommend_all_streams_every_user(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graphrec.models.base._BLOCK_SCORES", 80)  # two users of 40 items per block
-    rows = recommend_all(model, tmp_path / "all.parquet", k=5)
+@pytest.fixture
+def two_users_a_block(monkeypatch):
+    monkeypatch.setattr("graphrec.evaluation.ranking._BLOCK_USERS", 2)
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+def test_recommend_all_streams_every_user(model, tmp_path, monkeypatch, two_users_a_block, fused, exclude_seen):
+    monkeypatch.setattr(type(model), "scores_are_dot_products", fused)
+    expected = recommend(model, model.catalogue.users.series.to_list(), k=5, exclude_seen=exclude_seen)
+    asked, score = [], model._score
+    monkeypatch.setattr(model, "_score", lambda users: (asked.append(len(users)), score(users))[1])
+    rows = recommend_all(model, tmp_path / "all.parquet", k=5, exclude_seen=exclude_seen)
     frame = pl.read_parquet(tmp_path / "all.parquet")
     assert rows == frame.height == 30
-    assert frame.equals(recommend(model, model.catalogue.users.series.to_list(), k=5))
+    assert_frame_equal(frame, expected, rel_tol=1e-5)
+    assert asked == ([6] if fused else [2, 2, 2])  # the fused kernel needs but the sample that checks the embeddings
+
+
+def test_scores_that_embeddings_give_but_for_a_constant_are_those_of_the_model(model, tmp_path, monkeypatch):
+    score = model._score
+    monkeypatch.setattr(model, "_score", lambda users: score(users) + torch.from_numpy(users)[:, None])
+    recommend_all(model, tmp_path / "all.parquet", k=5)
+    assert pl.read_parquet(tmp_path / "all.parquet").equals(recommend(model, model.catalogue.users.series.to_list(), k=5))
+
+
+def test_row_groups_hold_the_lists_of_several_blocks(model, tmp_path, monkeypatch, two_users_a_block):
+    monkeypatch.setattr("graphrec.retrieval.answer._GROUP_ROWS", 12)
+    recommend_all(model, tmp_path / "all.parquet", k=5)
+    groups = pq.ParquetFile(tmp_path / "all.parquet").metadata
+    assert [groups.row_group(at).num_rows for at in range(groups.num_row_groups)] == [20, 10]
+
+
+@pytest.mark.parametrize("group_rows", [1, 500_000])  # with a group written already, and with none
+def test_an_interrupted_recommend_all_leaves_nothing(model, tmp_path, monkeypatch, two_users_a_block, group_rows):
+    monkeypatch.setattr("graphrec.retrieval.answer._GROUP_ROWS", group_rows)
+    monkeypatch.setattr(type(model), "scores_are_dot_products", False)
+    score = model._score
+
+    def interrupted(users):
+        if users[0] > 0:
+            raise KeyboardInterrupt
+        return score(users)
+
+    monkeypatch.setattr(model, "_score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recommend_all(model, tmp_path / "all.parquet", k=5)
+    assert not list(tmp_path.iterdir())
 
 
 def test_recommend_all_keeps_what_is_there(model, tmp_path):
@@ -123,16 +167,16 @@ def test_users_nothing_known_get_what_is_popular_only_when_it_is_asked_for(half_
     ]  # fmt: skip
     assert_frame_equal(frame.filter(by="model").drop("by"), plain.filter(user_id=ids[2]))
     recommend_all(half_known, tmp_path / "all.parquet", 2, fallback="popular")
-    assert pl.read_parquet(tmp_path / "all.parquet").equals(recommend(half_known, ids, k=2, fallback="popular"))
+    whole = recommend(half_known, ids, k=2, fallback="popular")
+    assert_frame_equal(pl.read_parquet(tmp_path / "all.parquet"), whole, rel_tol=1e-5)
     with pytest.raises(ConfigError, match="fallback: choose one of popular, got 'random'"):
         recommend(half_known, asked, fallback="random")
 
 
-def test_lists_of_many_users_come_in_their_order(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("graphrec.models.base._BLOCK_SCORES", 80)
+def test_lists_of_many_users_come_in_their_order(model, tmp_path, two_users_a_block):
     asked = model.catalogue.users.series.to_list()[::-2]
     assert recommend_all(model, tmp_path / "some.parquet", k=5, users=asked) == 15
-    assert pl.read_parquet(tmp_path / "some.parquet").equals(recommend(model, asked, k=5))
+    assert_frame_equal(pl.read_parquet(tmp_path / "some.parquet"), recommend(model, asked, k=5), rel_tol=1e-5)
 
 
 def test_unknown_users_are_set_apart(model):

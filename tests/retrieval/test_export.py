@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import torch
 from graphrec.atomic import check_free
 from graphrec.errors import ConfigError, RunError, StoreError, UnsupportedError
 from graphrec.graph.manifest import MARKER
+from graphrec.progress import Reporter, Task
 from graphrec.registry import resolve
-from graphrec.retrieval import EXPORTERS
+from graphrec.retrieval import EXPORTERS, export_faiss
 from graphrec.retrieval.export import export
 from graphrec.retrieval.vectors import Exporter, Written
 from graphrec.training.train import train
@@ -163,6 +165,25 @@ def test_ivf_visits_the_fewest_lists_that_find_enough(tmp_path, factors):
     fewer = export(model, tmp_path / "fewer", "faiss", "ivf", ivf_probes=chosen["probes"] - 1).manifest
     assert fewer["formats"]["faiss"]["item"]["recall_at_10_of_exact"] < 0.95
     assert "for more raise [export] ivf_probes, or take the flat index" in fewer["notes"][-1]
+
+
+@pytest.mark.parametrize("index", ["hnsw", "ivf"])
+def test_an_index_is_measured_within_its_step(tmp_path, factors, monkeypatch, index):
+    told = []
+
+    class Steps(Reporter):
+        @contextmanager
+        def task(self, description, total=None, unit="it"):
+            step = Task()
+            step.show = lambda **fields: told.append(fields["step"])
+            yield step
+            told.append(f"{description} over")
+
+    measured = export_faiss._measured
+    monkeypatch.setattr(export_faiss, "_measured", lambda *given: (told.append("measured"), measured(*given))[1])
+    export(factors(num_items=400), tmp_path / "out", "faiss", index, progress=Steps())
+    steps = ["building", "measuring against exact search", "measured", f"faiss {index} item over"]
+    assert told == ["building", "faiss flat user over", *steps]
 
 
 def test_ivf_with_too_few_items_is_mended_and_says_so(tmp_path, capfd, factors):

@@ -268,3 +268,17 @@ def test_a_training_of_hours_is_told_in_its_first_steps(step, epochs, told, vali
         train(board, "bpr-mf", tmp_path / "run", settings, validation=validation, progress=notes)
     expected = [f"{told.format(bound)}; a larger train.batch_size makes fewer steps"] if told else []
     assert [line for line in notes.lines if "epoch takes" in line] == expected
+
+
+@pytest.mark.parametrize(("room", "told"), [(6, True), (7, False)])
+def test_a_disk_without_room_for_the_checkpoints_is_told_of_at_the_start(board, tmp_path, monkeypatch, room, told):
+    """Six times the weights for the last checkpoint and the one it replaces, once for the best weights."""
+    notes, loop = Notes(), make_loop(board, tmp_path, epochs=1)
+    loop.progress, loop.validate = notes, lambda model: {loop.settings.metric: 0.5}
+    weights = sum(parameter.nbytes for parameter in loop.parameters.values())
+    monkeypatch.setattr("graphrec.training.loop.shutil.disk_usage", lambda folder: SimpleNamespace(free=room * weights))
+    loop.run()
+    assert ["on a full disk" in line for line in notes.lines].count(True) == told
+    notes.lines.clear()
+    loop._warn_of_disk()  # the checkpoints that are there are written already
+    assert not notes.lines
