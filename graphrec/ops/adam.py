@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.index import check_numbers
 from graphrec.ops.registration import register
 
 
@@ -85,9 +87,10 @@ class FusedAdam(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if lr < 0 or eps < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
+        check_numbers("FusedAdam", "pass its value", lr=lr, eps=eps, weight_decay=weight_decay)
+        if not all(0 <= value < math.inf for value in (lr, eps, weight_decay)) or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
-                f"FusedAdam: lr, eps and weight_decay must be at least 0 and betas in [0, 1), got lr = {lr}, betas = {betas}, "
+                f"FusedAdam: lr, eps and weight_decay must be finite and at least 0 and betas in [0, 1), got lr = {lr}, betas = {betas}, "
                 f"eps = {eps}, weight_decay = {weight_decay}"
             )
         # What torch's Adam has besides, at its defaults, so that it finds all of its settings in our state_dict.

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from graphrec.ops.index import check_csr
+from graphrec.ops.index import check_csr, check_integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +93,9 @@ class Relation:
         An edge that occurs several times is one, whose weight is the sum.
 
         Raises:
-            ValueError: the lists differ in length or are no integers, an index is out of range, or a weight is negative or not
-                finite.
+            TypeError: a number of nodes is no integer.
+            ValueError: the lists differ in length or are no integers, a number of nodes is negative, an index is out of range, or a
+                weight is negative or not finite.
         """
         dst, src = np.asarray(dst), np.asarray(src)
         if dst.shape != src.shape or dst.ndim != 1:
@@ -102,6 +103,7 @@ class Relation:
                 f"Relation.from_coo: dst and src must be 1-d of equal length, got {dst.shape} and {src.shape}"
             )
         for name, index, size in (("dst", dst, num_dst), ("src", src, num_src)):
+            check_integer("Relation.from_coo", f"num_{name}", size, 0)
             if index.size and index.dtype.kind not in "iu":
                 raise ValueError(f"Relation.from_coo: {name} must be integers, got {index.dtype}")
             if index.size and (index.min() < 0 or index.max() >= size):

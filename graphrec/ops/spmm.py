@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import check_constant, check_distinct, check_index, check_tensor
+from graphrec.ops.index import check_constant, check_distinct, check_index, check_numbers, check_shaped, check_tensor
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
@@ -54,12 +54,12 @@ def spmm(
         (U, D), or (B, D) with `rows`.
 
     Raises:
-        ValueError: a shape, dtype, device, row index or `reduce` does not fit, rows repeat, or a scale requires a gradient; the
-            message names it.
+        ValueError: a shape, dtype, device, row index or `reduce` does not fit, rows repeat, a factor is not finite, or a scale
+            or factor requires a gradient; the message names it.
     """
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f'spmm: reduce must be "sum", "mean" or "max", got {reduce!r}')
-    _check_spmm("spmm", relation, x, left, right, z, rows, edge_weight)
+    _check_spmm("spmm", relation, x, left, right, alpha, z, beta, rows, edge_weight)
     if reduce == "mean":
         share = relation.scale_dst(-1.0, scale_dtype(x))
         left = share if left is None else left * share
@@ -120,7 +120,7 @@ def spmm_forward(
     Raises:
         ValueError: as of `spmm`, but rows on a GPU are not looked at, which would wait for it.
     """
-    _check_spmm("spmm_forward", relation, x, left, right, z, rows, edge_weight, wait=False)
+    _check_spmm("spmm_forward", relation, x, left, right, alpha, z, beta, rows, edge_weight, wait=False)
     weight = relation.weight_as(scale_dtype(x)) if edge_weight is None else edge_weight
     return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows, edge_weight=weight)[0]
 
@@ -366,11 +366,11 @@ def _max_transpose_reference(t_indptr, t_indices, edges, gradient, edge_weight, 
     return (out if right is None else out * right[:, None]).to(gradient.dtype)
 
 
-def _check_spmm(where, relation, x, left, right, z, rows, edge_weight=None, wait=True) -> None:  # type: ignore[no-untyped-def]
+def _check_spmm(where, relation, x, left, right, alpha, z, beta, rows, edge_weight=None, wait=True) -> None:  # type: ignore[no-untyped-def]
     _check_values(where, relation, x, (relation.num_src, "num_src"), left, right, edge_weight)
-    shape = relation.num_dst if rows is None else len(rows), x.shape[1]
-    if z is not None and (tuple(z.shape) != shape or z.dtype != x.dtype):
-        raise ValueError(f"{where}: z must be {x.dtype} {shape}, got {z.dtype} {tuple(z.shape)}")
+    check_numbers(where, "multiply x, z or the result by it", alpha=alpha, beta=beta)
+    if z is not None:
+        check_shaped(where, "z", z, (relation.num_dst if rows is None else len(rows), x.shape[1]), x.dtype)
     if rows is not None:
         check_index(where, "rows", rows, relation.num_dst, wait)
         check_distinct(where, "rows", rows, relation.num_dst, wait)
@@ -389,5 +389,5 @@ def _check_values(where, relation, x, size, left, right, edge_weight=None) -> No
     for name, value, length in (
         ("left", left, relation.num_dst), ("right", right, relation.num_src), ("edge_weight", edge_weight, relation.num_edges),
     ):  # fmt: skip
-        if value is not None and (tuple(value.shape) != (length,) or value.dtype != scale_dtype(x)):
-            raise ValueError(f"{where}: {name} must be {scale_dtype(x)} ({length},), got {value.dtype} {tuple(value.shape)}")
+        if value is not None:
+            check_shaped(where, name, value, (length,), scale_dtype(x))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import bounds_of
+from graphrec.ops.index import bounds_of, check_integer, check_tensor
 from graphrec.ops.registration import register
 
 _USER_BLOCK = 128  # users whose scores the reference holds at once
@@ -40,10 +40,12 @@ def select_topk(
         ValueError: k < 1, the scores are wider than float32 or no matrix, the seen lists are not ascending columns of the
             rows, or `candidates` is no mask of the columns.
     """
+    check_tensor("top-k", "scores", scores)
     if scores.ndim != 2:
         raise ValueError(f"top-k: scores must be (B, I), got {tuple(scores.shape)}")
+    k = check_integer("top-k", "k", k, 1)
     scores = _single("scores", scores)
-    return _SELECT_TOPK(scores, k, *_masks(scores.shape, k, seen_indptr, seen_indices, candidates, scores.device))
+    return _SELECT_TOPK(scores, k, *_masks(scores.shape, seen_indptr, seen_indices, candidates, scores.device))
 
 
 def topk_scores(
@@ -65,11 +67,14 @@ def topk_scores(
     Raises:
         ValueError: the dimensions differ, or as in `select_topk`.
     """
+    check_tensor("topk_scores", "user_x", user_x)
+    check_tensor("topk_scores", "item_x", item_x)
     if user_x.ndim != 2 or item_x.ndim != 2 or user_x.shape[1] != item_x.shape[1]:
         raise ValueError(f"topk_scores: need (U, D) and (I, D), got {tuple(user_x.shape)} and {tuple(item_x.shape)}")
+    k = check_integer("top-k", "k", k, 1)
     user_x, item_x = _single("user_x", user_x.detach()), _single("item_x", item_x.detach())
     shape = len(user_x), len(item_x)
-    return _TOPK_SCORES(user_x, item_x, k, *_masks(shape, k, seen_indptr, seen_indices, candidates, user_x.device))
+    return _TOPK_SCORES(user_x, item_x, k, *_masks(shape, seen_indptr, seen_indices, candidates, user_x.device))
 
 
 def _select(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
@@ -128,11 +133,9 @@ def _single(name: str, values: Tensor) -> Tensor:
     return values.to(torch.float32)
 
 
-def _masks(shape: tuple[int, ...], k: int, indptr: Any, indices: Any, candidates: Any, device: torch.device):  # type: ignore[no-untyped-def]
+def _masks(shape: tuple[int, ...], indptr: Any, indices: Any, candidates: Any, device: torch.device):  # type: ignore[no-untyped-def]
     """Check them; the seen lists as int64 and int32 and the candidates as bytes, on the device."""
     num_rows, num_columns = shape
-    if k < 1:
-        raise ValueError(f"top-k: k must be at least 1, got {k}")
     if (indptr is None) != (indices is None):
         given = "seen_indices" if indptr is None else "seen_indptr"
         raise ValueError(f"top-k: seen_indptr and seen_indices go together, got {given} alone; give both or neither")
