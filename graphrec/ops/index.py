@@ -110,8 +110,22 @@ def check_constant(where: str, mend: str, **values: Any) -> None:
             raise ValueError(f"{where}: {name} is a constant and gets no gradient, got one that requires it; {mend}")
 
 
+def first_fall(indptr: Tensor, indices: Tensor, start: int = 0) -> tuple[int, int] | None:
+    """The first row of a CSR pattern in which an index is below the one before, and where it is; None where all rows ascend.
+
+    Args:
+        indptr, indices: with the row bounds, ascending, in 0..n; indices (n,) of which those from `start` on are looked at.
+    """
+    falls = (indices[start + 1 :] < indices[start:-1]).nonzero()[:, 0] + (start + 1)  # where a row may start, but not go on
+    starts = torch.searchsorted(indptr, falls)
+    inside = indptr[starts] != falls
+    if not bool(inside.any()):
+        return None
+    return int(starts[inside][0]) - 1, int(falls[inside][0])
+
+
 def check_csr(prefix: str, indptr: Tensor, indices: Tensor, num_columns: int) -> None:
-    """Look at every value of a relation's arrays once: kernels do not.
+    """Look at every value of a relation's arrays once: kernels do not, and search rows as if they ascended.
 
     Raises:
         ValueError: one does not fit.
@@ -126,6 +140,29 @@ def check_csr(prefix: str, indptr: Tensor, indices: Tensor, num_columns: int) ->
         [(low, high)] = bounds_of(indices)
         if low < 0 or high >= num_columns:
             raise ValueError(f"Relation: {prefix}indices must be in 0..{num_columns - 1}, got {low}..{high}")
+    fall = first_fall(indptr, indices)
+    if fall is not None:
+        row, edge = fall
+        raise ValueError(
+            f"Relation: {prefix}indices must ascend within a row, got {int(indices[edge - 1])} before {int(indices[edge])} in row "
+            f"{row}; build it with Relation.from_coo"
+        )
+
+
+def check_counts(prefix: str, indices: Tensor, t_indptr: Tensor) -> None:
+    """Make sure that one form of a relation has as many edges of each node as the other says; the edges are not compared.
+
+    Raises:
+        ValueError: it has not; the message names a node.
+    """
+    stated = t_indptr.diff()
+    counts = torch.bincount(indices, minlength=len(stated))
+    if not torch.equal(counts, stated):
+        node = int((counts != stated).nonzero()[0])
+        raise ValueError(
+            f"Relation: both forms must have the same edges, got {int(counts[node])} of {node} in {prefix}indices and "
+            f"{int(stated[node])} by the other form; build it with Relation.from_coo"
+        )
 
 
 def bounds_of(*indices: Tensor) -> list[tuple[int, int]]:

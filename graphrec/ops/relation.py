@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from graphrec.ops.index import check_csr, check_integer
+from graphrec.ops.index import check_counts, check_csr, check_integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,8 @@ class Relation:
     The constructor's `trusted` leaves out its look at the values, for arrays that were made from those of a checked relation.
 
     Raises:
-        ValueError: an array has another shape, dtype or device, an index is out of range, or a weight is negative or not finite.
+        ValueError: an array has another shape, dtype or device, an index is out of range or not in order, the two forms count the
+            edges of a node differently, or a weight is negative or not finite.
     """
 
     indptr: torch.Tensor
@@ -66,6 +67,8 @@ class Relation:
         if not trusted:
             check_csr("", self.indptr, self.indices, self.num_src)
             check_csr("t_", self.t_indptr, self.t_indices, self.num_dst)
+            check_counts("", self.indices, self.t_indptr)
+            check_counts("t_", self.t_indices, self.indptr)
             if self.weight is not None:
                 _check_weight("Relation", self.weight, self.indices)
 
@@ -84,7 +87,7 @@ class Relation:
             by_dst.sum_duplicates()
         by_src = by_dst.T.tocsr()
         by_src.sort_indices()
-        return cls(*_csr_tensors(by_dst), *_csr_tensors(by_src), *by_dst.shape)
+        return cls(*_csr_tensors(by_dst), *_csr_tensors(by_src), *by_dst.shape, trusted=True)  # SciPy has put both in order
 
     @classmethod
     def from_coo(cls, dst: Any, src: Any, num_dst: int, num_src: int, weight: Any = None) -> Relation:

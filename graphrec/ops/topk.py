@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import bounds_of, check_integer, check_tensor
+from graphrec.ops.index import bounds_of, check_integer, check_tensor, first_fall
 from graphrec.ops.registration import register
 
 _USER_BLOCK = 128  # users whose scores the reference holds at once
@@ -184,13 +184,11 @@ def _check_seen(indptr: Tensor, indices: Tensor, num_columns: int) -> None:
     [(low, high)] = bounds_of(used)
     if low < 0 or high >= num_columns:
         raise ValueError(f"top-k: seen_indices must be columns in 0..{num_columns - 1}, got {low}..{high}")
-    falls = (used[1:] < used[:-1]).nonzero()[:, 0] + (first + 1)  # where a row may start, but not go on
-    starts = torch.searchsorted(indptr, falls)
-    inside = indptr[starts] != falls
-    if bool(inside.any()):
-        fall, row = int(falls[inside][0]), int(starts[inside][0]) - 1
+    fall = first_fall(indptr, indices[:last], first)
+    if fall is not None:
+        row, at = fall
         raise ValueError(
-            f"top-k: seen_indices must ascend within a row, got {int(indices[fall - 1])} before {int(indices[fall])} in row "
+            f"top-k: seen_indices must ascend within a row, got {int(indices[at - 1])} before {int(indices[at])} in row "
             f"{row}; sort each row"
         )
 
