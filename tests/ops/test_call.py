@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from graphrec import _kernels
-from graphrec.ops import Relation, gat, hetero_spmm, push, sddmm, spmm, spmm_forward
+from graphrec.ops import Relation, backend, gat, hetero_spmm, push, sddmm, spmm, spmm_forward
 
 
 @pytest.fixture
@@ -68,3 +68,19 @@ def test_a_dtype_that_no_kernel_takes_needs_the_reference(relation, monkeypatch)
     with pytest.raises(ValueError, match="take torch.float32, torch.float64, torch.bfloat16, got torch.float16; convert it"):
         spmm(relation, x)
     assert spmm(relation, x.float()).dtype == torch.float32
+
+
+def test_the_backend_of_a_device_is_that_of_its_type(monkeypatch):
+    built = {"cpu": SimpleNamespace(variant="avx2", kind="cpu"), "cuda": SimpleNamespace(variant=None, kind="cuda")}
+    monkeypatch.setattr(_kernels, "library", built.get)
+    names = {"cpu": "native-avx2", "cpu:0": "native-avx2", "cuda": "native-cuda", "cuda:0": "native-cuda"}
+    assert {name: backend(name) for name in names} == names
+    assert backend() == "native-avx2" and backend(torch.device("cuda", 1)) == "native-cuda"
+    monkeypatch.setattr(_kernels, "library", lambda device_type: None)
+    assert backend("cuda:0") == "reference"
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "xpu", "meta", None, 1.5])
+def test_a_device_without_operators_has_no_backend(name):
+    with pytest.raises(ValueError, match=r'device_type must be "cpu" or "cuda", got .*; operators run on these two alone'):
+        backend(name)
