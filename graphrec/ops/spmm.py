@@ -36,9 +36,11 @@ def spmm(
     Differentiable in X, Z and the edge weights, any number of times but for "max", which is once. With left =
     D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`, `scale_src`) this is the symmetric normalisation of
     LightGCN and GCN, with no edge values stored or read; the backward pass is then the same operator on the transpose
-    and saves no activations. "mean" divides a row by its number of edges, "max" takes the largest weighted message of
-    each column of X, NaN where one is, and its first edge the gradient. A row without edges gives β · Z. Sums are kept
-    in float32 at least. Moves about E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
+    and saves no activations. "mean" divides a row by the sum of the relation's own weights, its number of edges where it
+    has none; `edge_weight`, which may learn, multiplies messages only and does not count in the divisor, a constant.
+    "max" takes the largest weighted message of each column of X, NaN where one is, and its first edge the gradient. A row
+    without edges gives β · Z. With β = 0 nothing of Z is read, NaN or not. Sums are kept in float32 at least. Moves about
+    E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
 
     Args:
         relation: A, (U, I).
@@ -160,6 +162,7 @@ def product(
     maximum: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """One product; `columns` says which columns x stands for, `edge_ids` where an edge's weight is. Returns Y and argmax."""
+    z = None if beta == 0 else z  # as in BLAS: 0 times NaN would be NaN
     if _kernels.kind(x) is None:
         if columns is not None:
             x = x.new_zeros(num_columns, x.shape[1]).index_copy_(0, columns, x)
