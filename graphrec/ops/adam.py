@@ -68,15 +68,24 @@ _NOT_OURS = {"amsgrad": "torch.optim.Adam", "maximize": "torch.optim.Adam", "dec
 
 
 class FusedAdam(torch.optim.Optimizer):
-    """`torch.optim.Adam` (without amsgrad) by `adam_step`: same arithmetic, and a `state_dict` that either can load.
+    """`torch.optim.Adam` (without amsgrad) in one pass over each table: same arithmetic, and a `state_dict` that either can load.
+
+    g ← g + weight_decay · p;  m ← m + (1 - β1)(g - m);  v ← β2 v + (1 - β2) g²;
+    p ← p - lr / (1 - β1^t) · m / (sqrt(v) / sqrt(1 - β2^t) + eps)
+
+    for each parameter p with its gradient g, in the step t that counts from 1; m and v start at 0. Moves 7 values per element
+    and step: g, p, m and v are read, the last three written.
 
     Args:
         params: contiguous float32 or float64 parameters with dense gradients, or parameter groups.
         lr, betas, eps, weight_decay: as in `torch.optim.Adam`.
 
     Raises:
+        TypeError: a setting is no number.
         ValueError: a setting is out of range, a parameter has another dtype or layout, or at `step` a gradient is sparse or does not fit, or a loaded state asks for
             amsgrad, maximize or AdamW's decoupled weight decay.
+
+    Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1, with its two divisions as `torch.optim.Adam` orders them.
     """
 
     def __init__(
