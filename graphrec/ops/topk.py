@@ -24,7 +24,8 @@ def select_topk(
     """Return the k best columns of each row of a score block, leaving out each row's seen columns.
 
     Ties break to the lower column. A score of -inf or NaN is never returned. Moves about 4·B·I bytes and, for each list,
-    12·k and the row's 4-byte seen columns.
+    12·k and the row's 4-byte seen columns. On a GPU there is no kernel of its own: torch's top-k selects among 64-bit keys of
+    score and column, which take several times the scores' memory, and the lists are the same.
 
     Args:
         scores: float32 (B, I); float16 and bfloat16 are widened.
@@ -79,8 +80,9 @@ def topk_scores(
 
 def _select(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
     masks = seen_indptr, seen_indices, candidates
-    if _kernels.kind(scores) != "cpu":
-        return _select_topk_reference(scores, k, *masks)
+    kind = _kernels.kind(scores)
+    if kind != "cpu":
+        return (_select_by_keys if kind == "cuda" else _select_topk_reference)(scores, k, *masks)
     values, indices = _empty_lists(len(scores), k, scores.device)
     if scores.stride(-1) != 1 or scores.stride(0) < scores.shape[1]:
         scores = scores.contiguous()
@@ -204,19 +206,36 @@ def _topk_scores_reference(user_x, item_x, k, seen_indptr, seen_indices, candida
     return torch.cat([values for values, _ in lists]), torch.cat([indices for _, indices in lists])
 
 
-def _select_topk_reference(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
+def _masked(scores: Tensor, seen_indptr: Tensor | None, seen_indices: Tensor | None, candidates: Tensor | None) -> Tensor:
+    """The scores with -inf at what must not be listed."""
     scores = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     if seen_indptr is not None:
         count = seen_indptr.diff()
         rows = torch.repeat_interleave(torch.arange(len(count), device=scores.device), count)
         columns = seen_indices[int(seen_indptr[0]) : int(seen_indptr[-1])].long()
         scores = scores.index_put((rows, columns), scores.new_tensor(-torch.inf))
-    if candidates is not None:
-        scores = scores.masked_fill(candidates == 0, -torch.inf)
+    return scores if candidates is None else scores.masked_fill(candidates == 0, -torch.inf)
+
+
+def _padded(values: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Lists of k of the best that there are, best first, (B, min(k, I))."""
+    indices, padding = indices.masked_fill(values == -torch.inf, -1), (0, k - values.shape[1])
+    return torch.nn.functional.pad(values, padding, value=-torch.inf), torch.nn.functional.pad(indices, padding, value=-1)
+
+
+def _select_by_keys(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
+    """On a GPU: torch's top-k, which breaks ties anyhow, of integer keys without ties that order as (score, -column) does."""
+    scores = _masked(scores, seen_indptr, seen_indices, candidates)
+    bits = (scores + 0.0).contiguous().view(torch.int32)  # + 0.0 makes 0.0 of -0.0, its equal
+    keys = (bits ^ (bits >> 31 & 0x7FFFFFFF)).long() << 32  # negative floats descend as integers
+    keys |= torch.arange(scores.shape[1] - 1, -1, -1, device=scores.device)
+    indices = keys.topk(min(k, scores.shape[1])).indices
+    return _padded(scores.gather(1, indices), indices, k)
+
+
+def _select_topk_reference(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
+    scores = _masked(scores, seen_indptr, seen_indices, candidates)
     width = min(k, scores.shape[1])
     # A stable sort is the only torch primitive that promises the order of equal scores.
     values, indices = torch.sort(scores, dim=1, descending=True, stable=True)
-    values, indices = values[:, :width].contiguous(), indices[:, :width].contiguous()
-    indices = indices.masked_fill(values == -torch.inf, -1)
-    padding = (0, k - width)
-    return torch.nn.functional.pad(values, padding, value=-torch.inf), torch.nn.functional.pad(indices, padding, value=-1)
+    return _padded(values[:, :width].contiguous(), indices[:, :width].contiguous(), k)
