@@ -117,7 +117,7 @@ def sample_negatives(
     the pool and 4·log2(degree) of the history.
 
     Args:
-        relation: (U, I), the histories.
+        relation: (U, I), the histories: every edge, whatever it weighs.
         users: int64 (n,), duplicates allowed.
         num_items: how many items there are, 0 … num_items - 1, at most 2^31 - 1; I by default.
         seed: an integer, of all draws; 64 bits of it count.
@@ -182,10 +182,11 @@ def sample_neighbors(
     with weights 4 for each edge of each entry's row.
 
     Args:
-        relation: (U, I).
+        relation: (U, I); one with weights is drawn from in proportion to them, and uniformly as `relation.with_weight(None)`.
         rows: int64 (B,), duplicates allowed; each entry draws for itself.
         fanout: F, at least 1.
-        weights: float32 (E,) in the order of `relation.indices`, finite and at least 0; None for equal ones.
+        weights: float32 (E,) in the order of `relation.indices`, finite and at least 0, in place of the relation's own; None for
+            these, equal ones where it has none.
         replace: draw independently, so that an edge may come more than once.
         seed, offset: as in `sample_negatives`.
 
@@ -209,6 +210,8 @@ def sample_neighbors(
             low, high = (float(bound) for bound in weights.aminmax())
             raise ValueError(f"sample_neighbors: weights must be finite and at least 0, got {low:g}..{high:g}")
         weights = weights.contiguous()
+    else:
+        weights = relation.weight  # looked at when the relation was made
     index = relation.indptr, relation.indices
     return _NEIGHBORS(rows.contiguous(), *index, weights, fanout, replace, seed, offset)
 

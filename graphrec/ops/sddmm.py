@@ -22,7 +22,7 @@ def sddmm(relation: Relation, dst_x: Tensor, src_x: Tensor) -> Tensor:
     E·(4 + D·b + 4) + U·D·b bytes for b-byte values.
 
     Args:
-        relation: (U, I).
+        relation: (U, I), of which only the pairs count: weights that it has do not enter the scores.
         dst_x: float32, float64 or bfloat16 (U, D).
         src_x: (I, D), same dtype.
 
