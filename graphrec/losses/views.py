@@ -14,6 +14,7 @@ from torch import Tensor
 from graphrec.nn.masking import keep_drawn, keep_edges
 from graphrec.ops import Relation, SampledRelation
 from graphrec.ops.neighbourhood import USERS
+from graphrec.ops.relation import check_unweighted
 
 
 def drop_edges(relation: Relation, share: float, generator: torch.Generator) -> Relation:
@@ -49,6 +50,7 @@ def drop_nodes(relation: Relation, share: float, generator: torch.Generator) -> 
 
 def _drawn_edges(relation: SampledRelation) -> tuple[Tensor, Tensor, Tensor]:
     """Users and items (E,) of the distinct edges drawn, ascending, and which of them each edge of `_parts` is."""
+    check_unweighted("drop_edges and drop_nodes of a sample", relation)  # the degrees of what is left are counts
     keys = []
     for part in _parts(relation):
         users, items = (part.rows, part.indices) if part.side == USERS else (part.indices, part.rows)

@@ -46,7 +46,7 @@ def keep_drawn(relation: SampledRelation, keep: Tensor) -> Draw:
         keep: as for `keep_edges`.
     """
     part = keep_edges(relation, keep)
-    return replace(relation.draw, **{name: getattr(part, name) for name in ("indptr", "indices", "t_indptr", "t_indices")})
+    return replace(relation.draw, **{name: getattr(part, name) for name in ("indptr", "indices", "t_indptr", "t_indices", "weight")})
 
 
 def edge_positions(relation: Relation, dst: Tensor, src: Tensor) -> tuple[Tensor, Tensor]:

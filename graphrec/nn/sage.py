@@ -22,8 +22,9 @@ _POOL = {"max": "pool"}  # the paper says max where it describes its pooling
 class SAGELayer(RelationLayer):
     """Y[r] = W_self · x_r + b + W_neigh · aggregate over the neighbours c of r.
 
-    "mean": the mean of x_c; "pool": the largest of ReLU(W_pool x_c + b_pool), column by column. Without edges the aggregate
-    is 0. The two matrices side by side are the paper's one matrix on the concatenation.
+    "mean": the mean of x_c; "pool": the largest of ReLU(W_pool x_c + b_pool), column by column. A relation's weights count: the
+    mean divides by their sum, and the largest is that of the weighted ones. Without edges the aggregate is 0. The two matrices
+    side by side are the paper's one matrix on the concatenation.
 
     Args:
         src_dim: D of the source features.

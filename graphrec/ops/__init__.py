@@ -1,5 +1,7 @@
 """Message-passing and ranking operators over a `Relation`: native kernels where they were built, plain torch elsewhere."""
 
+import torch
+
 from graphrec import _kernels
 from graphrec.ops.adam import FusedAdam
 from graphrec.ops.attention import gat, gatv2
@@ -24,8 +26,21 @@ __all__ = [
 def backend(device_type: str = "cpu") -> str:
     """Name the implementation in use on a device type, for float32, float64 and bfloat16; any other dtype takes the reference.
 
+    Args:
+        device_type: "cpu" or "cuda", or a device of one of these, such as "cuda:0". It need not be there: what counts is what
+            was built.
+
     Returns:
         `"native-avx512"`, `"native-avx2"` or `"native-generic"` for "cpu", `"native-cuda"` for "cuda", or `"reference"`.
+
+    Raises:
+        ValueError: another device, on which the operators do not run.
     """
-    library = _kernels.library(device_type)
+    try:
+        kind = torch.device(device_type).type
+    except (RuntimeError, TypeError):  # torch knows no such device
+        kind = None
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f'backend: device_type must be "cpu" or "cuda", got {device_type!r}; operators run on these two alone')
+    library = _kernels.library(kind)
     return "reference" if library is None else f"native-{library.variant or library.kind}"

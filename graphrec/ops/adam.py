@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.index import check_numbers
 from graphrec.ops.registration import register
 
 
@@ -66,15 +68,24 @@ _NOT_OURS = {"amsgrad": "torch.optim.Adam", "maximize": "torch.optim.Adam", "dec
 
 
 class FusedAdam(torch.optim.Optimizer):
-    """`torch.optim.Adam` (without amsgrad) by `adam_step`: same arithmetic, and a `state_dict` that either can load.
+    """`torch.optim.Adam` (without amsgrad) in one pass over each table: same arithmetic, and a `state_dict` that either can load.
+
+    g ← g + weight_decay · p;  m ← m + (1 - β1)(g - m);  v ← β2 v + (1 - β2) g²;
+    p ← p - lr / (1 - β1^t) · m / (sqrt(v) / sqrt(1 - β2^t) + eps)
+
+    for each parameter p with its gradient g, in the step t that counts from 1; m and v start at 0. Moves 7 values per element
+    and step: g, p, m and v are read, the last three written.
 
     Args:
         params: contiguous float32 or float64 parameters with dense gradients, or parameter groups.
         lr, betas, eps, weight_decay: as in `torch.optim.Adam`.
 
     Raises:
+        TypeError: a setting is no number.
         ValueError: a setting is out of range, a parameter has another dtype or layout, or at `step` a gradient is sparse or does not fit, or a loaded state asks for
             amsgrad, maximize or AdamW's decoupled weight decay.
+
+    Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1, with its two divisions as `torch.optim.Adam` orders them.
     """
 
     def __init__(
@@ -85,9 +96,10 @@ class FusedAdam(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if lr < 0 or eps < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
+        check_numbers("FusedAdam", "pass its value", lr=lr, eps=eps, weight_decay=weight_decay)
+        if not all(0 <= value < math.inf for value in (lr, eps, weight_decay)) or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
-                f"FusedAdam: lr, eps and weight_decay must be at least 0 and betas in [0, 1), got lr = {lr}, betas = {betas}, "
+                f"FusedAdam: lr, eps and weight_decay must be finite and at least 0 and betas in [0, 1), got lr = {lr}, betas = {betas}, "
                 f"eps = {eps}, weight_decay = {weight_decay}"
             )
         # What torch's Adam has besides, at its defaults, so that it finds all of its settings in our state_dict.

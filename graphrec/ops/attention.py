@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from graphrec import _kernels
+from graphrec.ops.index import check_numbers, check_shaped, check_tensor, signed_seed
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.philox import counters, philox, unit
 from graphrec.ops.registration import register
@@ -46,20 +47,20 @@ def gat(
         dst_score: (U, H), float64 where src_x is, else float32.
         src_score: (I, H), dtype as dst_score.
         src_x: float32, float64 or bfloat16 (I, H, F).
-        negative_slope: LeakyReLU's factor below 0.
+        negative_slope: LeakyReLU's factor below 0; a constant.
         dropout: chance in [0, 1) that an edge is left out of a head's average; the others are divided by 1 - dropout.
-        seed: int64. keep(e, h) depends on the seed, the edge and the head only.
+        seed: an integer, of which 64 bits count. keep(e, h) depends on the seed, the edge and the head only.
 
     Returns:
         (U, H, F) in src_x's dtype.
 
     Raises:
-        ValueError: a shape, dtype or the dropout does not fit, or the relation has weights; the message names it.
+        ValueError: a shape, dtype or number does not fit, or the relation has weights; the message names it.
     """
-    _check("gat", relation, src_x, dropout)
+    seed = _check("gat", relation, src_x, negative_slope, dropout, seed)
     wide = scale_dtype(src_x)
-    _check_tensor("gat", "dst_score", dst_score, (relation.num_dst, src_x.shape[1]), wide)
-    _check_tensor("gat", "src_score", src_score, (relation.num_src, src_x.shape[1]), wide)
+    check_shaped("gat", "dst_score", dst_score, (relation.num_dst, src_x.shape[1]), wide)
+    check_shaped("gat", "src_score", src_score, (relation.num_src, src_x.shape[1]), wide)
     return _GAT(*_index(relation), dst_score, src_score, src_x, None, negative_slope, dropout, seed)[0]
 
 
@@ -91,11 +92,11 @@ def gatv2(
         (U, H, F) in src_x's dtype.
 
     Raises:
-        ValueError: a shape, dtype or the dropout does not fit, or the relation has weights; the message names it.
+        ValueError: a shape, dtype or number does not fit, or the relation has weights; the message names it.
     """
-    _check("gatv2", relation, src_x, dropout)
-    _check_tensor("gatv2", "dst_x", dst_x, (relation.num_dst, *src_x.shape[1:]), src_x.dtype)
-    _check_tensor("gatv2", "attention", attention, tuple(src_x.shape[1:]), src_x.dtype)
+    seed = _check("gatv2", relation, src_x, negative_slope, dropout, seed)
+    check_shaped("gatv2", "dst_x", dst_x, (relation.num_dst, *src_x.shape[1:]), src_x.dtype)
+    check_shaped("gatv2", "attention", attention, tuple(src_x.shape[1:]), src_x.dtype)
     return _GAT(*_index(relation), dst_x, None, src_x, attention, negative_slope, dropout, seed)[0]
 
 
@@ -117,20 +118,19 @@ def _index(relation: Relation) -> tuple[Tensor, ...]:
     return relation.indptr, relation.indices, relation.t_indptr, relation.t_indices, relation.t_edges
 
 
-def _check(name: str, relation: Relation, src_x: Tensor, dropout: float) -> None:
+def _check(name: str, relation: Relation, src_x: Tensor, negative_slope: float, dropout: float, seed: int) -> int:
+    """Check what both have; the seed as the operator takes it."""
     check_unweighted(name, relation)
+    check_tensor(name, "src_x", src_x)
     if src_x.ndim != 3 or src_x.shape[0] != relation.num_src or not src_x.dtype.is_floating_point:
         raise ValueError(
             f"{name}: src_x must be floating point (num_src = {relation.num_src}, H, F), "
             f"got {src_x.dtype} {tuple(src_x.shape)}"
         )
+    check_numbers(name, "write the attention of torch operations to learn it", negative_slope=negative_slope, dropout=dropout)
     if not 0 <= dropout < 1:
         raise ValueError(f"{name}: dropout must be in [0, 1), got {dropout}")
-
-
-def _check_tensor(operator: str, name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if tuple(value.shape) != shape or value.dtype != dtype:
-        raise ValueError(f"{operator}: {name} must be {dtype} {shape}, got {value.dtype} {tuple(value.shape)}")
+    return signed_seed(name, seed)
 
 
 def _compute(indptr, indices, t_indptr, t_indices, t_edges, dst, src_score, src_x, attention, slope, dropout, seed):  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import check_constant
+from graphrec.ops.index import check_constant, check_numbers, check_shaped, check_tensor
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.spmm import product, scale_dtype
@@ -49,12 +49,13 @@ def hetero_spmm(
         By destination type, in order of appearance: (U, D), or (U, R, D) with "stack", r in the order of `relations`.
 
     Raises:
-        ValueError: a type has no features, a relation has weights, a scale requires a gradient, or a shape, dtype or `combine` does not fit; the message
-            names it.
+        ValueError: a type has no features, a relation has weights, a scale or alpha requires a gradient, alpha is not finite, or a
+            shape, dtype or `combine` does not fit; the message names it.
     """
     if combine not in ("sum", "stack"):
         raise ValueError(f'hetero_spmm: combine must be "sum" or "stack", got {combine!r}')
     left, right = (([None] * len(relations) if scales is None else list(scales)) for scales in (left, right))
+    check_numbers("hetero_spmm", "multiply the features or the result by it", alpha=alpha)
     _check(relations, x, left, right)
     if not relations:
         return {}
@@ -173,6 +174,7 @@ def _check(relations, x, left, right) -> None:  # type: ignore[no-untyped-def]
         if source not in x:
             raise ValueError(f"hetero_spmm: x has no {source!r}, a source type; it has {sorted(x)}")
         features = x[source]
+        check_tensor("hetero_spmm", f"x[{source!r}]", features)
         like = features if like is None else like
         if features.ndim != 2 or features.shape[0] != relation.num_src or not features.dtype.is_floating_point:
             raise ValueError(
@@ -189,8 +191,5 @@ def _check(relations, x, left, right) -> None:  # type: ignore[no-untyped-def]
                 f"hetero_spmm: relations into {target!r} must agree in num_dst, got {rows[target]} and {relation.num_dst}"
             )
         for name, scale, size in (("left", scale_left, relation.num_dst), ("right", scale_right, relation.num_src)):
-            if scale is not None and (tuple(scale.shape) != (size,) or scale.dtype != scale_dtype(like)):
-                raise ValueError(
-                    f"hetero_spmm: {name} of {source!r} to {target!r} must be {scale_dtype(like)} ({size},), "
-                    f"got {scale.dtype} {tuple(scale.shape)}"
-                )
+            if scale is not None:
+                check_shaped("hetero_spmm", f"{name} of {source!r} to {target!r}", scale, (size,), scale_dtype(like))

@@ -24,7 +24,7 @@ def visited_items(
     """Count the items that random walks from each node meet, and keep those of the ranks `first` to `last`.
 
     A step goes from a user to one of its items, or from an item to one of its users and on to one of theirs. The start itself
-    does not count. Ties go to the lower item.
+    does not count. Ties go to the lower item. Where the relation has weights, a step takes an edge in proportion to its weight.
 
     Args:
         relation: users as rows, items as columns, on the CPU.

@@ -1,7 +1,11 @@
-"""Checks of what operators point and weigh with: indices in range and without repeats, CSR arrays, constants."""
+"""Checks of what operators are given: tensors, numbers and integers, constants, indices in range and without repeats, CSR arrays."""
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+from operator import index as whole
+from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -35,6 +39,68 @@ def check_tensor(where: str, name: str, value: Any) -> None:
         raise TypeError(f"{where}: {name} must be a tensor, got {type(value).__name__}; make one with torch.as_tensor")
 
 
+def check_shaped(where: str, name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Make sure that a value is a tensor of a shape and dtype.
+
+    Raises:
+        TypeError: it is no tensor; the message names it.
+        ValueError: it is another tensor; the message names it.
+    """
+    check_tensor(where, name, value)
+    if tuple(value.shape) != shape or value.dtype != dtype:
+        raise ValueError(f"{where}: {name} must be {dtype} {shape}, got {value.dtype} {tuple(value.shape)}")
+
+
+def check_numbers(where: str, mend: str, **values: Any) -> None:
+    """Make sure that factors are finite numbers and, as `check_constant` does, that none asks for a gradient.
+
+    A tensor of one entry is a number too; its value is not looked at, which may mean to wait for a GPU.
+
+    Raises:
+        TypeError: a value is no number; the message names it.
+        ValueError: a value is not finite, or requires a gradient; the message names it.
+    """
+    check_constant(where, mend, **values)
+    if torch.compiler.is_compiling():
+        return  # a compiled graph cannot branch on values
+    for name, value in values.items():
+        if isinstance(value, Tensor) and value.numel() == 1 or isinstance(value, torch.SymInt | torch.SymFloat):
+            continue
+        if not isinstance(value, Real):
+            raise TypeError(f"{where}: {name} must be a number, got {short(value)}; make one with float()")
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: {name} must be finite, got {value}; look for a division by 0 where it is computed")
+
+
+def check_integer(where: str, name: str, value: Any, low: float = -math.inf, high: float = 2**63 - 1) -> int:
+    """Make sure that a value is an integer from `low` to `high`, and return it as Python's.
+
+    Raises:
+        TypeError: it is no integer; the message names it.
+        ValueError: it is out of range; the message names it.
+    """
+    if torch.compiler.is_compiling() or isinstance(value, torch.SymInt):
+        return value
+    try:
+        number = whole(value)
+    except TypeError:
+        raise TypeError(f"{where}: {name} must be an integer, got {short(value)}; give a whole number") from None
+    if not low <= number <= high:
+        bound = f"at least {low}" if number < low else f"at most {high}"
+        raise ValueError(f"{where}: {name} must be {bound}, got {number}")
+    return number
+
+
+def signed_seed(where: str, seed: Any) -> int:
+    """The last 64 bits of an integer as a signed number, which is what operators take.
+
+    Raises:
+        TypeError: the seed is no integer.
+    """
+    seed = check_integer(where, "seed", seed, high=math.inf)
+    return seed if torch.compiler.is_compiling() else (seed + 2**63) % 2**64 - 2**63
+
+
 def check_constant(where: str, mend: str, **values: Any) -> None:
     """Make sure that what an operator has no gradient by does not ask for one: it would never learn, without a word.
 
@@ -46,8 +112,22 @@ def check_constant(where: str, mend: str, **values: Any) -> None:
             raise ValueError(f"{where}: {name} is a constant and gets no gradient, got one that requires it; {mend}")
 
 
+def first_fall(indptr: Tensor, indices: Tensor, start: int = 0) -> tuple[int, int] | None:
+    """The first row of a CSR pattern in which an index is below the one before, and where it is; None where all rows ascend.
+
+    Args:
+        indptr, indices: with the row bounds, ascending, in 0..n; indices (n,) of which those from `start` on are looked at.
+    """
+    falls = (indices[start + 1 :] < indices[start:-1]).nonzero()[:, 0] + (start + 1)  # where a row may start, but not go on
+    starts = torch.searchsorted(indptr, falls)
+    inside = indptr[starts] != falls
+    if not bool(inside.any()):
+        return None
+    return int(starts[inside][0]) - 1, int(falls[inside][0])
+
+
 def check_csr(prefix: str, indptr: Tensor, indices: Tensor, num_columns: int) -> None:
-    """Look at every value of a relation's arrays once: kernels do not.
+    """Look at every value of a relation's arrays once: kernels do not, and search rows as if they ascended.
 
     Raises:
         ValueError: one does not fit.
@@ -62,6 +142,29 @@ def check_csr(prefix: str, indptr: Tensor, indices: Tensor, num_columns: int) ->
         [(low, high)] = bounds_of(indices)
         if low < 0 or high >= num_columns:
             raise ValueError(f"Relation: {prefix}indices must be in 0..{num_columns - 1}, got {low}..{high}")
+    fall = first_fall(indptr, indices)
+    if fall is not None:
+        row, edge = fall
+        raise ValueError(
+            f"Relation: {prefix}indices must ascend within a row, got {int(indices[edge - 1])} before {int(indices[edge])} in row "
+            f"{row}; build it with Relation.from_coo"
+        )
+
+
+def check_counts(prefix: str, indices: Tensor, t_indptr: Tensor) -> None:
+    """Make sure that one form of a relation has as many edges of each node as the other says; the edges are not compared.
+
+    Raises:
+        ValueError: it has not; the message names a node.
+    """
+    stated = t_indptr.diff()
+    counts = torch.bincount(indices, minlength=len(stated))
+    if not torch.equal(counts, stated):
+        node = int((counts != stated).nonzero()[0])
+        raise ValueError(
+            f"Relation: both forms must have the same edges, got {int(counts[node])} of {node} in {prefix}indices and "
+            f"{int(stated[node])} by the other form; build it with Relation.from_coo"
+        )
 
 
 def bounds_of(*indices: Tensor) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from graphrec import _kernels
-from graphrec.ops.index import bounds_of, check_constant, check_tensor
+from graphrec.ops.index import bounds_of, check_constant, check_numbers, check_shaped, check_tensor
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.spmm import product, scale_dtype
@@ -71,7 +71,7 @@ def sampled_softmax(
         negatives: int64 (M,), rows of `item_x`.
         log_weight: (M,), float64 for float64 tables, else float32; a constant.
         hits: int64 (2, H), pairs (position in the batch, position in `negatives`) in ascending order, that are left out.
-        temperature: above 0; a constant.
+        temperature: finite and above 0; a constant.
 
     Returns:
         A scalar, float64 for float64, else float32; differentiable in both tables, once.
@@ -83,13 +83,13 @@ def sampled_softmax(
     Source: Wu et al. 2022, arXiv:2201.02327.
     """
     _check_tables("sampled_softmax", user_x, item_x)
-    if negatives.ndim != 1 or log_weight.shape != negatives.shape or log_weight.dtype != scale_dtype(user_x):
-        raise ValueError(
-            f"sampled_softmax: negatives must be (M,) and log_weight {scale_dtype(user_x)} (M,), got {tuple(negatives.shape)} "
-            f"and {log_weight.dtype} {tuple(log_weight.shape)}"
-        )
+    check_tensor("sampled_softmax", "negatives", negatives)
+    if negatives.ndim != 1:
+        raise ValueError(f"sampled_softmax: negatives must be (M,), got {tuple(negatives.shape)}")
     mend = "write the loss of torch operations to learn it"
-    check_constant("sampled_softmax", mend, log_weight=log_weight, temperature=temperature)
+    check_constant("sampled_softmax", mend, log_weight=log_weight)
+    check_shaped("sampled_softmax", "log_weight", log_weight, tuple(negatives.shape), scale_dtype(user_x))
+    check_numbers("sampled_softmax", mend, temperature=temperature)
     if not temperature > 0:
         raise ValueError(f"sampled_softmax: temperature must be above 0, got {temperature}")
     _check_rows("sampled_softmax", user_x, item_x, users, positives, negatives)
@@ -306,20 +306,27 @@ def _softmax_backward(ctx, gradient, *_):  # type: ignore[no-untyped-def]
 
 
 def _hit_rows(hits: Tensor, batch: int, num_negatives: int) -> tuple[Tensor, Tensor]:
+    check_tensor("sampled_softmax", "hits", hits)
     if hits.ndim != 2 or len(hits) != 2 or hits.dtype != torch.int64:
         raise ValueError(f"sampled_softmax: hits must be int64 (2, H), got {hits.dtype} {tuple(hits.shape)}")
     rows, columns = hits
     if hits.shape[1]:
         keys = rows * num_negatives + columns
-        fits = (hits >= 0).all() & (rows[-1] < batch) & (columns < num_negatives).all() & (keys[1:] > keys[:-1]).all()
-        if not bool(fits):  # the one wait for the device
+        wrong = (hits < 0).any(0) | (rows >= batch) | (columns >= num_negatives)
+        wrong[1:] |= keys[1:] <= keys[:-1]
+        if bool(wrong.any()):  # the one wait for the device
+            at = int(wrong.nonzero()[0])
+            before = f" after {tuple(hits[:, at - 1].tolist())}" if at else ""
             raise ValueError(
-                f"sampled_softmax: hits must be distinct pairs below (B = {batch}, M = {num_negatives}) in ascending order"
+                f"sampled_softmax: hits must be distinct pairs below (B = {batch}, M = {num_negatives}) in ascending order, got "
+                f"{tuple(hits[:, at].tolist())}{before}; hits.unique(dim=1) puts them in order"
             )
     return torch.searchsorted(rows.contiguous(), torch.arange(batch + 1, device=rows.device)), columns.int()
 
 
 def _check_tables(function: str, user_x: Tensor, item_x: Tensor) -> None:
+    check_tensor(function, "user_x", user_x)
+    check_tensor(function, "item_x", item_x)
     if user_x.ndim != 2 or item_x.ndim != 2 or user_x.shape[1] != item_x.shape[1] or user_x.dtype != item_x.dtype:
         got = f"{user_x.dtype} {tuple(user_x.shape)} and {item_x.dtype} {tuple(item_x.shape)}"
         raise ValueError(f"{function}: user_x and item_x must be (u, D) and (i, D) of one dtype, got {got}")

@@ -14,7 +14,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from graphrec.ops.relation import Relation, check_unweighted
+from graphrec.ops.relation import Relation
 from graphrec.ops.sampling import sample_neighbors
 
 USERS, ITEMS = 0, 1
@@ -27,6 +27,8 @@ class Draw:
     Attributes:
         indptr, indices, t_indptr, t_indices: as in `Relation`.
         correction: float64 (rows,), edges in the graph / edges drawn; 0 for rows that drew nothing.
+        weight: float32 (edges,), in the order of `indices`, how much of its row's weight each stands for, where the graph has
+            weights; the correction is then 1.
     """
 
     indptr: Tensor
@@ -34,10 +36,12 @@ class Draw:
     t_indptr: Tensor
     t_indices: Tensor
     correction: Tensor
+    weight: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Draw:
         """Copy to a device."""
-        return Draw(*(getattr(self, part.name).to(device) for part in fields(self)))
+        parts = (getattr(self, part.name) for part in fields(self))
+        return Draw(*(None if part is None else part.to(device) for part in parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +50,13 @@ class SampledRelation(Relation):
 
     For rows v of layer l and any fixed X, E[sum over drawn edges (v, w) of scale_dst(a)_v scale_src(b)_w x_w] is the same sum
     over all edges of v in the graph: `scale_dst` is degree^a * degree / drawn. A row that drew all of its edges has them
-    exactly. The draws of different layers are independent, so products of layers are unbiased too.
+    exactly. The draws of different layers are independent, so products of layers are unbiased too. Of a graph with weights, the
+    weights of a row's drawn edges add up to those of all its edges, and are each unbiased; a maximum is one of what was drawn.
 
     Attributes:
         draws: for each layer from the inputs to the outputs, the draws towards users and towards items.
-        degrees: int64 (n,) and (m,), edges of the local users and items in the whole graph; floats where they are estimates.
+        degrees: int64 (n,) and (m,), edges of the local users and items in the whole graph; floats where they are estimates or
+            sums of weights.
         side: whether users or items are the rows.
         layer: which layer this is.
     """
@@ -66,7 +72,8 @@ class SampledRelation(Relation):
         draw = draws[layer][side]
         sizes = len(degrees[side]), len(degrees[1 - side])
         arrays = draw.indptr, draw.indices, draw.t_indptr, draw.t_indices
-        return cls(*arrays, *sizes, trusted=True, draws=draws, degrees=degrees, side=side, layer=layer)
+        own = {"draws": draws, "degrees": degrees, "side": side, "layer": layer}
+        return cls(*arrays, *sizes, weight=draw.weight, trusted=True, **own)
 
     @property
     def draw(self) -> Draw:
@@ -80,13 +87,15 @@ class SampledRelation(Relation):
 
     @property
     def full_degree_dst(self) -> Tensor:
-        """Edges of each row in the whole graph, int64."""
+        """Edges of each row in the whole graph, int64, or the sum of their weights."""
         return self.degrees[self.side]
 
     @property
     def full_degree_src(self) -> Tensor:
-        """Edges of each column in the whole graph, int64."""
+        """Edges of each column in the whole graph, int64, or the sum of their weights."""
         return self.degrees[1 - self.side]
+
+    strength_dst, strength_src = full_degree_dst, full_degree_src
 
     def at_layer(self, index: int) -> SampledRelation:
         """The draws of layer `index`, counted from the inputs."""
@@ -176,12 +185,15 @@ class NeighbourhoodSampler:
     are independent; fanouts[0] is for the batch's own rows. With fanouts of at least the largest degree the encoded rows are
     those of the whole graph.
 
+    Edges of a relation with weights are drawn in proportion to them: a node of more than fanouts[h] edges draws that many times,
+    with replacement, and each draw stands for an equal share of the sum of its weights.
+
     Args:
-        relation: users as rows, items as columns, on the CPU, without weights, which draws do not carry.
+        relation: users as rows, items as columns, on the CPU.
         fanouts: edges a hop, each at least 1.
 
     Raises:
-        ValueError: a fanout is below 1, or the relation has weights.
+        ValueError: a fanout is below 1.
 
     Source: Hamilton et al. 2017, GraphSAGE, arXiv:1706.02216, algorithm 2. There a sampled mean stands for the mean; here
     full degrees and degree / drawn (`SampledRelation`) make any scaled sum unbiased.
@@ -190,10 +202,11 @@ class NeighbourhoodSampler:
     def __init__(self, relation: Relation, fanouts: Sequence[int]) -> None:
         if any(fanout < 1 for fanout in fanouts):
             raise ValueError(f"NeighbourhoodSampler: fanouts must be at least 1, got {list(fanouts)}")
-        check_unweighted("NeighbourhoodSampler", relation)
         self._towards = relation, relation.transpose()
         self._fanouts = tuple(fanouts)
         self._indptr = relation.indptr.numpy(), relation.t_indptr.numpy()
+        weighted = relation.weight is not None
+        self._strength = (relation.strength_dst.numpy(), relation.strength_src.numpy()) if weighted else None
         self._slots = tuple(np.full(len(indptr) - 1, -1, dtype=np.int32) for indptr in self._indptr)
 
     def draw(self, users: Tensor, items: Tensor, *, seed: int) -> Neighbourhood:
@@ -210,19 +223,34 @@ class NeighbourhoodSampler:
             hops = []
             for hop, fanout in enumerate(self._fanouts):
                 hops.append([self._neighbours(side, nodes[side], fanout, seed + 2 * hop + side) for side in (USERS, ITEMS)])
-                nodes = [self._extended(side, nodes[side], hops[-1][1 - side]) for side in (USERS, ITEMS)]
-            degrees = [self._indptr[side][nodes[side] + 1] - self._indptr[side][nodes[side]] for side in (USERS, ITEMS)]
-            hops = hops or [[np.empty((0, 1), dtype=np.int64)] * 2]  # an encoder without hops sees nodes without edges
-            draws = tuple(tuple(self._local(side, drawn[side], degrees) for side in (USERS, ITEMS)) for drawn in hops[::-1])
+                nodes = [self._extended(side, nodes[side], hops[-1][1 - side][0]) for side in (USERS, ITEMS)]
+            degrees = [self._degrees(side, nodes[side]) for side in (USERS, ITEMS)]
+            hops = hops or [[(np.empty((0, 1), dtype=np.int64), None)] * 2]  # an encoder without hops sees nodes without edges
+            draws = tuple(tuple(self._local(side, *drawn[side], degrees) for side in (USERS, ITEMS)) for drawn in hops[::-1])
         finally:
             for side in (USERS, ITEMS):
                 self._slots[side][nodes[side]] = -1
         relation = SampledRelation.of(draws, tuple(map(torch.from_numpy, degrees)), USERS, 0)
         return Neighbourhood(relation, *map(torch.from_numpy, nodes))
 
-    def _neighbours(self, side: int, rows: np.ndarray, fanout: int, seed: int) -> np.ndarray:
-        """Drawn columns (rows, fanout), -1 where a row has no more."""
-        return sample_neighbors(self._towards[side], torch.from_numpy(rows), fanout, seed=seed)[0].numpy()
+    def _degrees(self, side: int, nodes: np.ndarray) -> np.ndarray:
+        """Edges of nodes in the graph, or the sums of their weights."""
+        indptr = self._indptr[side]
+        return indptr[nodes + 1] - indptr[nodes] if self._strength is None else self._strength[side][nodes]
+
+    def _neighbours(self, side: int, rows: np.ndarray, fanout: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Drawn columns (rows, fanout), -1 where a row has no more, and what they weigh, None without weights."""
+        relation, nodes = self._towards[side], torch.from_numpy(rows)
+        if self._strength is None:
+            return sample_neighbors(relation, nodes, fanout, seed=seed)[0].numpy(), None
+        columns, edges = torch.empty(2, len(rows), fanout, dtype=torch.int64)
+        few = relation.indptr[nodes + 1] - relation.indptr[nodes] <= fanout
+        for part, replace in ((few, False), (~few, True)):  # without replacement an edge's chance would be no simple number
+            columns[part], edges[part] = sample_neighbors(relation, nodes[part], fanout, replace=replace, seed=seed)
+        weight = torch.from_numpy(self._strength[side][rows] / fanout)[:, None].repeat(1, fanout)
+        own = few[:, None] & (edges >= 0)
+        weight[own] = relation.weight[edges[own]].double()
+        return columns.numpy(), weight.numpy()
 
     def _extended(self, side: int, known: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Number the nodes in `columns` that have no number yet, in ascending order, after the known ones."""
@@ -235,15 +263,19 @@ class NeighbourhoodSampler:
         slots[new] = np.arange(len(known), len(known) + len(new), dtype=np.int32)
         return np.concatenate([known, new])
 
-    def _local(self, side: int, columns: np.ndarray, degrees: list[np.ndarray]) -> Draw:
+    def _local(self, side: int, columns: np.ndarray, weight: np.ndarray | None, degrees: list[np.ndarray]) -> Draw:
         num_dst, num_src = len(degrees[side]), len(degrees[1 - side])
-        drawn = np.zeros(num_dst, dtype=np.int64)
-        drawn[: len(columns)] = (columns >= 0).sum(1)
-        indices = self._slots[1 - side][columns[columns >= 0]]
+        kept, drawn = columns >= 0, np.zeros(num_dst, dtype=np.int64)
+        drawn[: len(columns)] = kept.sum(1)
+        indices = self._slots[1 - side][columns[kept]]
         indptr = np.concatenate([[0], np.cumsum(drawn)])
-        matrix = scipy.sparse.csr_matrix((np.ones(len(indices), dtype=np.int8), indices, indptr), shape=(num_dst, num_src))
+        values = np.ones(len(indices), dtype=np.int8) if weight is None else weight[kept]
+        matrix = scipy.sparse.csr_matrix((values, indices, indptr), shape=(num_dst, num_src))
+        if weight is not None:
+            matrix.sum_duplicates()
         by_src = matrix.tocsc()
         by_dst = by_src.tocsr()  # both ascend now
-        correction = degrees[side] / np.maximum(drawn, 1) * (drawn > 0)
+        correction = (drawn > 0) * (1.0 if weight is not None else degrees[side] / np.maximum(drawn, 1))
         parts = (by_dst.indptr, np.int64), (by_dst.indices, np.int32), (by_src.indptr, np.int64), (by_src.indices, np.int32)
-        return Draw(*(torch.from_numpy(part.astype(dtype)) for part, dtype in parts), torch.from_numpy(correction))
+        counts = None if weight is None else torch.from_numpy(by_dst.data.astype(np.float32))
+        return Draw(*(torch.from_numpy(part.astype(dtype)) for part, dtype in parts), torch.from_numpy(correction), counts)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.index import check_constant, check_numbers, check_shaped, check_tensor
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation, check_unweighted
 from graphrec.ops.spmm import contiguous, edges_of_rows
@@ -24,23 +25,27 @@ def push(relation: Relation, x: Tensor, left: Tensor | None = None, right: Tenso
     Args:
         relation: A, (U, I), without weights.
         x: float32 or float64 (B, U).
-        left, right: (U,) and (I,), dtype as x, or None for ones.
+        left, right: (U,) and (I,), dtype as x, constants, or None for ones.
         alpha: factor.
 
     Returns:
         (B, I), dtype as x.
 
     Raises:
-        ValueError: a shape or dtype does not fit, or the relation has weights.
+        ValueError: a shape or dtype does not fit, the relation has weights, alpha is not finite, or a scale or alpha requires a
+            gradient; the message names it.
     """
     check_unweighted("push", relation)
+    check_tensor("push", "x", x)
+    check_constant("push", "scale x or the result by it", left=left, right=right)
+    check_numbers("push", "multiply x or the result by it", alpha=alpha)
     if x.ndim != 2 or x.shape[1] != relation.num_dst:
         raise ValueError(f"push: x must be (B, num_dst = {relation.num_dst}), got {tuple(x.shape)}")
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"push: x must be float32 or float64, got {x.dtype}")
     for name, value, size in (("left", left, relation.num_dst), ("right", right, relation.num_src)):
-        if value is not None and (tuple(value.shape) != (size,) or value.dtype != x.dtype):
-            raise ValueError(f"push: {name} must be {x.dtype} ({size},), got {value.dtype} {tuple(value.shape)}")
+        if value is not None:
+            check_shaped("push", name, value, (size,), x.dtype)
     index = relation.indptr, relation.indices, relation.t_indptr, relation.t_indices
     return _PUSH(*index, x, left, right, float(alpha))
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from graphrec.ops.index import check_csr
+from graphrec.ops.index import check_counts, check_csr, check_integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,8 @@ class Relation:
     The constructor's `trusted` leaves out its look at the values, for arrays that were made from those of a checked relation.
 
     Raises:
-        ValueError: an array has another shape, dtype or device, an index is out of range, or a weight is negative or not finite.
+        ValueError: an array has another shape, dtype or device, an index is out of range or not in order, the two forms count the
+            edges of a node differently, or a weight is negative or not finite.
     """
 
     indptr: torch.Tensor
@@ -66,6 +67,8 @@ class Relation:
         if not trusted:
             check_csr("", self.indptr, self.indices, self.num_src)
             check_csr("t_", self.t_indptr, self.t_indices, self.num_dst)
+            check_counts("", self.indices, self.t_indptr)
+            check_counts("t_", self.t_indices, self.indptr)
             if self.weight is not None:
                 _check_weight("Relation", self.weight, self.indices)
 
@@ -84,7 +87,7 @@ class Relation:
             by_dst.sum_duplicates()
         by_src = by_dst.T.tocsr()
         by_src.sort_indices()
-        return cls(*_csr_tensors(by_dst), *_csr_tensors(by_src), *by_dst.shape)
+        return cls(*_csr_tensors(by_dst), *_csr_tensors(by_src), *by_dst.shape, trusted=True)  # SciPy has put both in order
 
     @classmethod
     def from_coo(cls, dst: Any, src: Any, num_dst: int, num_src: int, weight: Any = None) -> Relation:
@@ -93,8 +96,9 @@ class Relation:
         An edge that occurs several times is one, whose weight is the sum.
 
         Raises:
-            ValueError: the lists differ in length or are no integers, an index is out of range, or a weight is negative or not
-                finite.
+            TypeError: a number of nodes is no integer.
+            ValueError: the lists differ in length or are no integers, a number of nodes is negative, an index is out of range, or a
+                weight is negative or not finite.
         """
         dst, src = np.asarray(dst), np.asarray(src)
         if dst.shape != src.shape or dst.ndim != 1:
@@ -102,6 +106,7 @@ class Relation:
                 f"Relation.from_coo: dst and src must be 1-d of equal length, got {dst.shape} and {src.shape}"
             )
         for name, index, size in (("dst", dst, num_dst), ("src", src, num_src)):
+            check_integer("Relation.from_coo", f"num_{name}", size, 0)
             if index.size and index.dtype.kind not in "iu":
                 raise ValueError(f"Relation.from_coo: {name} must be integers, got {index.dtype}")
             if index.size and (index.min() < 0 or index.max() >= size):

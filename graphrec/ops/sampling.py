@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import bounds_of, check_index, check_tensor
+from graphrec.ops.index import bounds_of, check_index, check_integer, check_shaped, signed_seed
 from graphrec.ops.philox import below, counters, philox, race, unit
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
@@ -117,10 +117,10 @@ def sample_negatives(
     the pool and 4·log2(degree) of the history.
 
     Args:
-        relation: (U, I), the histories.
+        relation: (U, I), the histories: every edge, whatever it weighs.
         users: int64 (n,), duplicates allowed.
-        num_items: how many items there are, 0 … num_items - 1; I by default.
-        seed: 64 bits, of all draws.
+        num_items: how many items there are, 0 … num_items - 1, at most 2^31 - 1; I by default.
+        seed: an integer, of all draws; 64 bits of it count.
         offset: counter of the first entry.
         distribution: over pool slots, or over items without a pool.
         pool: int64 (S,), items to draw from.
@@ -135,22 +135,26 @@ def sample_negatives(
 
     The reference is in NumPy, which has the unsigned 64-bit products of the generator; it draws the same.
     """
-    num_items = relation.num_src if num_items is None else num_items
-    slots = num_items if pool is None else len(pool)
-    check_index("sample_negatives", "users", users, relation.num_dst)
+    where = "sample_negatives"
+    least = 1 if pool is None else 0
+    num_items = check_integer(where, "num_items", relation.num_src if num_items is None else num_items, least, 2**31 - 1)
+    check_index(where, "users", users, relation.num_dst)
     if pool is not None:
-        check_index("sample_negatives", "pool", pool, max(num_items, relation.num_src))
+        check_index(where, "pool", pool, max(num_items, relation.num_src))
+        if not len(pool):
+            raise ValueError(f"{where}: pool must hold an item to draw, got none; leave it out to draw from all items")
         pool = pool.contiguous()
+    slots = num_items if pool is None else len(pool)
+    if distribution is not None and not isinstance(distribution, AliasTable):
+        got = type(distribution).__name__
+        raise TypeError(f"{where}: distribution must be an AliasTable, got {got}; make one with AliasTable.from_weights")
     if distribution is not None and len(distribution.probability) != slots:
-        raise ValueError(f"sample_negatives: distribution must have {slots} slots, got {len(distribution.probability)}")
-    if max_attempts < 1 or offset < 0 or slots < 1:
-        raise ValueError(
-            "sample_negatives: max_attempts and the number of items must be at least 1 and offset at least 0, got "
-            f"{max_attempts}, {slots} and {offset}"
-        )
+        raise ValueError(f"{where}: distribution must have {slots} slots, got {len(distribution.probability)}")
+    max_attempts = check_integer(where, "max_attempts", max_attempts, 1)
+    seed, offset = signed_seed(where, seed), check_integer(where, "offset", offset, 0)
     table = (None, None) if distribution is None else (distribution.probability, distribution.alias)
     index = relation.indptr, relation.indices
-    items, failed = _NEGATIVES(users.contiguous(), *index, num_items, pool, *table, _signed(seed), offset, max_attempts)
+    items, failed = _NEGATIVES(users.contiguous(), *index, num_items, pool, *table, seed, offset, max_attempts)
     if int(failed):
         user = int(users[int((items < 0).nonzero()[0])])
         raise RuntimeError(
@@ -178,10 +182,11 @@ def sample_neighbors(
     with weights 4 for each edge of each entry's row.
 
     Args:
-        relation: (U, I).
+        relation: (U, I); one with weights is drawn from in proportion to them, and uniformly as `relation.with_weight(None)`.
         rows: int64 (B,), duplicates allowed; each entry draws for itself.
         fanout: F, at least 1.
-        weights: float32 (E,) in the order of `relation.indices`, finite and at least 0; None for equal ones.
+        weights: float32 (E,) in the order of `relation.indices`, finite and at least 0, in place of the relation's own; None for
+            these, equal ones where it has none.
         replace: draw independently, so that an edge may come more than once.
         seed, offset: as in `sample_negatives`.
 
@@ -197,19 +202,18 @@ def sample_neighbors(
     The reference is in NumPy, as that of `sample_negatives`.
     """
     check_index("sample_neighbors", "rows", rows, relation.num_dst)
-    if fanout < 1 or offset < 0:
-        raise ValueError(f"sample_neighbors: fanout must be at least 1 and offset at least 0, got {fanout} and {offset}")
+    fanout = check_integer("sample_neighbors", "fanout", fanout, 1)
+    seed, offset = signed_seed("sample_neighbors", seed), check_integer("sample_neighbors", "offset", offset, 0)
     if weights is not None:
-        check_tensor("sample_neighbors", "weights", weights)
-        if weights.shape != (relation.num_edges,) or weights.dtype != torch.float32:
-            wanted = f"float32 ({relation.num_edges},)"
-            raise ValueError(f"sample_neighbors: weights must be {wanted}, got {weights.dtype} {tuple(weights.shape)}")
+        check_shaped("sample_neighbors", "weights", weights, (relation.num_edges,), torch.float32)
         if len(weights) and not (bool(torch.isfinite(weights).all()) and float(weights.min()) >= 0):
             low, high = (float(bound) for bound in weights.aminmax())
             raise ValueError(f"sample_neighbors: weights must be finite and at least 0, got {low:g}..{high:g}")
         weights = weights.contiguous()
+    else:
+        weights = relation.weight  # looked at when the relation was made
     index = relation.indptr, relation.indices
-    return _NEIGHBORS(rows.contiguous(), *index, weights, fanout, replace, _signed(seed), offset)
+    return _NEIGHBORS(rows.contiguous(), *index, weights, fanout, replace, seed, offset)
 
 
 def negatives_forward(
@@ -312,11 +316,6 @@ def _places(weight, degree, fanout, replace, seed, counter):  # type: ignore[no-
         return positive[np.minimum(np.searchsorted(sums, target, side="right"), len(positive) - 1)]
     keys = race(word[positive]) / weight[positive]
     return np.sort(positive[np.argsort(keys, kind="stable")[:fanout]])
-
-
-def _signed(seed: int) -> int:
-    """The 64 bits of a seed as a signed number, which is what operators take."""
-    return (seed + 2**63) % 2**64 - 2**63
 
 
 _NEGATIVES = register(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
+from graphrec.ops.index import check_tensor
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
 from graphrec.ops.spmm import contiguous, edges_of_rows, scale_dtype
@@ -21,7 +22,7 @@ def sddmm(relation: Relation, dst_x: Tensor, src_x: Tensor) -> Tensor:
     E·(4 + D·b + 4) + U·D·b bytes for b-byte values.
 
     Args:
-        relation: (U, I).
+        relation: (U, I), of which only the pairs count: weights that it has do not enter the scores.
         dst_x: float32, float64 or bfloat16 (U, D).
         src_x: (I, D), same dtype.
 
@@ -32,6 +33,7 @@ def sddmm(relation: Relation, dst_x: Tensor, src_x: Tensor) -> Tensor:
         ValueError: a shape or dtype does not fit.
     """
     for name, value, size in (("dst_x", dst_x, relation.num_dst), ("src_x", src_x, relation.num_src)):
+        check_tensor("sddmm", name, value)
         if value.ndim != 2 or value.shape[0] != size or not value.dtype.is_floating_point:
             raise ValueError(f"sddmm: {name} must be floating point ({size}, D), got {value.dtype} {tuple(value.shape)}")
     if dst_x.shape[1] != src_x.shape[1] or dst_x.dtype != src_x.dtype:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import check_constant, check_distinct, check_index, check_tensor
+from graphrec.ops.index import check_constant, check_distinct, check_index, check_numbers, check_shaped, check_tensor
 from graphrec.ops.once import once_differentiable
 from graphrec.ops.registration import register
 from graphrec.ops.relation import Relation
@@ -36,9 +36,11 @@ def spmm(
     Differentiable in X, Z and the edge weights, any number of times but for "max", which is once. With left =
     D_dst^-1/2 and right = D_src^-1/2 (`Relation.scale_dst`, `scale_src`) this is the symmetric normalisation of
     LightGCN and GCN, with no edge values stored or read; the backward pass is then the same operator on the transpose
-    and saves no activations. "mean" divides a row by its number of edges, "max" takes the largest weighted message of
-    each column of X, NaN where one is, and its first edge the gradient. A row without edges gives β · Z. Sums are kept
-    in float32 at least. Moves about E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
+    and saves no activations. "mean" divides a row by the sum of the relation's own weights, its number of edges where it
+    has none; `edge_weight`, which may learn, multiplies messages only and does not count in the divisor, a constant.
+    "max" takes the largest weighted message of each column of X, NaN where one is, and its first edge the gradient. A row
+    without edges gives β · Z. With β = 0 nothing of Z is read, NaN or not. Sums are kept in float32 at least. Moves about
+    E·(4 + D·b) + U·D·b bytes for b-byte values; edge weights add 4·E.
 
     Args:
         relation: A, (U, I).
@@ -54,12 +56,12 @@ def spmm(
         (U, D), or (B, D) with `rows`.
 
     Raises:
-        ValueError: a shape, dtype, device, row index or `reduce` does not fit, rows repeat, or a scale requires a gradient; the
-            message names it.
+        ValueError: a shape, dtype, device, row index or `reduce` does not fit, rows repeat, a factor is not finite, or a scale
+            or factor requires a gradient; the message names it.
     """
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f'spmm: reduce must be "sum", "mean" or "max", got {reduce!r}')
-    _check_spmm("spmm", relation, x, left, right, z, rows, edge_weight)
+    _check_spmm("spmm", relation, x, left, right, alpha, z, beta, rows, edge_weight)
     if reduce == "mean":
         share = relation.scale_dst(-1.0, scale_dtype(x))
         left = share if left is None else left * share
@@ -120,7 +122,7 @@ def spmm_forward(
     Raises:
         ValueError: as of `spmm`, but rows on a GPU are not looked at, which would wait for it.
     """
-    _check_spmm("spmm_forward", relation, x, left, right, z, rows, edge_weight, wait=False)
+    _check_spmm("spmm_forward", relation, x, left, right, alpha, z, beta, rows, edge_weight, wait=False)
     weight = relation.weight_as(scale_dtype(x)) if edge_weight is None else edge_weight
     return product(relation.indptr, relation.indices, x, left, right, alpha, z, beta, rows, edge_weight=weight)[0]
 
@@ -160,6 +162,7 @@ def product(
     maximum: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """One product; `columns` says which columns x stands for, `edge_ids` where an edge's weight is. Returns Y and argmax."""
+    z = None if beta == 0 else z  # as in BLAS: 0 times NaN would be NaN
     if _kernels.kind(x) is None:
         if columns is not None:
             x = x.new_zeros(num_columns, x.shape[1]).index_copy_(0, columns, x)
@@ -366,11 +369,11 @@ def _max_transpose_reference(t_indptr, t_indices, edges, gradient, edge_weight, 
     return (out if right is None else out * right[:, None]).to(gradient.dtype)
 
 
-def _check_spmm(where, relation, x, left, right, z, rows, edge_weight=None, wait=True) -> None:  # type: ignore[no-untyped-def]
+def _check_spmm(where, relation, x, left, right, alpha, z, beta, rows, edge_weight=None, wait=True) -> None:  # type: ignore[no-untyped-def]
     _check_values(where, relation, x, (relation.num_src, "num_src"), left, right, edge_weight)
-    shape = relation.num_dst if rows is None else len(rows), x.shape[1]
-    if z is not None and (tuple(z.shape) != shape or z.dtype != x.dtype):
-        raise ValueError(f"{where}: z must be {x.dtype} {shape}, got {z.dtype} {tuple(z.shape)}")
+    check_numbers(where, "multiply x, z or the result by it", alpha=alpha, beta=beta)
+    if z is not None:
+        check_shaped(where, "z", z, (relation.num_dst if rows is None else len(rows), x.shape[1]), x.dtype)
     if rows is not None:
         check_index(where, "rows", rows, relation.num_dst, wait)
         check_distinct(where, "rows", rows, relation.num_dst, wait)
@@ -389,5 +392,5 @@ def _check_values(where, relation, x, size, left, right, edge_weight=None) -> No
     for name, value, length in (
         ("left", left, relation.num_dst), ("right", right, relation.num_src), ("edge_weight", edge_weight, relation.num_edges),
     ):  # fmt: skip
-        if value is not None and (tuple(value.shape) != (length,) or value.dtype != scale_dtype(x)):
-            raise ValueError(f"{where}: {name} must be {scale_dtype(x)} ({length},), got {value.dtype} {tuple(value.shape)}")
+        if value is not None:
+            check_shaped(where, name, value, (length,), scale_dtype(x))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphrec import _kernels
-from graphrec.ops.index import bounds_of
+from graphrec.ops.index import bounds_of, check_integer, check_tensor, first_fall
 from graphrec.ops.registration import register
 
 _USER_BLOCK = 128  # users whose scores the reference holds at once
@@ -24,7 +24,8 @@ def select_topk(
     """Return the k best columns of each row of a score block, leaving out each row's seen columns.
 
     Ties break to the lower column. A score of -inf or NaN is never returned. Moves about 4·B·I bytes and, for each list,
-    12·k and the row's 4-byte seen columns.
+    12·k and the row's 4-byte seen columns. On a GPU there is no kernel of its own: torch's top-k selects among 64-bit keys of
+    score and column, which take several times the scores' memory, and the lists are the same.
 
     Args:
         scores: float32 (B, I); float16 and bfloat16 are widened.
@@ -40,10 +41,12 @@ def select_topk(
         ValueError: k < 1, the scores are wider than float32 or no matrix, the seen lists are not ascending columns of the
             rows, or `candidates` is no mask of the columns.
     """
+    check_tensor("top-k", "scores", scores)
     if scores.ndim != 2:
         raise ValueError(f"top-k: scores must be (B, I), got {tuple(scores.shape)}")
+    k = check_integer("top-k", "k", k, 1)
     scores = _single("scores", scores)
-    return _SELECT_TOPK(scores, k, *_masks(scores.shape, k, seen_indptr, seen_indices, candidates, scores.device))
+    return _SELECT_TOPK(scores, k, *_masks(scores.shape, seen_indptr, seen_indices, candidates, scores.device))
 
 
 def topk_scores(
@@ -65,17 +68,21 @@ def topk_scores(
     Raises:
         ValueError: the dimensions differ, or as in `select_topk`.
     """
+    check_tensor("topk_scores", "user_x", user_x)
+    check_tensor("topk_scores", "item_x", item_x)
     if user_x.ndim != 2 or item_x.ndim != 2 or user_x.shape[1] != item_x.shape[1]:
         raise ValueError(f"topk_scores: need (U, D) and (I, D), got {tuple(user_x.shape)} and {tuple(item_x.shape)}")
+    k = check_integer("top-k", "k", k, 1)
     user_x, item_x = _single("user_x", user_x.detach()), _single("item_x", item_x.detach())
     shape = len(user_x), len(item_x)
-    return _TOPK_SCORES(user_x, item_x, k, *_masks(shape, k, seen_indptr, seen_indices, candidates, user_x.device))
+    return _TOPK_SCORES(user_x, item_x, k, *_masks(shape, seen_indptr, seen_indices, candidates, user_x.device))
 
 
 def _select(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
     masks = seen_indptr, seen_indices, candidates
-    if _kernels.kind(scores) != "cpu":
-        return _select_topk_reference(scores, k, *masks)
+    kind = _kernels.kind(scores)
+    if kind != "cpu":
+        return (_select_by_keys if kind == "cuda" else _select_topk_reference)(scores, k, *masks)
     values, indices = _empty_lists(len(scores), k, scores.device)
     if scores.stride(-1) != 1 or scores.stride(0) < scores.shape[1]:
         scores = scores.contiguous()
@@ -128,11 +135,9 @@ def _single(name: str, values: Tensor) -> Tensor:
     return values.to(torch.float32)
 
 
-def _masks(shape: tuple[int, ...], k: int, indptr: Any, indices: Any, candidates: Any, device: torch.device):  # type: ignore[no-untyped-def]
+def _masks(shape: tuple[int, ...], indptr: Any, indices: Any, candidates: Any, device: torch.device):  # type: ignore[no-untyped-def]
     """Check them; the seen lists as int64 and int32 and the candidates as bytes, on the device."""
     num_rows, num_columns = shape
-    if k < 1:
-        raise ValueError(f"top-k: k must be at least 1, got {k}")
     if (indptr is None) != (indices is None):
         given = "seen_indices" if indptr is None else "seen_indptr"
         raise ValueError(f"top-k: seen_indptr and seen_indices go together, got {given} alone; give both or neither")
@@ -181,13 +186,11 @@ def _check_seen(indptr: Tensor, indices: Tensor, num_columns: int) -> None:
     [(low, high)] = bounds_of(used)
     if low < 0 or high >= num_columns:
         raise ValueError(f"top-k: seen_indices must be columns in 0..{num_columns - 1}, got {low}..{high}")
-    falls = (used[1:] < used[:-1]).nonzero()[:, 0] + (first + 1)  # where a row may start, but not go on
-    starts = torch.searchsorted(indptr, falls)
-    inside = indptr[starts] != falls
-    if bool(inside.any()):
-        fall, row = int(falls[inside][0]), int(starts[inside][0]) - 1
+    fall = first_fall(indptr, indices[:last], first)
+    if fall is not None:
+        row, at = fall
         raise ValueError(
-            f"top-k: seen_indices must ascend within a row, got {int(indices[fall - 1])} before {int(indices[fall])} in row "
+            f"top-k: seen_indices must ascend within a row, got {int(indices[at - 1])} before {int(indices[at])} in row "
             f"{row}; sort each row"
         )
 
@@ -203,19 +206,36 @@ def _topk_scores_reference(user_x, item_x, k, seen_indptr, seen_indices, candida
     return torch.cat([values for values, _ in lists]), torch.cat([indices for _, indices in lists])
 
 
-def _select_topk_reference(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
+def _masked(scores: Tensor, seen_indptr: Tensor | None, seen_indices: Tensor | None, candidates: Tensor | None) -> Tensor:
+    """The scores with -inf at what must not be listed."""
     scores = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     if seen_indptr is not None:
         count = seen_indptr.diff()
         rows = torch.repeat_interleave(torch.arange(len(count), device=scores.device), count)
         columns = seen_indices[int(seen_indptr[0]) : int(seen_indptr[-1])].long()
         scores = scores.index_put((rows, columns), scores.new_tensor(-torch.inf))
-    if candidates is not None:
-        scores = scores.masked_fill(candidates == 0, -torch.inf)
+    return scores if candidates is None else scores.masked_fill(candidates == 0, -torch.inf)
+
+
+def _padded(values: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Lists of k of the best that there are, best first, (B, min(k, I))."""
+    indices, padding = indices.masked_fill(values == -torch.inf, -1), (0, k - values.shape[1])
+    return torch.nn.functional.pad(values, padding, value=-torch.inf), torch.nn.functional.pad(indices, padding, value=-1)
+
+
+def _select_by_keys(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
+    """On a GPU: torch's top-k, which breaks ties anyhow, of integer keys without ties that order as (score, -column) does."""
+    scores = _masked(scores, seen_indptr, seen_indices, candidates)
+    bits = (scores + 0.0).contiguous().view(torch.int32)  # + 0.0 makes 0.0 of -0.0, its equal
+    keys = (bits ^ (bits >> 31 & 0x7FFFFFFF)).long() << 32  # negative floats descend as integers
+    keys |= torch.arange(scores.shape[1] - 1, -1, -1, device=scores.device)
+    indices = keys.topk(min(k, scores.shape[1])).indices
+    return _padded(scores.gather(1, indices), indices, k)
+
+
+def _select_topk_reference(scores, k, seen_indptr, seen_indices, candidates):  # type: ignore[no-untyped-def]
+    scores = _masked(scores, seen_indptr, seen_indices, candidates)
     width = min(k, scores.shape[1])
     # A stable sort is the only torch primitive that promises the order of equal scores.
     values, indices = torch.sort(scores, dim=1, descending=True, stable=True)
-    values, indices = values[:, :width].contiguous(), indices[:, :width].contiguous()
-    indices = indices.masked_fill(values == -torch.inf, -1)
-    padding = (0, k - width)
-    return torch.nn.functional.pad(values, padding, value=-torch.inf), torch.nn.functional.pad(indices, padding, value=-1)
+    return _padded(values[:, :width].contiguous(), indices[:, :width].contiguous(), k)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from graphrec.losses.views import drop_edges
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
+from graphrec.nn.masking import keep_drawn
 from graphrec.ops import NeighbourhoodSampler, Relation, spmm
 from graphrec.ops.neighbourhood import RowBlock
 
@@ -19,6 +21,15 @@ def relation() -> Relation:
     rng = np.random.default_rng(5)
     pairs = [(user, item) for user in range(12) for item in rng.permutation(9)[: 1 + user % 9]]
     return Relation.from_coo(*zip(*pairs, strict=True), 13, 9)
+
+
+@pytest.fixture(scope="module")
+def weighted(relation) -> Relation:
+    """The same edges; some weigh nothing, and one row, user 7, has all of its weight on one edge."""
+    weight = torch.rand(relation.num_edges, generator=torch.Generator().manual_seed(4)) + 0.05
+    weight[::5] = 0.0
+    weight[relation.indptr[7] + 1 : relation.indptr[8]] = 0.0
+    return relation.with_weight(weight)
 
 
 def drawn_edges(relation: Relation, rows: torch.Tensor, columns: torch.Tensor) -> set[tuple[int, int]]:
@@ -71,8 +82,10 @@ def test_a_block_of_rows_has_their_edges_and_the_scales_of_the_whole_relation(re
     torch.testing.assert_close(spmm(block, x[block.columns], *scales), expected[rows])
 
 
+@pytest.mark.parametrize("graph", ["relation", "weighted"])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_all_edges_give_the_outputs_and_gradients_of_the_whole_graph(relation, num_layers):
+def test_all_edges_give_the_outputs_and_gradients_of_the_whole_graph(request, graph, num_layers):
+    relation = request.getfixturevalue(graph)
     tables = [torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (13, 9)]
     encoder = LightGCNEncoder(LightGCNSettings(num_layers=num_layers))
     hood = NeighbourhoodSampler(relation, [13] * num_layers).draw(USERS, ITEMS, seed=0)
@@ -86,16 +99,19 @@ def test_all_edges_give_the_outputs_and_gradients_of_the_whole_graph(relation, n
         torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("graph", ["relation", "weighted"])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_few_edges_give_the_propagation_of_the_whole_graph_on_average(relation, num_layers):
+def test_few_edges_give_the_propagation_of_the_whole_graph_on_average(request, graph, num_layers):
     """Copies of the graph side by side: one draw of their rows is as many draws as there are copies."""
+    relation = request.getfixturevalue(graph)
     copies, rows = 200, len(USERS) + len(ITEMS)
     offset = torch.arange(copies)[:, None]
     edges = ((part + size * offset).flatten() for part, size in ((relation.rows, 13), (relation.indices, 9)))
     users, items = (USERS + 13 * offset).flatten(), (ITEMS + 9 * offset).flatten()
     tables = [torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) for n in (13, 9)]
     encoder = LightGCNEncoder(LightGCNSettings(num_layers=num_layers))
-    sampler = NeighbourhoodSampler(Relation.from_coo(*edges, 13 * copies, 9 * copies), [2] * num_layers)
+    weight = None if relation.weight is None else relation.weight.repeat(copies)
+    sampler = NeighbourhoodSampler(Relation.from_coo(*edges, 13 * copies, 9 * copies, weight), [2] * num_layers)
     draws = []
     for seed in range(20):
         hood = sampler.draw(users, items, seed=100 * seed)
@@ -117,6 +133,36 @@ def test_means_need_no_correction_beside_the_scale(relation):
     for row in range(3):
         columns = hood.items[hood.relation.indices[hood.relation.rows == row].long()]
         torch.testing.assert_close(got[row], x[columns].mean(0))
+
+
+def test_drawn_weights_add_up_to_those_of_all_edges(weighted):
+    """A row of no more edges than the fanout has its own ones; of the others an edge counts by how often it was drawn."""
+    hood = NeighbourhoodSampler(weighted, [4]).draw(torch.arange(13), torch.arange(9), seed=6)
+    for local, whole in ((hood.relation, weighted), (hood.relation.transpose(), weighted.transpose())):
+        totals = torch.zeros(whole.num_dst, dtype=torch.float64).index_add_(0, local.rows, local.weight.double())
+        torch.testing.assert_close(totals, whole.strength_dst, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(local.strength_dst, whole.strength_dst)
+        torch.testing.assert_close(local.strength_src, whole.strength_src)
+        weight = dict(zip(zip(whole.rows.tolist(), whole.indices.tolist(), strict=True), whole.weight.tolist(), strict=True))
+        assert bool((local.indices.diff() > 0)[local.rows.diff() == 0].all())  # no edge twice
+        for row, column, got in zip(local.rows.tolist(), local.indices.tolist(), local.weight.tolist(), strict=True):
+            own = weight[row, column]
+            share = got / float(whole.strength_dst[row]) * 4
+            assert own > 0 and (got == own if whole.degree_dst[row] <= 4 else abs(share - round(share)) < 1e-5)
+    x = torch.rand(9, 3)
+    means = spmm(hood.relation, x, reduce="mean")
+    assert bool((means <= x.max(0).values + 1e-6).all())
+    row = weighted.indptr[7]
+    torch.testing.assert_close(means[7], x[weighted.indices[row].long()])
+    assert torch.equal(hood.to("cpu").relation.at_layer(0).weight, hood.relation.weight)
+
+
+def test_parts_of_a_weighted_draw_keep_their_weights(weighted):
+    drawn = NeighbourhoodSampler(weighted, [4]).draw(torch.arange(13), torch.arange(9), seed=6).relation
+    keep = torch.arange(drawn.num_edges) % 3 > 0
+    assert torch.equal(keep_drawn(drawn, keep).weight, drawn.weight[keep])
+    with pytest.raises(ValueError, match="drop_edges and drop_nodes of a sample: the relation must have no weights"):
+        drop_edges(drawn, 0.1, torch.Generator())
 
 
 def test_no_hops_give_the_rows_and_nothing_else(relation):

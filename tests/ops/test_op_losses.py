@@ -207,7 +207,7 @@ def test_what_does_not_fit_is_named():
     good = {"negatives": negatives, "log_weight": log_weight.float(), "hits": hits, "temperature": 0.5}
     for change, message in (
         ({"temperature": 0.0}, r"temperature must be above 0, got 0.0"),
-        ({"log_weight": log_weight}, r"log_weight torch.float32 \(M,\)"),
+        ({"log_weight": log_weight}, r"log_weight must be torch.float32 \(11,\), got torch.float64 \(11,\)"),
         ({"hits": hits.flip(1)}, r"hits must be distinct pairs below \(B = 23, M = 11\) in ascending order"),
         ({"hits": hits[0]}, r"hits must be int64 \(2, H\)"),
     ):

@@ -81,6 +81,11 @@ def test_arrays_that_do_not_fit_each_other_are_named(relation):
         ({"indptr": torch.tensor([0, 2, 3, 9])}, "Relation: indptr must ascend from 0 to 4, the number of edges, got 0 to 9"),
         ({"indptr": torch.tensor([0, 3, 2, 4])}, "Relation: indptr must ascend .* it descends in between"),
         ({"t_indptr": torch.tensor([1, 1, 3, 4, 4])}, "Relation: t_indptr must ascend .* got 1 to 4"),
+        ({"indices": torch.tensor([1, 0, 1, 2], dtype=torch.int32)}, "Relation: indices must ascend within a row, got 1 before 0 in row 0"),
+        ({"t_indices": torch.tensor([0, 1, 0, 2], dtype=torch.int32)}, "t_indices must ascend within a row, got 1 before 0 in row 1"),
+        ({"indices": torch.tensor([0, 1, 2, 2], dtype=torch.int32)}, "must have the same edges, got 1 of 1 in indices and 2 by the other"),
+        ({"t_indices": torch.tensor([0, 1, 1, 2], dtype=torch.int32)}, "got 1 of 0 in t_indices and 2 by the other form; build it with"),
+        ({"t_indptr": torch.tensor([0, 0, 2, 4, 4])}, "same edges, got 1 of 0 in indices and 0 by the other form"),
         ({"t_indices": torch.empty(4, dtype=torch.int32, device="meta")}, "t_indices must be where indices is, on cpu, got meta"),
         ({"weight": torch.ones(1)}, r"Relation: weight must be contiguous torch.float32 \(4,\) .* got torch.float32 \(1,\)"),
         ({"weight": torch.ones(4, dtype=torch.float64)}, "weight must be contiguous torch.float32 .* got torch.float64"),
@@ -91,7 +96,7 @@ def test_arrays_that_do_not_fit_each_other_are_named(relation):
         ({"weight": torch.ones(4, device="meta")}, "weight must be where indices is, on cpu, got meta"),
     ],
 )
-def test_values_that_would_be_read_past_the_end_are_named(change, message):
+def test_values_that_would_be_misread_are_named(change, message):
     made = Relation.from_coo([0, 0, 1, 2], [0, 1, 1, 2], 3, 4)
     parts = {name: getattr(made, name) for name in ("indptr", "indices", "t_indptr", "t_indices", "num_dst", "num_src")}
     assert Relation(**parts).num_edges == 4

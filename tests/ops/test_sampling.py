@@ -228,7 +228,7 @@ def test_what_does_not_fit_is_named(relation, weights):
     for change, message in (
         ({"fanout": 0}, r"fanout must be at least 1"),
         ({"rows": torch.tensor([-1])}, r"rows must be in 0..29"),
-        ({"weights": weights[:-1]}, r"weights must be float32"),
+        ({"weights": weights[:-1]}, r"weights must be torch.float32"),
         ({"weights": -weights}, r"finite and at least 0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -336,3 +336,24 @@ def test_the_transpose_knows_where_its_edges_are(relation):
     transpose = relation.transpose()
     assert torch.equal(relation.indices[relation.t_edges].long(), transpose.rows)
     assert torch.equal(relation.t_edges[transpose.t_edges], torch.arange(relation.num_edges))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_with_beta_0_nothing_of_z_is_read(implementation, dtype):
+    relation = Relation.from_coo([0, 0, 1], [0, 1, 1], 3, 2)
+    x, z = torch.ones(2, 3, dtype=dtype), torch.full((3, 3), torch.nan, dtype=dtype, requires_grad=True)
+    y = spmm(relation, x, alpha=2.0, z=z, beta=0.0)
+    assert torch.equal(y, torch.tensor([4.0, 2.0, 0.0], dtype=dtype)[:, None].expand(3, 3))
+    y.sum().backward()
+    assert torch.equal(z.grad, torch.zeros_like(z))
+    rows = torch.tensor([2, 0])
+    assert torch.equal(spmm_forward(relation, x, None, None, 2.0, z.detach()[rows], 0, rows), y.detach()[rows])
+
+
+def test_a_mean_divides_by_the_relations_own_weights_and_not_by_edge_weights(implementation):
+    """Row 0 has weights 1 and 3 on x = 2 and 6."""
+    plain, x = Relation.from_coo([0, 0], [0, 1], 2, 2), torch.tensor([[2.0], [6.0]])
+    weight = torch.tensor([1.0, 3.0])
+    assert spmm(plain, x, reduce="mean").tolist() == [[4.0], [0.0]]
+    assert spmm(plain, x, edge_weight=weight, reduce="mean").tolist() == [[10.0], [0.0]]  # 20 / 2 edges
+    assert spmm(plain.with_weight(weight), x, reduce="mean").tolist() == [[5.0], [0.0]]  # 20 / 4

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from graphrec import _kernels
 from graphrec.ops import select_topk, topk_scores
 
 
@@ -33,6 +34,24 @@ def test_equals_sorting_with_ties_and_seen_columns(implementation, k, num_column
     np.testing.assert_array_equal(indices, expected)
     taken = np.where(expected >= 0, np.take_along_axis(scores, np.maximum(expected, 0), 1), -np.inf)
     np.testing.assert_array_equal(values, taken)
+
+
+@pytest.mark.parametrize("k", [1, 7, 60])
+@pytest.mark.parametrize("shape", [(9, 50), (3, 1), (4, 0), (0, 5)])
+def test_what_selects_on_a_gpu_gives_the_lists_of_a_stable_sort(monkeypatch, shape, k):
+    """On the CPU here: it is made of torch's operations. Without it a GPU would sort whole rows."""
+    rng = np.random.default_rng(7)
+    values = np.array([-np.inf, -3e38, -2.5, -1e-45, -0.0, 0.0, 1e-45, 1.0, 2.5, 3e38, np.inf, np.nan], dtype=np.float32)
+    scores = torch.from_numpy(rng.choice(values, shape))
+    seen = csr([sorted(rng.permutation(shape[1])[: row % 4].tolist()) for row in range(shape[0])])
+    candidates = torch.from_numpy(rng.random(shape[1]) < 0.8)
+    monkeypatch.setattr(_kernels, "kind", lambda x: None)
+    wanted = [select_topk(scores, k), select_topk(scores, k, *seen, candidates)]
+    monkeypatch.setattr(_kernels, "kind", lambda x: "cuda")
+    monkeypatch.setattr(torch, "sort", lambda *_, **__: pytest.fail("sorted"))
+    for (best, listed), one in zip(wanted, [select_topk(scores, k), select_topk(scores, k, *seen, candidates)], strict=True):
+        assert torch.equal(one[1], listed)
+        assert torch.equal(one[0].view(torch.int32), best.view(torch.int32))  # the sign of 0 too
 
 
 def test_nan_and_minus_infinity_are_never_listed(implementation):

@@ -8,7 +8,8 @@ import torch
 
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.masking import keep_edges
-from graphrec.ops import NeighbourhoodSampler, Relation, gat, gatv2, hetero_spmm, push, spmm
+from graphrec.ops import Relation, gat, gatv2, hetero_spmm, push, sample_negatives, sample_neighbors, sddmm, spmm
+from graphrec.ops.importance import visited_items
 from graphrec.ops.neighbourhood import RowBlock
 from graphrec.ops.spmm import spmm_compact
 
@@ -119,10 +120,37 @@ def test_operators_that_would_not_read_the_weights_refuse_them(relation):
         "gatv2": lambda: gatv2(relation, torch.ones(7, 1, 2), head, torch.ones(1, 2)),
         "push": lambda: push(relation, torch.ones(1, 7)),
         "hetero_spmm": lambda: hetero_spmm([(relation, "item", "user")], {"item": x}),
-        "NeighbourhoodSampler": lambda: NeighbourhoodSampler(relation, [2]),
     }.items():
         with pytest.raises(ValueError, match=f"{name}.*: the relation must have no weights"):
             run()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_neighbours_are_drawn_in_proportion_to_the_weights(relation, replace):
+    """The same draws as with the weights given beside the relation, in place of its own or of none; uniform on request."""
+    plain, other = relation.with_weight(None), torch.rand(relation.num_edges)
+    options = {"fanout": 2, "replace": replace, "seed": 1, "rows": torch.arange(7).repeat(30)}
+    for given, weights in ((None, relation.weight), (other, other)):
+        drawn = [sample_neighbors(relation, weights=given, **options), sample_neighbors(plain, weights=weights, **options)]
+        assert all(torch.equal(*sides) for sides in zip(*drawn, strict=True))
+    assert not torch.equal(sample_neighbors(relation, **options)[1], sample_neighbors(plain, **options)[1])
+    nothing = relation.with_weight(torch.zeros(relation.num_edges))
+    assert bool((sample_neighbors(nothing, **options)[0] == -1).all())
+
+
+def test_walks_take_edges_in_proportion_to_the_weights():
+    """User 0 likes items 0 and 1, item 1 with weight 0: no walk meets it."""
+    edges = Relation.from_coo([0, 0, 1], [0, 1, 1], 2, 3)
+    walks = {"from_items": False, "first": 0, "last": 2, "num_walks": 40, "num_steps": 2, "seed": 0}
+    assert visited_items(edges, **walks)[0][0].tolist() != [0, -1]
+    assert visited_items(edges.with_weight(torch.tensor([1.0, 0.0, 1.0])), **walks)[0][0].tolist() == [0, -1]
+
+
+def test_what_reads_the_pairs_alone_takes_a_relation_with_weights(relation):
+    plain, x, y = relation.with_weight(None), torch.randn(7, 3), torch.randn(5, 3)
+    assert torch.equal(sddmm(relation, x, y), sddmm(plain, x, y))
+    users = torch.arange(7).repeat(20)
+    assert torch.equal(*(sample_negatives(edges, users, 9, seed=2) for edges in (relation, plain)))
 
 
 def test_a_block_of_rows_keeps_weights_and_the_strengths_of_the_whole(relation):
