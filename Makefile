@@ -2,6 +2,7 @@
 # make test       install with the test tools, then run the tests
 # make test-dgl2  run the graph tests on dgl 2.1.0 (the release for Python 3.12) in a second environment
 # make sanitize   run the kernel tests on a build with AddressSanitizer and UBSan; SANITIZE=thread on one with ThreadSanitizer
+# make wheel-check  build a wheel and run the kernel tests on it in a clean environment; TORCH=2.12.1+cpu gives that a torch of its own
 # make lint       check style;  make bench: run the benchmarks;  make clean: remove what was built
 #
 # PYTHON=/path/to/python chooses the interpreter (3.10, 3.11 or 3.12), VENV=folder the environment.
@@ -16,7 +17,7 @@ INSTALL := $(PIP) install --quiet -c constraints.txt --build-constraint constrai
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/* kernels/*/*)
 DGL2 := .venv-dgl2
 
-.PHONY: demo test test-dgl2 sanitize lint bench install clean
+.PHONY: demo test test-dgl2 sanitize wheel-check lint bench install clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -42,6 +43,10 @@ sanitize: $(VENV)/.installed-test
 	LD_PRELOAD="$(foreach name,$(RUNTIMES),$$($(CXX) -print-file-name=lib$(name).so))" ASAN_OPTIONS=detect_leaks=0 \
 	  TSAN_OPTIONS=ignore_noninstrumented_modules=1 GRAPHREC_BACKEND=native \
 	  GRAPHREC_LIBRARIES=build/sanitize-$(SANITIZE)/kernels $(BIN)/python -m pytest tests/ops -p no:cacheprovider $(LEFT_OUT) $(PYTEST_ARGS)
+
+TORCH ?=
+wheel-check: $(VENV)/.installed-test
+	kernels/wheel_check.sh $(BIN)/python $(TORCH)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
