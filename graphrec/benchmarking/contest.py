@@ -77,14 +77,10 @@ def contest(
         rows, origins = ablated_rows(rows, ablate, folders, progress)
         check_rows(rows)
     cells: list[Cell] = []
-    try:
-        with progress.task("Benchmark", total=len(named) * len(rows) * seeds, unit="cells") as task:
-            for cell in run_grid(named, rows, protocol, path, device, progress):
-                cells.append(cell)
-                task.advance()
-    except KeyboardInterrupt:
-        progress.note("interrupted; finished cells are kept, the same command goes on")
-        raise
+    with progress.task("Benchmark", total=len(named) * len(rows) * seeds, unit="cells") as task:
+        for cell in run_grid(named, rows, protocol, path, device, progress):
+            cells.append(cell)
+            task.advance()
     pairs = [(origin.full, label) for label, origin in origins.items()] or None
     summaries, comparisons = summarise(cells), compare_rows(cells, protocol, progress, pairs)
     tested = losses(comparisons, origins) if origins else tests(comparisons)

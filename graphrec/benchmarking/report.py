@@ -20,7 +20,7 @@ from graphrec.errors import RunError
 from graphrec.evaluation.plots import BLUE, new_figure, png
 from graphrec.evaluation.report import html_image, html_note, html_page, html_table
 from graphrec.evaluation.result import left_out
-from graphrec.evaluation.significance import resamples_for, shown_p
+from graphrec.evaluation.significance import RESAMPLED_USERS, resamples_for, shown_p
 
 FILES = {"cells": "cells.csv", "comparisons": "comparisons.csv", "markdown": "table.md", "html": "report.html"}
 
@@ -180,8 +180,9 @@ def how_tested(comparisons: Sequence[Comparison]) -> str:
     pairs = Counter((one.data, one.difference.metric) for one in comparisons)
     most, patterns = max(pairs.values(), default=1), max((one.resamples for one in comparisons), default=resamples_for(1))
     return (
-        "Paired over users, each user's metric averaged over seeds first: 95% bootstrap interval, two-sided sign-flip permutation "
-        "test, the same adjusted for all tested pairs of the data set by Holm's method, and the paired t-test. Better: adjusted p < 0.05. "
+        "Paired over users, each user's metric averaged over seeds first: 95% bootstrap interval (normal for more than "
+        f"{RESAMPLED_USERS:,} users), two-sided sign-flip permutation test, the same adjusted for all tested pairs of the data set by "
+        "Holm's method, and the paired t-test. Better: adjusted p < 0.05. "
         f"The permutation test draws up to {patterns:,} sign patterns, so that no p can be below {1 / (1 + patterns):.1g} and "
         f"none that is adjusted for {most} pair{'s' * (most != 1)} below {most / (1 + patterns):.1g}. "
         "In an ablation the loss is the full model less the one without the part, and each is tested against its full model. What "

@@ -62,6 +62,7 @@ def benchmark(
             lengths = [int(length) for length in k.split(",")]
         except ValueError:
             raise ConfigError(f"--k takes whole numbers with commas between, such as 10,20, got {k!r}") from None
+        io.kept = "finished cells are kept, and the same command goes on"
         result = run_benchmark(
             [one for given in data for one in given.split(",")],
             models,

@@ -48,7 +48,7 @@ def compare(
         for note in result.notes():
             io.line(note)
         io.line(
-            "low and high bound the 95% bootstrap interval of B - A; better: permutation test at p < 0.05, each metric by itself; "
-            f"p (Holm) is adjusted for the {len(result.differences)} metrics shown"
+            f"low and high bound the 95% {result.interval} interval of B - A; better: permutation test at p < 0.05, each metric by "
+            f"itself; p (Holm) is adjusted for the {len(result.differences)} metrics shown"
         )
         io.result(result.to_dict())

@@ -74,7 +74,7 @@ def evaluate(
         io.table(title, ("metric", "value", "low", "high"), result.rows())
         for note in result.notes():
             io.line(note)
-        io.line(f"low and high bound the {result.settings['confidence']:.0%} bootstrap interval; {_kept(run, run, before)}")
+        io.line(f"low and high bound the {result.settings['confidence']:.0%} {result.interval} interval; {_kept(run, run, before)}")
         if report is not None:
             io.line(f"report: {write_report(report, result, run)}")
         io.result({**result.to_dict(), "run": run, "report": report})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
+from graphrec.cli.output import KEPT, Debug, Json, Output, Quiet, Seed, command
 from graphrec.link import LINK_MODELS
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def link(
             check_predictor_folder(out, overwrite)
         if vectors is not None:
             check_file(vectors, RunError, overwrite)
+        io.kept = "nothing is kept: a predictor is shown and saved when it is finished, and has no checkpoints"
         shares = {"directed": directed, "valid_share": valid_share, "test_share": test_share, "seed": seed or 0}
         graph = open_link_graph(source, **shares, progress=io.reporter)
         wanted = wanted or default_metrics(graph)
@@ -107,6 +108,7 @@ def link(
         fitted = results[names[-1]].model
         if out is not None:
             fitted.save(out, overwrite=overwrite)
+            io.kept = KEPT
             io.line(f"{fitted.name} saved to {out}")
             payload["predictor"] = out
         io.result(payload | _asked(io, fitted, nodes, k, vectors))

@@ -61,6 +61,7 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all ran
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+KEPT = "what was finished is kept, and no file is half-written"
 
 
 class Terminated(KeyboardInterrupt):
@@ -74,6 +75,8 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.reporter: Reporter = SILENT if quiet else ConsoleReporter()
+        self.kept = KEPT
+        """What is left after an interruption, and how to go on; a verb that knows better sets it."""
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print a table, unless `--json`. Numbers align right; metrics keep four decimals.
@@ -130,14 +133,15 @@ def command(*, json: bool = False, quiet: bool = False, debug: bool = False) -> 
     Raises:
         typer.Exit: with code 1 after a failure, 130 after Ctrl-C and 143 after SIGTERM.
     """
+    io = Output(json, quiet)
     try:
         with _terminable():
-            yield Output(json, quiet)
+            yield io
             sys.stdout.flush()
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt as interrupt:
-        _complain("interrupted; what was finished is kept, and no file is half-written")
+        _complain(f"interrupted; {io.kept}")
         raise typer.Exit(EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader (`| head`) has gone; give the interpreter's final flush somewhere to write.

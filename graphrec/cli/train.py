@@ -88,17 +88,21 @@ def train(
             return
         if not resume:
             check_features(chosen.features, store or chosen.paths.store, chosen.model.name, chosen.model.settings, io.reporter)
-        run = run_training(
-            # A resumed run knows its store and its model; only what was asked for by name is compared with them.
-            store or (None if resume else chosen.paths.store),
-            None if resume and not (model or chosen.source) else chosen.model.name,
-            out or chosen.paths.run,
-            chosen.train,
-            model_settings=chosen.model.settings,
-            resume=resume,
-            overwrite=overwrite,
-            progress=io.reporter,
-        )
+        try:
+            run = run_training(
+                # A resumed run knows its store and its model; only what was asked for by name is compared with them.
+                store or (None if resume else chosen.paths.store),
+                None if resume and not (model or chosen.source) else chosen.model.name,
+                out or chosen.paths.run,
+                chosen.train,
+                model_settings=chosen.model.settings,
+                resume=resume,
+                overwrite=overwrite,
+                progress=io.reporter,
+            )
+        except KeyboardInterrupt as interrupt:
+            io.kept = str(interrupt) or io.kept
+            raise
         _report(io, run)
 
 

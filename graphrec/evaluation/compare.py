@@ -14,7 +14,14 @@ from graphrec.evaluation import METRICS
 from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.lists import lower_is_better
 from graphrec.evaluation.result import Evaluation, file_names
-from graphrec.evaluation.significance import bootstrap_means, holm, paired_t_p, sign_flip_p
+from graphrec.evaluation.significance import (
+    RESAMPLED_USERS,
+    bootstrap_means,
+    holm,
+    normal_intervals,
+    paired_t_p,
+    sign_flip_p,
+)
 from graphrec.progress import SILENT, Reporter, takes_progress
 
 if TYPE_CHECKING:
@@ -32,7 +39,7 @@ class Difference:
         metric: for example "recall@20".
         a, b: the two means.
         difference: b - a.
-        low, high: 95 % paired bootstrap interval of the difference.
+        low, high: 95 % paired interval of the difference: of the bootstrap, or for more than 100,000 users the normal one.
         p_permutation: two-sided p-value of the paired sign-flip test.
         p_t: two-sided p-value of the paired t-test.
         better: "A" or "B" where p_permutation < 0.05, else "neither". Several metrics are several tests: a single p-value
@@ -71,6 +78,11 @@ class Comparison:
     totals: dict[str, tuple[float, float]]
     p_holm: dict[str, float]
     learned: list[str]
+
+    @property
+    def interval(self) -> str:
+        """What `low` and `high` are of: "bootstrap" or "normal"."""
+        return "normal" if self.users > RESAMPLED_USERS else "bootstrap"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -136,8 +148,11 @@ def compare(
     names = _common(first, second, metrics)
     values_a, values_b = (np.stack([side.values(name) for name in names], axis=1) for side in (first, second))
     difference = values_b - values_a
-    bounds = np.nanquantile(bootstrap_means(difference, resamples, seed), [0.025, 0.975], axis=0)
-    permutation, student = sign_flip_p(difference, resamples, seed), paired_t_p(difference)
+    if len(difference) > RESAMPLED_USERS:
+        bounds = normal_intervals(difference, 0.95).T
+    else:
+        bounds = np.nanquantile(bootstrap_means(difference, resamples, seed, progress), [0.025, 0.975], axis=0)
+    permutation, student = sign_flip_p(difference, resamples, seed, progress), paired_t_p(difference)
     rows = []
     for column, name in enumerate(names):
         gap = float(np.nanmean(difference[:, column]))

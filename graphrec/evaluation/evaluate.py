@@ -19,7 +19,7 @@ from graphrec.evaluation.measured import Measured
 from graphrec.evaluation.ranking import Positions, rank_positions, rank_users
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
-from graphrec.evaluation.significance import bootstrap_intervals
+from graphrec.evaluation.significance import RESAMPLED_USERS, bootstrap_intervals, normal_intervals
 from graphrec.evaluation.split_data import SplitData, check_fits, count_unknown, read_split
 from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.settings import parse
@@ -89,7 +89,7 @@ def evaluate(
     lists = _lists(topk, positions, cosines, data)
     values = compute(metrics, settings.k, lists)
     seconds = {"read": ranked - started, "rank": located - ranked, "locate": measured - located}
-    evaluation = _summarise(model, store, data, lists, values, settings, seconds, split in source.learned)
+    evaluation = _summarise(model, store, data, lists, values, settings, seconds, split in source.learned, progress)
     seconds["measure"] = time.perf_counter() - measured
     folder = source.folder(progress)
     if folder is not None:
@@ -163,13 +163,18 @@ def _summarise(
     settings: EvaluateSettings,
     seconds: dict[str, float],
     learned: bool,
+    progress: Reporter,
 ) -> Evaluation:
     """Average, break down and bound the metrics."""
     per_user = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     intervals: dict[str, list[float]] = {}
+    normal = len(data.users) > RESAMPLED_USERS
     if settings.bootstrap and per_user:
         table = np.stack(list(per_user.values()), axis=1)
-        bounds = bootstrap_intervals(table, settings.bootstrap, settings.confidence, settings.seed)
+        if normal:
+            bounds = normal_intervals(table, settings.confidence)
+        else:
+            bounds = bootstrap_intervals(table, settings.bootstrap, settings.confidence, settings.seed, progress)
         intervals = {
             name: pair.tolist() for name, pair in zip(per_user, bounds, strict=True) if np.isfinite(pair).all()
         }
@@ -203,4 +208,5 @@ def _summarise(
         seconds=seconds,
         per_user=pl.DataFrame({**ids, **per_user}),
         learned=learned,
+        interval="normal" if normal else "bootstrap",
     )

@@ -120,7 +120,7 @@ def _overall(evaluation: Evaluation) -> list[str]:
     return [
         "<h2>Overall</h2>",
         html_image(plots.metric_bars(evaluation), "Accuracy metrics with their intervals"),
-        html_note(f"Thin bars: {confidence} bootstrap interval over users."),
+        html_note(f"Thin bars: {confidence} {evaluation.interval} interval over users."),
         html_table(("metric", "value", f"{confidence} from", "to", "meaning"), rows),
     ]
 

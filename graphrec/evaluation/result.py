@@ -32,7 +32,7 @@ class Evaluation:
         data: fingerprint of the test items and the masked items; two evaluations compare only where it is equal.
         settings: the resolved `EvaluateSettings`.
         metrics: overall values, `{"recall@20": 0.18, ...}`: means over users, or one value for all lists together.
-        intervals: bootstrap interval [low, high] of each metric that is a mean over users.
+        intervals: interval [low, high] of each metric that is a mean over users.
         by_user_activity: one dict per group of users (`graphrec.evaluation.breakdown.by_user_activity`).
         by_item_popularity: head, mid and tail (`graphrec.evaluation.breakdown.by_item_popularity`).
         concentration: cumulative popularity curves (`graphrec.evaluation.breakdown.concentration`).
@@ -42,6 +42,7 @@ class Evaluation:
         seconds: wall time of the steps.
         per_user: one row per evaluated user: user_id, history, relevant, and the per-user metrics (float64).
         learned: the model has learned from this very split, so that the figures are not of unseen interactions.
+        interval: what the intervals are of: "bootstrap", or for many users "normal", mean ± z sd / sqrt(n).
     """
 
     model: str
@@ -58,6 +59,7 @@ class Evaluation:
     seconds: dict[str, float]
     per_user: pl.DataFrame
     learned: bool = False
+    interval: str = "bootstrap"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the per-user table as plain values; NaN becomes None."""

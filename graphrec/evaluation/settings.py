@@ -33,7 +33,7 @@ class EvaluateSettings(Settings):
     user_groups: int = Field(4, ge=1, le=100)
     """Quantile groups of users in the breakdown by activity."""
     bootstrap: int = Field(1000, ge=0, le=1_000_000)
-    """Draws for the intervals; 0 leaves them out."""
+    """Draws for the intervals, which for more than 100,000 users are the normal ones, without draws; 0 leaves them out."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Probability that an interval is to cover."""
     block: int | None = Field(None, ge=1)

@@ -1,4 +1,4 @@
-"""How sure we are of a mean over users: bootstrap intervals, and paired tests of the difference between two models."""
+"""How sure we are of a mean over users: bootstrap and normal intervals, and paired tests of the difference between two models."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats
 
+from graphrec.progress import SILENT, Reporter
+
+RESAMPLED_USERS = 100_000
+"""Up to so many users are drawn again for intervals; of more the mean is normal, and the draws would take minutes."""
+
 _CELLS = 8_000_000  # random draws in memory at a time
 _PAIRS = 256  # differences between columns in memory at a time
 _TIE = 1e-12  # of the sum of absolute values, by which sums of the same numbers in another order may differ
 
 
-def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def bootstrap_means(values: np.ndarray, resamples: int, seed: int, progress: Reporter = SILENT) -> np.ndarray:
     """Draw users with replacement, `resamples` times, and return the mean of each draw.
 
     Args:
@@ -20,6 +25,7 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
             metric's mean.
         resamples: number of draws R.
         seed: fixes the draws; the same users are drawn for all M metrics.
+        progress: receives the draws.
 
     Returns:
         float64 (R, M).
@@ -32,17 +38,21 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
     filled, weight = np.where(known, values, 0.0), known.astype(np.float64)
     means = np.empty((resamples, values.shape[1]))
     step = max(1, _CELLS // max(1, num_users))
-    for start in range(0, resamples, step):
-        stop = min(start + step, resamples)
-        drawn = rng.integers(0, num_users, size=(stop - start, num_users))
-        drawn += np.arange(stop - start)[:, None] * num_users
-        times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            means[start:stop] = (times @ filled) / (times @ weight)
+    with progress.task("Drawing users again", total=resamples, unit="draws") as task:
+        for start in range(0, resamples, step):
+            stop = min(start + step, resamples)
+            drawn = rng.integers(0, num_users, size=(stop - start, num_users))
+            drawn += np.arange(stop - start)[:, None] * num_users
+            times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+            with np.errstate(invalid="ignore"):
+                means[start:stop] = (times @ filled) / (times @ weight)
+            task.advance(stop - start)
     return means
 
 
-def bootstrap_intervals(values: np.ndarray, resamples: int, confidence: float, seed: int) -> np.ndarray:
+def bootstrap_intervals(
+    values: np.ndarray, resamples: int, confidence: float, seed: int, progress: Reporter = SILENT
+) -> np.ndarray:
     """Return the percentile bootstrap interval of each mean.
 
     Args:
@@ -50,19 +60,39 @@ def bootstrap_intervals(values: np.ndarray, resamples: int, confidence: float, s
         resamples: number of draws.
         confidence: for example 0.95.
         seed: fixes the draws.
+        progress: receives the draws.
 
     Returns:
         float64 (M, 2): lower and upper bound; NaN for a metric that no user has.
     """
     tail = (1.0 - confidence) / 2.0
-    means = bootstrap_means(values, resamples, seed)
+    means = bootstrap_means(values, resamples, seed, progress)
     known = np.isfinite(means).all(axis=0)
     bounds = np.full((values.shape[1], 2), np.nan)
     bounds[known] = np.quantile(means[:, known], [tail, 1.0 - tail], axis=0).T
     return bounds
 
 
-def sign_flip_p(difference: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def normal_intervals(values: np.ndarray, confidence: float) -> np.ndarray:
+    """Return the interval mean ± z sd / sqrt(n) of each mean, which is that of the bootstrap for many users.
+
+    Args:
+        values: float64 (B, M), NaN where a user has no value, who is not among the n of that metric.
+        confidence: for example 0.95.
+
+    Returns:
+        float64 (M, 2): lower and upper bound; NaN for a metric that fewer than two users have.
+    """
+    bounds = np.full((values.shape[1], 2), np.nan)
+    for column, one in enumerate(values.T):
+        known = one[np.isfinite(one)]
+        if len(known) > 1:
+            half = stats.norm.ppf((1 + confidence) / 2) * known.std(ddof=1) / np.sqrt(len(known))
+            bounds[column] = known.mean() - half, known.mean() + half
+    return bounds
+
+
+def sign_flip_p(difference: np.ndarray, resamples: int, seed: int, progress: Reporter = SILENT) -> np.ndarray:
     """Two-sided p-value of the paired permutation test: under the null, each user's difference may change its sign.
 
     p = (1 + number of random sign patterns whose |mean| is at least the observed) / (1 + resamples).
@@ -71,6 +101,7 @@ def sign_flip_p(difference: np.ndarray, resamples: int, seed: int) -> np.ndarray
         difference: float64 (B, M), metric of A minus metric of B per user; NaN where either has no value.
         resamples: number of sign patterns; no p-value is below 1 / (1 + resamples).
         seed: fixes them; the same patterns serve all M metrics.
+        progress: receives the patterns.
 
     Returns:
         float64 (M,).
@@ -82,8 +113,10 @@ def sign_flip_p(difference: np.ndarray, resamples: int, seed: int) -> np.ndarray
     # Sums of the same numbers in another order differ in the last bits; those are ties, not smaller values.
     observed = np.abs(total) - _TIE * np.abs(filled).sum(axis=0)
     reached = np.zeros(difference.shape[1], dtype=np.int64)
-    for kept in _sign_patterns(resamples, len(filled), filled.shape[1], seed):
-        reached += (np.abs(2.0 * (kept @ filled) - total) >= observed).sum(axis=0)
+    with progress.task("Permutation test", total=resamples, unit="patterns") as task:
+        for kept in _sign_patterns(resamples, len(filled), filled.shape[1], seed):
+            reached += (np.abs(2.0 * (kept @ filled) - total) >= observed).sum(axis=0)
+            task.advance(len(kept))
     return (1 + reached) / (1 + resamples)
 
 

@@ -173,8 +173,8 @@ def _loop(
 def _run(loop: Loop, folder: Path) -> None:
     try:
         loop.run()
-    except KeyboardInterrupt:
-        loop.progress.note(f"interrupted; go on with: graphrec train --resume --out {shell_word(folder)}")
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"go on with: graphrec train --resume --out {shell_word(folder)}",)
         raise
 
 

@@ -56,3 +56,12 @@ def test_mistakes_end_in_one_message(board, tmp_path, measured, monkeypatch, arg
     assert done.exit_code == 1
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not measured
+
+
+def test_an_interrupted_benchmark_says_that_it_can_go_on(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graphrec.benchmarking.contest.run_grid", interrupted)
+    done = invoke("--data", tmp_path, "--models", "popularity", "--out", tmp_path / "out", "-q")
+    assert done.exit_code == 130 and done.stderr == "interrupted; finished cells are kept, and the same command goes on\n"

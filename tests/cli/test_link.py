@@ -140,3 +140,17 @@ def test_a_missing_source_and_several_models_with_out_are_refused(edges, tmp_pat
     result = invoke(tmp_path / "nothing.csv", "--metrics", "auc, hits@x")  # shows before the source is looked for
     assert result.exit_code == 1 and "unknown metric 'hits@x'" in result.output
     assert invoke(edges, "-m", "gae", "-m", "mf", "--out", "x.parquet").exit_code == 2
+
+
+def test_an_interruption_keeps_nothing_and_says_so(edges, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("graphrec.link.trained.TrainedLinkModel._loss", interrupted)
+        result = invoke(edges, "-m", "gae", "--out", tmp_path / "links", *FAST, "--quiet")
+    assert result.exit_code == 130 and not (tmp_path / "links").exists()
+    assert result.stderr.startswith("interrupted; nothing is kept: a predictor is shown and saved when it is finished")
+    monkeypatch.setattr("graphrec.link.suggest.write_vectors", interrupted)
+    result = invoke(edges, "-m", "adamic-adar", "--out", tmp_path / "links", "--vectors", tmp_path / "v.parquet", *FAST[4:], "--quiet")
+    assert result.stderr == "interrupted; what was finished is kept, and no file is half-written\n" and (tmp_path / "links").is_dir()

@@ -132,3 +132,13 @@ def test_a_configured_feature_that_is_not_used_is_refused(store, tmp_path):
     result = invoke(store, "--model", "lightgcn", "--out", tmp_path / "run", *FAST, "--set", "features.item.text.encoder=wordllama")
     assert result.exit_code == 1 and "[features.item.text] is configured, and the model lightgcn does not use it" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_training_says_once_how_to_go_on(store, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graphrec.training.loop.Loop.step", interrupted)
+    result = invoke(store, "--model", "bpr-mf", "--out", tmp_path / "run", *FAST)
+    assert result.exit_code == 130
+    assert result.stderr == f"interrupted; go on with: graphrec train --resume --out {tmp_path / 'run'}\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,8 +12,16 @@ from graphrec.errors import ConfigError, RunError
 from graphrec.evaluation import METRICS
 from graphrec.evaluation.compare import compare
 from graphrec.evaluation.evaluate import evaluate
+from graphrec.evaluation.report import report_html
 from graphrec.evaluation.result import Evaluation
-from graphrec.evaluation.significance import bootstrap_intervals, holm, paired_t_p, shown_p, sign_flip_p
+from graphrec.evaluation.significance import (
+    bootstrap_intervals,
+    holm,
+    normal_intervals,
+    paired_t_p,
+    shown_p,
+    sign_flip_p,
+)
 from graphrec.evaluation.validation import metric_to_choose_by
 
 
@@ -29,6 +39,34 @@ def test_bootstrap_leaves_out_users_without_a_value():
         bootstrap_intervals(values, 500, 0.95, 0)[0], abs=0.03
     )
     assert np.isnan(bootstrap_intervals(np.full((5, 1), np.nan), 50, 0.95, 0)).all()
+
+
+def test_normal_intervals_are_those_of_the_bootstrap():
+    values = np.random.default_rng(0).exponential(2.0, size=(4000, 2))
+    values[::2, 1] = np.nan
+    np.testing.assert_allclose(normal_intervals(values, 0.9), bootstrap_intervals(values, 4000, 0.9, seed=1), atol=0.01)
+    half = stats.norm.ppf(0.975) * np.array([1.0, 3.0]).std(ddof=1) / 2**0.5
+    np.testing.assert_allclose(normal_intervals(np.array([[1.0], [3.0], [np.nan]]), 0.95), [[2 - half, 2 + half]])
+    assert np.isnan(normal_intervals(np.array([[1.0], [np.nan]]), 0.95)).all()
+
+
+@pytest.mark.parametrize(("limit", "kind"), [(299, "normal"), (300, "bootstrap")])
+def test_many_users_are_not_drawn_again_and_it_is_said(limit, kind, random_store, given_scores, tmp_path, monkeypatch):
+    store = random_store(num_users=300)
+    users = planted(store, given_scores, 0, 1).counts["users"]
+    for module in ("evaluate", "compare"):
+        monkeypatch.setattr(sys.modules[f"graphrec.evaluation.{module}"], "RESAMPLED_USERS", users + limit - 300)
+    first, second = (planted(store, given_scores, strength, 1) for strength in (0, 1.5))
+    first.save(tmp_path)
+    again = Evaluation.load(tmp_path)
+    assert first.interval == again.interval == kind and f"95% {kind} interval" in report_html(again)
+    result = compare(first, second, resamples=500)
+    assert result.interval == kind
+    row = next(row for row in result.differences if row.metric == "recall@10")
+    difference = second.values("recall@10") - first.values("recall@10")
+    for (low, high), values in (((row.low, row.high), difference), (first.intervals["recall@10"], first.values("recall@10"))):
+        exact = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+        assert ((low, high) == pytest.approx(exact, rel=1e-12)) == (kind == "normal")
 
 
 def test_blocks_of_draws_do_not_change_the_result(monkeypatch):
