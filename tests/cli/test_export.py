@@ -14,8 +14,8 @@ from tests.models.conftest import make_store
 
 @pytest.mark.parametrize(("formats", "of_formats"), [(("npy", "parquet"), " in 2 formats, each whole in itself"), (("npy",), "")])
 def test_the_size_of_what_is_written_is_told(tmp_path, formats, of_formats):
-    pairs = [(user, item) for user in range(300) for item in range(20) if (user + item) % 3]
-    create("graph-filter", rank=8).fit(make_store(tmp_path / "store", pairs, [(0, 0)])).save(tmp_path / "model")
+    pairs = [(user, item) for user in range(3000) for item in range(20) if (user + item) % 3]
+    create("graph-filter", rank=16).fit(make_store(tmp_path / "store", pairs, [(0, 0)])).save(tmp_path / "model")
     options = [word for name in formats for word in ("--format", name)]
     done = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--out", str(tmp_path / "out"), *options])
     assert done.exit_code == 0, done.output

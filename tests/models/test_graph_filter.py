@@ -199,12 +199,15 @@ def test_users_judged_in_parts_give_the_same_choice(name, tmp_path, monkeypatch)
     for module in (filter_response, social_filter):
         quality = module.list_quality
         monkeypatch.setattr(module, "list_quality", lambda scores, *rest, q=quality: (sizes.append(len(scores)), q(scores, *rest))[1])
+    judged = []
+    monkeypatch.setattr(filter_response, "nearly_best", lambda *given: (judged.append(given[1]), nearly_best(*given))[1])
     whole = create(name, rank=12).fit(store)
     assert max(sizes) == 60
     sizes.clear()
     monkeypatch.setattr(held_out, "_JUDGED_SCORES", 40 * 14)  # 14 users at a time, the filter's in blocks of 4
     parts = create(name, rank=12).fit(store)
     assert max(sizes) == (4 if name == "graph-filter" else 14)
+    np.testing.assert_array_equal(*judged)
     assert parts.responses == whole.responses and torch.equal(parts.score(np.arange(60)), whole.score(np.arange(60)))
 
 
