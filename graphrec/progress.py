@@ -42,9 +42,25 @@ class ConsoleReporter(Reporter):
         from rich.console import Console
 
         self._console = Console(stderr=True)
+        self._bars: Any = None  # of the step under way
 
     @contextmanager
     def task(self, description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+        fields = {"total": total, "unit": unit, "rate": "", "values": ""}
+        if self._bars is not None:  # a step within a step has a line of its own, until it is done
+            handle = self._bars.add_task(description, **fields)
+            try:
+                yield _ConsoleTask(self._bars, handle)
+            finally:
+                self._bars.remove_task(handle)
+            return
+        try:
+            with self._new_bars() as self._bars:
+                yield _ConsoleTask(self._bars, self._bars.add_task(description, **fields))
+        finally:
+            self._bars = None
+
+    def _new_bars(self) -> Any:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -56,16 +72,14 @@ class ConsoleReporter(Reporter):
 
         narrow = self._console.width < _WIDE
         left = TimeRemainingColumn(compact=True, elapsed_when_finished=narrow)
-        middle = [MofNCompleteColumn(), TextColumn(unit + " {task.fields[rate]}")]
+        middle = [MofNCompleteColumn(), TextColumn("{task.fields[unit]} {task.fields[rate]}")]
         if narrow:  # a bar would leave no room for the numbers
             columns = [TextColumn("{task.description}"), *middle, left]
         else:
             times = [TimeElapsedColumn(), TextColumn("elapsed,"), left, TextColumn("left")]
             columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), *middle, *times]
         columns.append(TextColumn("{task.fields[values]}"))
-        with Progress(*columns, console=self._console, transient=False) as progress:
-            handle = progress.add_task(description, total=total, rate="", values="")
-            yield _ConsoleTask(progress, handle)
+        return Progress(*columns, console=self._console, transient=False)
 
     def note(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -77,7 +91,7 @@ class _ConsoleTask(Task):
 
     def advance(self, amount: float = 1) -> None:
         self._progress.advance(self._handle, amount)
-        speed = self._progress.tasks[self._handle].speed
+        speed = next(task.speed for task in self._progress.tasks if task.id == self._handle)
         if speed is not None:
             self._progress.update(self._handle, rate=f"({speed:,.1f}/s)")
 
