@@ -56,9 +56,27 @@ class ConsoleReporter(Reporter):
         from rich.console import Console
 
         self._console = Console(stderr=True)
+        self._bars: Any = None  # of the step under way
 
     @contextmanager
     def task(self, description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+        fields = {"total": total, "unit": unit, "rate": "", "values": ""}
+        if self._bars is not None:  # a step within a step has a line of its own, until it is done
+            handle = self._bars.add_task(description, **fields)
+            try:
+                yield _ConsoleTask(self._bars, handle)
+            finally:
+                self._bars.remove_task(handle)
+            return
+        try:
+            with self._new_bars() as self._bars:
+                handle = self._bars.add_task(description, **fields)
+                with self._told(self._bars):
+                    yield _ConsoleTask(self._bars, handle)
+        finally:
+            self._bars = None
+
+    def _new_bars(self) -> Any:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -70,30 +88,33 @@ class ConsoleReporter(Reporter):
 
         narrow = self._console.width < _WIDE
         left = TimeRemainingColumn(compact=True, elapsed_when_finished=narrow)
-        middle = [MofNCompleteColumn(), TextColumn(unit + " {task.fields[rate]}")]
+        middle = [MofNCompleteColumn(), TextColumn("{task.fields[unit]} {task.fields[rate]}")]
         if narrow:  # a bar would leave no room for the numbers
             columns = [TextColumn("{task.description}"), *middle, left]
         else:
             times = [TimeElapsedColumn(), TextColumn("elapsed,"), left, TextColumn("left")]
             columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), *middle, *times]
         columns.append(TextColumn("{task.fields[values]}"))
-        with Progress(*columns, console=self._console, transient=False) as progress:
-            handle = progress.add_task(description, total=total, rate="", values="")
-            if self._console.is_terminal:
-                yield _ConsoleTask(progress, handle)
-                return
-            over = Event()
-            teller = Thread(target=self._tell, args=(progress.tasks[0], unit, over), daemon=True)
-            teller.start()
-            try:
-                yield _ConsoleTask(progress, handle)
-            finally:
-                over.set()
-                teller.join()
+        return Progress(*columns, console=self._console, transient=False)
 
-    def _tell(self, task: Any, unit: str, over: Event) -> None:
+    @contextmanager
+    def _told(self, bars: Any) -> Iterator[None]:
+        """Without a terminal, print a line for the innermost step every now and then."""
+        if self._console.is_terminal:
+            yield
+            return
+        over = Event()
+        teller = Thread(target=self._tell, args=(bars, over), daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()
+
+    def _tell(self, bars: Any, over: Event) -> None:
         while not over.wait(_TOLD_EVERY):
-            self.note(_line(task, unit))
+            self.note(_line(bars.tasks[-1]))
 
     def note(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -105,7 +126,7 @@ class _ConsoleTask(Task):
 
     def advance(self, amount: float = 1) -> None:
         self._progress.advance(self._handle, amount)
-        speed = self._progress.tasks[self._handle].speed
+        speed = next(task.speed for task in self._progress.tasks if task.id == self._handle)
         if speed is not None:
             self._progress.update(self._handle, rate=f"({speed:,.1f}/s)")
 
@@ -114,13 +135,13 @@ class _ConsoleTask(Task):
         self._progress.update(self._handle, values=text)
 
 
-def _line(task: Any, unit: str) -> str:
+def _line(task: Any) -> str:
     """Where a task of rich stands: what, how many of how many, rate, times and values, as far as they are known."""
     parts = [f"{_duration(task.elapsed)} elapsed"]
     if task.completed or task.total is not None:
         total = "" if task.total is None else f"/{task.total:,.0f}"
         rate = f" {task.fields['rate']}" if task.fields["rate"] else ""
-        parts.insert(0, f"{task.completed:,.0f}{total} {unit}{rate}")
+        parts.insert(0, f"{task.completed:,.0f}{total} {task.fields['unit']}{rate}")
     if task.time_remaining is not None:
         parts.append(f"{_duration(task.time_remaining)} left")
     if task.fields["values"]:

@@ -141,3 +141,22 @@ def test_a_step_that_fails_leaves_no_thread(clock):
     with pytest.raises(ZeroDivisionError), reporter.task("step", total=2):
         1 / 0  # noqa: B018
     assert not [thread for thread in threading.enumerate() if "_tell" in thread.name]
+
+
+def test_a_step_within_a_step_has_a_line_until_it_is_done():
+    reporter = ConsoleReporter()
+    reporter._console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    with reporter.task("Training lightgcn", total=2, unit="steps") as outer:
+        outer.advance()
+        with reporter.task("Ranking users", total=5, unit="users") as first:
+            first.advance(5)
+        with reporter.task("Ranking users", total=5, unit="users") as second:
+            second.advance(3)
+            shown = [(bar.description, bar.completed, bar.fields["unit"]) for bar in reporter._bars.tasks]
+            assert shown == [("Training lightgcn", 1, "steps"), ("Ranking users", 3, "users")]
+        outer.advance()
+        assert [bar.completed for bar in reporter._bars.tasks] == [2]
+    assert reporter._bars is None
+    with pytest.raises(KeyError), reporter.task("Ranking users", total=5, unit="users"):
+        raise KeyError
+    assert reporter._bars is None

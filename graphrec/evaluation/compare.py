@@ -196,7 +196,7 @@ def _check_same_data(first: Evaluation, second: Evaluation) -> None:
     if first.data != second.data:
         raise RunError(
             f"A (store {first.store}) and B (store {second.store}) were tested on other users, test items or masked items, "
-            "so their users cannot be paired; train and evaluate both on one store, as it is now, with the same mask_valid"
+            "so their users cannot be paired; train and evaluate both on one store, as it is now, with the same mask_valid and users"
         )
 
 

@@ -76,6 +76,9 @@ def evaluate(
     check_fits(model.catalogue, data, store)
     check_measurable(store, split, settings.k, metrics)
     wanted = frozenset().union(*map(needs, metrics))
+    whole = {"all_users": len(data.users), "all_test_interactions": len(data.truth.indices)}
+    if settings.users is not None and settings.users < len(data.users):
+        data = data.sample(settings.users)
     ranked = time.perf_counter()
     topk = rank_users(model, data.users, max(settings.k), data.seen, block=settings.block, progress=progress)
     located = time.perf_counter()
@@ -90,6 +93,8 @@ def evaluate(
     values = compute(metrics, settings.k, lists)
     seconds = {"read": ranked - started, "rank": located - ranked, "locate": measured - located}
     evaluation = _summarise(model, store, data, lists, values, settings, seconds, split in source.learned, progress)
+    if len(data.users) < whole["all_users"]:
+        evaluation.counts.update(whole)
     seconds["measure"] = time.perf_counter() - measured
     folder = source.folder(progress)
     if folder is not None:

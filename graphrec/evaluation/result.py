@@ -38,7 +38,8 @@ class Evaluation:
         concentration: cumulative popularity curves (`graphrec.evaluation.breakdown.concentration`).
         counts: users evaluated, test interactions, catalogue size, and what no metric counts: test interactions that repeat a
             masked item and users with no others (`left_out_repeats`, `left_out_users`), and those whose user or item training
-            does not know (`left_out_unknown`, `left_out_unknown_users`).
+            does not know (`left_out_unknown`, `left_out_unknown_users`). Of a sample also what there is in all (`all_users`,
+            `all_test_interactions`).
         seconds: wall time of the steps.
         per_user: one row per evaluated user: user_id, history, relevant, and the per-user metrics (float64).
         learned: the model has learned from this very split, so that the figures are not of unseen interactions.
@@ -126,11 +127,14 @@ class Evaluation:
 
     def notes(self) -> list[str]:
         """Return what has to be known of the figures, in sentences."""
+        users, whole = self.counts["users"], self.counts.get("all_users", self.counts["users"])
+        sample = f"a random sample of {users:,} of {whole:,} users, and coverage and gini, where measured, are of their lists alone"
         learned = f"{self.model} has learned from the {self.split} split: these figures are not of unseen interactions"
         have = {name.partition("@")[0] for name in self.metrics}
         missing = [name for name in self.settings.get("metrics", ()) if name not in have]
         unfit = f"no {' and no '.join(missing)}: the scores of {self.model} order items and are no ratings"
-        return [note for note in (learned if self.learned else "", left_out(self.counts), unfit if missing else "") if note]
+        told = (sample, users < whole), (learned, self.learned), (left_out(self.counts), True), (unfit, missing)
+        return [note for note, holds in told if note and holds]
 
     def __str__(self) -> str:
         lines = [f"{self.model} on {self.store}, split {self.split}, {self.counts['users']:,} users"]
@@ -148,7 +152,8 @@ def left_out(counts: Mapping[str, int]) -> str:
     unknown, users = (counts.get(name, 0) for name in ("left_out_unknown", "left_out_unknown_users"))
     if not unknown:
         return ""
-    held_out = unknown + counts["left_out_repeats"] + counts["test_interactions"]
+    known = counts.get("all_test_interactions", counts["test_interactions"])
+    held_out = unknown + counts["left_out_repeats"] + known
     return (
         f"left out of every metric: {unknown:,} of {held_out:,} held-out interactions, whose user or item training does not "
         f"know; users who have no others: {users:,}"

@@ -26,6 +26,8 @@ class EvaluateSettings(Settings):
     """List lengths."""
     metrics: tuple[str, ...] = Field(DEFAULT_METRICS, min_length=1)
     """Names of registered metrics. `auc` ranks every test item, which takes longer than all the others together."""
+    users: int | None = Field(None, ge=1)
+    """Users that are ranked, the same random ones every time; left out: all. `coverage` and `gini` are then of fewer lists."""
     mask_valid: bool = Field(True)
     """Also mask the valid items when the test split is ranked."""
     diversity_by: str = Field("co-occurrence")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +46,13 @@ class SplitData:
         """Return a sha256 of the split: equal where the same users are tested on the same items with the same mask."""
         parts = (self.split, hashlib.sha256(self.users.tobytes()).hexdigest(), self.truth.fingerprint())
         return hashlib.sha256("/".join((*parts, self.seen.fingerprint())).encode()).hexdigest()
+
+    def sample(self, count: int) -> SplitData:
+        """Return the split with `count` of its users: random ones, the same of every call."""
+        kept = np.zeros(len(self.users), dtype=bool)
+        kept[np.random.default_rng(0).permutation(len(self.users))[:count]] = True
+        ratings = self.ratings[np.repeat(kept, self.truth.sizes)]
+        return replace(self, users=self.users[kept], truth=self.truth.rows(np.flatnonzero(kept)), ratings=ratings)
 
     def cooccurrence_vectors(self) -> sparse.csr_matrix:
         """Return each item's training users as a row, float32 (I, U): their cosine is that of co-occurrence."""

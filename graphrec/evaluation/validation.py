@@ -10,16 +10,20 @@ from graphrec.evaluation.breakdown import mean
 from graphrec.evaluation.lists import ON_REQUEST, Lists, compute, lower_is_better, needs, split_name
 from graphrec.evaluation.ranking import rank_users
 from graphrec.evaluation.split_data import read_split
+from graphrec.progress import SILENT, Reporter
+from graphrec.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from graphrec.graph.store import GraphStore
     from graphrec.models.base import Recommender
 
 
-def watch(store: GraphStore, metric: str) -> Callable[[Recommender], dict[str, float]] | None:
-    """Return the `validator` of `metric`, with recall at the same list length beside it."""
-    _, k = metric_to_choose_by(metric, store.num_items)
-    return validator(store, list(dict.fromkeys([metric, f"recall@{k}"])))
+def watch(
+    store: GraphStore, settings: TrainSettings, progress: Reporter = SILENT
+) -> Callable[[Recommender], dict[str, float]] | None:
+    """Return the `validator` of the metric and the users of `settings`, with recall at the same list length beside it."""
+    _, k = metric_to_choose_by(settings.metric, store.num_items)
+    return validator(store, list(dict.fromkeys([settings.metric, f"recall@{k}"])), settings.valid_users, progress)
 
 
 def metric_to_choose_by(metric: str, num_items: int) -> tuple[str, int]:
@@ -41,7 +45,10 @@ def metric_to_choose_by(metric: str, num_items: int) -> tuple[str, int]:
 
 
 def validator(
-    store: GraphStore, metric: str | Sequence[str] = ("ndcg@20", "recall@20")
+    store: GraphStore,
+    metric: str | Sequence[str] = ("ndcg@20", "recall@20"),
+    users: int | None = None,
+    progress: Reporter = SILENT,
 ) -> Callable[[Recommender], dict[str, float]] | None:
     """Return a function from a model to `{metric: value}` on the valid split.
 
@@ -50,6 +57,8 @@ def validator(
     Args:
         store: the graph store.
         metric: one name or several, with their list length; a larger value must be the better one.
+        users: how many to rank, the same random ones every time; None ranks all of the split.
+        progress: told of a sample, and receives the users of each call.
 
     Returns:
         The function, or None where the store has no valid split.
@@ -62,10 +71,13 @@ def validator(
     if "valid" not in store.splits:
         return None
     data = read_split(store, "valid", mask_valid=False)
+    if users is not None and users < len(data.users):
+        progress.note(f"validation ranks {users:,} of {len(data.users):,} users, always the same")
+        data = data.sample(users)
     longest = max(k for _, k in wanted)
 
     def validate(model: Recommender) -> dict[str, float]:
-        topk = rank_users(model, data.users, longest, data.seen)
+        topk = rank_users(model, data.users, longest, data.seen, progress=progress)
         lists = Lists(
             topk=topk,
             hits=data.truth.contains(topk),

@@ -60,6 +60,9 @@ class TrainSettings(Settings):
     """With "step": what the rate is multiplied by at a cut."""
     metric: str = "ndcg@20"
     """The validation metric that picks the best weights; higher is better."""
+    valid_users: int | None = Field(default=None, ge=1)
+    """Users of the validation split that each validation ranks, the same random ones every time; left out: all of them. The
+    metric of fewer users is less exact."""
     eval_every: int = Field(default=5, ge=1)
     """Epochs between two validations, where the store has a validation split."""
     patience: int = Field(default=5, ge=0)

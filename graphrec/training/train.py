@@ -32,7 +32,7 @@ from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
 from graphrec.training.warm_start import start_from
 
-Validation = Callable[[GraphStore, str], Validate | None]
+Validation = Callable[[GraphStore, TrainSettings, Reporter], Validate | None]
 
 DEFAULT_MODEL = "lightgcn"
 _NAMED = 5  # users whose ids a note gives
@@ -62,9 +62,9 @@ def train(
         folder: the run folder; None means `runs/<model name>`.
         settings: of the training; None takes the defaults, or those of the resumed run.
         model_settings: of the model, where `model` is a name.
-        validation: called once as `validation(store, settings.metric)`; returns a function from the model to metrics of the
-            validation split, called every `eval_every` epochs, or None where the store has no such split. The metric picks
-            the best weights and stops early; without a validation, training goes on for all epochs.
+        validation: called once as `validation(store, settings, progress)`; returns a function from the model to metrics of the
+            validation split, called every `eval_every` epochs, or None where the store has no such split. `settings.metric`
+            picks the best weights and stops early; without a validation, training goes on for all epochs.
         resume: go on with the run in `folder` from its last checkpoint; settings given must be the run's own, except
             epochs, patience, checkpoint_every, device and inference_block.
         overwrite: replace the run in `folder`, which stays and answers until the new one is finished.
@@ -154,7 +154,7 @@ def _loop(
 ) -> tuple[Loop, list[str]]:
     """Prepare the model and everything its training needs, nothing of it written yet; and what its start has learned already."""
     device = _device(settings.device)
-    validate = validation(store, settings.metric) if validation else None
+    validate = validation(store, settings, progress) if validation else None
     if validate is None:
         progress.note(f"no validation: training for all {settings.epochs} epochs")
     model.prepare(store, seed=settings.seed, device=device, progress=progress)

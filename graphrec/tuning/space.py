@@ -21,6 +21,7 @@ _AUXILIARY = "model.auxiliary."
 _FIXED = {
     "train.seed": "a lucky seed is no better setting",
     "train.metric": "trials must be measured alike",
+    "train.valid_users": "trials must be measured alike",
     "train.device": "it does not change the result",
     "train.checkpoint_every": "it does not change the result",
 }

@@ -61,7 +61,7 @@ def measure(
     if not isinstance(chosen, TrainedRecommender):
         return float(validate(chosen.fit(store, seed=settings.seed))[metric])
     try:
-        train(store, chosen, folder, settings, validation=lambda store, metric: watched)
+        train(store, chosen, folder, settings, validation=lambda *_: watched)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return max(values)

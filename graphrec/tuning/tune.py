@@ -25,6 +25,7 @@ from graphrec.tuning.trial import measure
 
 DEFAULT_MODEL = "lightgcn"
 _LOOK_AGAIN = 0.5  # seconds between two looks at trials of other processes
+_OF_CLOSED_FORMS = ("train.seed", "train.metric", "train.valid_users")  # the training settings that they know
 _FREE = ("device", "checkpoint_every")  # of the training settings: they do not change a value
 
 
@@ -75,7 +76,7 @@ def tune(
         raise ConfigError("train start_from: a search trains every trial from the beginning; leave it out")
     space = Space(name, _explicit(model_settings), given, chosen.space, chosen.defaults)
     opened_store = store if isinstance(store, GraphStore) else GraphStore.open(store)
-    validate = watch(opened_store, training.metric)
+    validate = watch(opened_store, training, progress)
     if validate is None:
         raise StoreError(
             f"{opened_store.folder} has no validation split, and settings are never chosen on the test split; build it again "
@@ -194,7 +195,7 @@ def _contract(store: GraphStore, space: Space, training: TrainSettings, search: 
         "search": search.model_dump(include={"startup_trials", "pruner", "warmup_epochs"}),
         "settings": {
             **model,
-            **(train if space.trained else {"train.seed": training.seed, "train.metric": training.metric}),
+            **(train if space.trained else {key: train[key] for key in _OF_CLOSED_FORMS}),
         },
     }
 

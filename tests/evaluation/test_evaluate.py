@@ -15,14 +15,17 @@ import graphrec
 from graphrec.errors import ConfigError, RunError, StoreError, UnsupportedError
 from graphrec.evaluation import METRICS
 from graphrec.evaluation.breakdown import by_user_activity
+from graphrec.evaluation.compare import compare
 from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.report import report_html
-from graphrec.evaluation.result import Evaluation
+from graphrec.evaluation.result import Evaluation, left_out
 from graphrec.evaluation.settings import EvaluateSettings
+from graphrec.evaluation.split_data import read_split
 from graphrec.evaluation.validation import validator, watch
 from graphrec.models.popularity import Popularity
+from graphrec.training.settings import TrainSettings
 from tests.notes import Notes
-from tests.training.conftest import make_store
+from tests.training.conftest import checkerboard, make_store
 
 
 def test_protocol_by_hand(hand):
@@ -260,6 +263,38 @@ def test_validator_agrees_with_evaluate(store, model):
     assert validate(model) == {name: full.metrics[name] for name in ("ndcg@20", "recall@5")}
 
 
+def test_a_sample_of_validation_users_is_always_the_same_and_is_told(store, model):
+    notes, taken = Notes(), TrainSettings(metric="ndcg@5", valid_users=7)
+    values = [watch(store, taken, notes)(model) for _ in range(2)]
+    full = evaluate(model, store, split="valid", k=5, metrics=("recall", "ndcg"))
+    users = len(full.per_user)
+    assert notes.lines == [f"validation ranks 7 of {users} users, always the same"] * 2
+    part = read_split(store, "valid", mask_valid=False).sample(7)
+    assert len(part.users) == 7 and (np.diff(part.users) > 0).all() and len(part.ratings) == len(part.truth.indices)
+    ids = part.catalogue.users.ids_of(part.users).tolist()
+    own = full.per_user.filter(full.per_user["user_id"].is_in(ids))
+    assert values == [{name: pytest.approx(own[name].mean()) for name in ("ndcg@5", "recall@5")}] * 2
+    whole = watch(store, TrainSettings(metric="ndcg@5", valid_users=users), notes)(model)
+    assert whole["ndcg@5"] == full.metrics["ndcg@5"] and len(notes.lines) == 2
+
+
+def test_an_evaluation_of_some_users_says_so_and_is_not_compared_with_a_whole_one(store, model, tmp_path):
+    whole, part = evaluate(model, store, k=5), evaluate(model, store, k=5, users=6)
+    own = whole.per_user.filter(whole.per_user["user_id"].is_in(part.per_user["user_id"].to_list()))
+    assert own.equals(part.per_user) and part.counts["users"] == 6
+    assert part.notes()[0].startswith(f"a random sample of 6 of {len(whole.per_user)} users")
+    assert part.notes()[0] in report_html(part).replace("A random", "a random")
+    assert not any("sample" in note for note in evaluate(model, store, k=5, users=len(whole.per_user)).notes())
+    with pytest.raises(RunError, match="were tested on other users.* with the same mask_valid and users"):
+        compare(whole, part)
+    part.save(tmp_path)
+    again = evaluate(model, store, k=5, users=6)
+    assert compare(Evaluation.load(tmp_path), again, resamples=100).users == 6
+    both = {**again.counts, "left_out_unknown": 2, "left_out_unknown_users": 1}
+    held_out = 2 + both["left_out_repeats"] + whole.counts["test_interactions"]
+    assert f"2 of {held_out} held-out interactions" in left_out(both)
+
+
 def test_validator_refuses(store, small_store, monkeypatch):
     assert validator(small_store(1, 30, {"train": [(0, 0)]})) is None
     for bad in ("gini@20", "auc", "rmse", "ndgc@20", "ndcg@41", "diversity@10"):
@@ -268,7 +303,7 @@ def test_validator_refuses(store, small_store, monkeypatch):
     monkeypatch.setattr("graphrec.evaluation.metrics.hit", lambda hits, ranks, k: 1.0)
     for bad in ("rmse", "hit@20"):
         with pytest.raises(ConfigError, match=f"nothing can be chosen on validation items by '{bad}'; choose an accuracy metric"):
-            watch(store, bad)
+            watch(store, TrainSettings(metric=bad))
 
 
 def test_a_run_that_is_replaced_while_it_is_measured_keeps_no_result(tmp_path, monkeypatch):
@@ -285,3 +320,13 @@ def test_a_run_that_is_replaced_while_it_is_measured_keeps_no_result(tmp_path, m
     monkeypatch.setattr(module, "rank_users", late)
     evaluate(run, k=2, progress=notes)
     assert any("was replaced meanwhile" in line for line in notes.lines) and not (run.folder / "evaluation.json").exists()
+
+
+def test_a_training_validates_on_the_users_that_its_settings_ask_for(tmp_path):
+    store, notes = make_store(tmp_path / "store", checkerboard()), Notes()
+    settings = {"epochs": 1, "eval_every": 1, "metric": "recall@2", "valid_users": 5}
+    run = graphrec.train(store, "bpr-mf", tmp_path / "run", settings, progress=notes)
+    assert "validation ranks 5 of 24 users, always the same" in notes.lines
+    assert run.summary()["valid"] == watch(store, TrainSettings.model_validate(settings))(run.model)
+    with pytest.raises(ConfigError, match="train.valid_users is 5 in the run, not 6"):
+        graphrec.train(store, None, run.folder, {"valid_users": 6}, resume=True)

@@ -29,13 +29,13 @@ from graphrec.training.train import train
 SETTINGS = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01, "eval_every": 1, "patience": 2, "schedule": "cosine"}
 
 
-def validation(store, metric):  # type: ignore[no-untyped-def]
+def validation(store, settings, progress):  # type: ignore[no-untyped-def]
     """A validation whose value depends on the weights, gets better and then worse."""
     seen = []
 
     def validate(model):  # type: ignore[no-untyped-def]
         seen.append(1)
-        return {metric: -abs(float(model.score([0, 1, 2]).std()) - 0.9)}
+        return {settings.metric: -abs(float(model.score([0, 1, 2]).std()) - 0.9)}
 
     return validate
 

@@ -164,7 +164,7 @@ class Script:
 def test_early_stopping_keeps_the_best_weights(board, tmp_path):
     script = Script(0.1, 0.3, 0.2, 0.3, 0.9)
     settings = {**FAST, "eval_every": 2, "patience": 2}
-    run = train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda store, metric: script)
+    run = train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda *_: script)
     assert len(script.scores) == 4  # 0.2 and 0.3 are not better than 0.3
     assert torch.equal(run.model.score(ALL_USERS), script.scores[1])
     assert not torch.equal(run.model.score(ALL_USERS), script.scores[3])
@@ -177,16 +177,16 @@ def test_early_stopping_keeps_the_best_weights(board, tmp_path):
 def test_the_last_epoch_is_validated_and_patience_zero_never_stops(board, tmp_path):
     script = Script(0.5, 0.4, 0.3, 0.2)
     settings = {**FAST, "epochs": 7, "eval_every": 2, "patience": 0}
-    run = train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda store, metric: script)
+    run = train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda *_: script)
     assert [record["epoch"] for record in run.metrics() if "valid" in record] == [2, 4, 6, 7]
 
 
 def test_a_stopped_run_goes_on_with_more_patience(board, tmp_path):
     settings = {**FAST, "epochs": 6, "eval_every": 1, "patience": 1}
-    first = train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda store, metric: Script(0.3, 0.2))
+    first = train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda *_: Script(0.3, 0.2))
     assert first.summary()["epochs"] == 2
     rest = Script(0.4, 0.1, 0.2, 0.1)
-    more = {"resume": True, "validation": lambda store, metric: rest}
+    more = {"resume": True, "validation": lambda *_: rest}
     assert train(board, None, tmp_path / "run", {"patience": 3}, **more).summary()["best_epoch"] == 3
     assert len(rest.scores) == 4
 
@@ -194,7 +194,7 @@ def test_a_stopped_run_goes_on_with_more_patience(board, tmp_path):
 def test_a_metric_that_validation_does_not_give_is_named(board, tmp_path):
     settings = {**FAST, "metric": "recal@20", "eval_every": 1}
     with pytest.raises(ConfigError, match=r"not 'recal@20'; did you mean 'recall@20'"):
-        train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda store, metric: Script(1.0))
+        train(board, "bpr-mf", tmp_path / "run", settings, validation=lambda *_: Script(1.0))
 
 
 def test_an_interrupted_run_says_how_to_go_on(board, tmp_path, monkeypatch):

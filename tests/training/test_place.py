@@ -17,7 +17,7 @@ from graphrec.tuning.fuse import fuse
 FAST = {"epochs": 2, "batch_size": 32, "device": "cpu", "eval_every": 1, "checkpoint_every": 0}
 
 
-def failing(store, metric):
+def failing(store, settings, progress):
     """A validation that fails when it is called for the second time."""
     calls = []
 
@@ -25,14 +25,14 @@ def failing(store, metric):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return {metric: 0.5}
+        return {settings.metric: 0.5}
 
     return validate
 
 
-def steady(store, metric):
+def steady(store, settings, progress):
     """A validation that does not."""
-    return lambda model: {metric: 0.5}
+    return lambda model: {settings.metric: 0.5}
 
 
 @pytest.fixture

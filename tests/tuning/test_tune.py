@@ -10,6 +10,7 @@ import pytest
 
 from graphrec.config import load_config
 from graphrec.errors import MissingExtraError, RunError, StoreError
+from graphrec.training.settings import TrainSettings
 from graphrec.tuning import tune as module
 from graphrec.tuning.tune import tune
 
@@ -57,7 +58,9 @@ def test_a_closed_form_model_is_tuned_and_the_best_run_file_gives_its_value(boar
     config = load_config(result.best_file)
     assert (config.model.name, config.paths.store) == ("item-knn", str(board.folder))
     model = create("item-knn", config.model.settings).fit(board, seed=config.train.seed)
-    assert watch(board, "ndcg@5")(model)["ndcg@5"] == result.best["value"]
+    assert watch(board, TrainSettings(metric="ndcg@5"))(model)["ndcg@5"] == result.best["value"]
+    with pytest.raises(RunError, match="train.valid_users is None there, not 5"):
+        tune(board, "item-knn", tmp_path / "study", settings, train_settings={"metric": "ndcg@5", "valid_users": 5})
 
 
 def test_the_same_seed_draws_the_same_settings(board, tmp_path):
