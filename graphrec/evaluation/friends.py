@@ -17,11 +17,12 @@ from graphrec.graph.ids import contained, distinct
 from graphrec.graph.store import GraphStore
 from graphrec.models.base import Recommender
 from graphrec.models.friends import known_links, rank_friends
-from graphrec.progress import SILENT, Reporter
+from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.training.place import FRIENDS
 from graphrec.training.run import Run, fingerprint
 
 
+@takes_progress
 def evaluate_friends(
     run_or_model: Run | Recommender | str | os.PathLike[str],
     store: GraphStore | str | os.PathLike[str] | None = None,
@@ -29,7 +30,7 @@ def evaluate_friends(
     k: int | Sequence[int] = 20,
     relation: str = "follows",
     *,
-    progress: Reporter = SILENT,
+    progress: Reporter | bool = SILENT,
 ) -> dict[str, float]:
     """Rank all users for every user with a held-out link, known links left out, and measure the lists.
 

@@ -110,6 +110,7 @@ def test_a_user_whom_any_part_knows_is_known(quiet):
     assert stages.knows(users).tolist() == known
     trained = create("lightgcn", residual={"filter": {"name": "social-ease", "social_share": 0.4}})
     trained.prepare(quiet)
+    trained.finish()
     assert trained.knows(users).tolist() == known
 
 
