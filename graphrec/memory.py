@@ -1,4 +1,4 @@
-"""Memory: keeping what is freed in the process while a model is trained, fitted or evaluated, and how much there is.
+"""Memory: keeping what is freed in the process while a model is trained, fitted or evaluated, how much there is, and whether it ran out.
 
 Every step frees and allocates gradients as large as the embedding tables, and every block of users a block of scores. The C
 library gives memory of that size back to the system at once, and the system clears each page again before the next step may

@@ -68,6 +68,7 @@ class Comparison:
         totals: `{metric: (a, b)}` of the metrics of all lists together, which no paired test fits.
         p_holm: p_permutation of each metric, adjusted for all metrics of `differences` by Holm's method.
         learned: which of the two has learned from the split, "A" or "B"; its figures are not of unseen interactions.
+        all_users: of the split, more than `users` where both were evaluated on a sample.
     """
 
     a: str
@@ -78,6 +79,7 @@ class Comparison:
     totals: dict[str, tuple[float, float]]
     p_holm: dict[str, float]
     learned: list[str]
+    all_users: int
 
     @property
     def interval(self) -> str:
@@ -90,7 +92,8 @@ class Comparison:
 
     def notes(self) -> list[str]:
         """Return what has to be known of the figures, in sentences."""
-        return [
+        sample = [f"both on a random sample of {self.users:,} of {self.all_users:,} users"] if self.users < self.all_users else []
+        return sample + [
             f"{side} has learned from the {self.split} split: its figures are not of unseen interactions, and better ones no finding"
             for side in self.learned
         ]
@@ -173,7 +176,9 @@ def compare(
     totals = {name: (first.metrics[name], second.metrics[name]) for name in shared if metrics is None}
     learned = [name for name, side in (("A", first), ("B", second)) if side.learned]
     adjusted = dict(zip(names, holm(permutation).tolist(), strict=True))
-    return Comparison(_label(a, first), _label(b, second), first.split, len(difference), rows, totals, adjusted, learned)
+    users = len(difference)
+    named, whole = (_label(a, first), _label(b, second)), first.counts.get("all_users", users)
+    return Comparison(*named, first.split, users, rows, totals, adjusted, learned, whole)
 
 
 def _saved(source: Evaluation | Run | str | os.PathLike[str], split: str) -> Evaluation | None:

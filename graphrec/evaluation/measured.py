@@ -27,7 +27,6 @@ class Measured:
     model: Recommender
     store: GraphStore
     run: Run | None
-    _found: tuple[int, int] | None  # tells the run from one that takes its place
     _kept: bool
 
     @classmethod
@@ -58,22 +57,22 @@ class Measured:
         store = run.store_path if store is None else store
         store = GraphStore.open(store) if isinstance(store, str | os.PathLike) else store
         if run is None:
-            return cls(source, store, None, None, False)
+            return cls(source, store, None, False)
         kept = is_writable(run.folder)
         if not kept:
             progress.note(f"{run.folder} cannot be written, so the result is shown and not kept there")
-        return cls(run.model, store, run, identity(run.folder), kept)
+        return cls(run.model, store, run, kept)
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The held-out splits that the model has learned from, by itself or through the run that it started from."""
+        """The held-out splits that the model has learned from, by itself or through a run that it started from or is made of."""
         return (*self.model.learned_splits, *(() if self.run is None else self.run.config.learned))
 
     def folder(self, progress: Reporter) -> Path | None:
         """Where the finished result goes; None where nowhere, which `progress` is told if the run was replaced meanwhile."""
         if not self._kept:
             return None
-        if identity(self.run.folder) != self._found:
+        if identity(self.run.folder) != self.run.found:
             progress.note(f"the run in {self.run.folder} was replaced meanwhile, so the result of the old one is shown and not kept there")
             return None
         return self.run.folder

@@ -191,7 +191,7 @@ def _check_memory(name: str, train: sp.csr_matrix, rank: int, choosing: bool, pr
     what = f"{name}: rank {rank:,} for {train.shape[0]:,} users and {train.shape[1]:,} items takes about {wanted / 1e9:.1f} GB of memory"
     if free is not None and wanted > free:
         fits = bisect_right(range(1, rank + 1), free, key=needed)
-        mend = f"set rank = {fits} or less, or take" if fits else "take"
+        mend = f"set a smaller rank, such as {fits}, or take" if fits else "take"
         raise ConfigError(f"model {what}, and {free / 1e9:.1f} GB are free; {mend} a machine with more memory")
     if wanted > _TOLD_BYTES:
         progress.note(what)

@@ -51,9 +51,13 @@ class PinSAGEEncoder(Encoder):
 
     Settings = PinSAGESettings
 
+    @property
+    def hops(self) -> int:
+        """L, the convolutions."""
+        return self.settings.num_layers
+
     def build(self, generator: torch.Generator | None) -> None:
         """Make the convolutions and draw the seed of the walks."""
-        self.hops = self.settings.num_layers
         generator, dim = generator or torch.Generator().manual_seed(0), self.dim
         self.message = nn.ModuleList(_linear(dim, dim, generator) for _ in range(self.hops))
         self.user_update = nn.ModuleList(_linear(2 * dim, dim, generator) for _ in range(self.hops))

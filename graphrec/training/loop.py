@@ -95,7 +95,7 @@ class Loop:
         self._last = folder / "checkpoints" / "last"
         self._best = folder / "checkpoints" / "best"
         self._last_saved, self._save_took = time.monotonic(), 0.0
-        self._first: tuple[int, float] | None = None  # steps and time after the first step of this session, which warms up
+        self._first: tuple[int, float] | None = None  # steps and time after the first step since the start or resume, which warms up
         self._timed = False
 
     def run(self) -> Position:

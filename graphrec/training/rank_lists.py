@@ -212,4 +212,8 @@ def _fit_again(made: dict[str, Any], how: dict[str, Any], view: GraphStore, prog
         progress.note(f"hold-out: the run started from another, so {name} learns from the beginning, for {epochs} epochs")
     with tempfile.TemporaryDirectory(prefix="graphrec-rank-") as scratch:
         how = {**how, "epochs": epochs, "patience": 0, "start_from": None}
-        return train(view, model, Path(scratch) / "run", how, progress=progress).model
+        try:
+            return train(view, model, Path(scratch) / "run", how, progress=progress).model
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = ()  # there will be no folder to go on in
+            raise

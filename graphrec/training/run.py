@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +107,17 @@ class Run:
         model: the trained model, with the best weights where there was a validation split.
         store_path: the store it was trained on.
         config: model and training settings, resolved.
+        found: what tells the run from one that takes its place in the folder.
     """
 
     folder: Path
     model: Recommender
     store_path: Path
     config: RunRecord
+    found: tuple[int, int] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", identity(self.folder))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Run:

@@ -289,7 +289,9 @@ def test_an_evaluation_of_some_users_says_so_and_is_not_compared_with_a_whole_on
         compare(whole, part)
     part.save(tmp_path)
     again = evaluate(model, store, k=5, users=6)
-    assert compare(Evaluation.load(tmp_path), again, resamples=100).users == 6
+    both = compare(Evaluation.load(tmp_path), again, resamples=100)
+    assert both.users == 6 and both.notes() == [f"both on a random sample of 6 of {len(whole.per_user)} users"]
+    assert not compare(whole, whole, resamples=100).notes()
     both = {**again.counts, "left_out_unknown": 2, "left_out_unknown_users": 1}
     held_out = 2 + both["left_out_repeats"] + whole.counts["test_interactions"]
     assert f"2 of {held_out} held-out interactions" in left_out(both)
@@ -320,6 +322,9 @@ def test_a_run_that_is_replaced_while_it_is_measured_keeps_no_result(tmp_path, m
     monkeypatch.setattr(module, "rank_users", late)
     evaluate(run, k=2, progress=notes)
     assert any("was replaced meanwhile" in line for line in notes.lines) and not (run.folder / "evaluation.json").exists()
+    monkeypatch.undo()
+    evaluate(run, k=2)  # the object is still the run that was replaced before
+    assert not (run.folder / "evaluation.json").exists()
 
 
 def test_a_training_validates_on_the_users_that_its_settings_ask_for(tmp_path):

@@ -250,6 +250,12 @@ def test_sampled_batches_come_with_inference_in_blocks_unless_all_at_once_is_ask
     assert run.config.train["inference_block"] == given.get("inference_block", expected)
 
 
+@pytest.mark.parametrize("model", ["pinsage", "ngcf", "gat"])
+def test_the_default_block_is_that_of_every_encoder_with_layers(model, board, blocks, tmp_path):
+    run = train(board, model, tmp_path / "run", {"batching": "sampled", "epochs": 1, "device": "cpu"})
+    assert blocks == [3] and run.config.train["inference_block"] == 3
+
+
 def test_a_sampled_run_from_before_there_were_default_blocks_goes_on_all_at_once(board, blocks, tmp_path):
     settings = {"batching": "sampled", "epochs": 1, "device": "cpu"}
     train(board, "lightgcn", tmp_path / "run", settings)
