@@ -38,7 +38,7 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int, progress: Rep
     filled, weight = np.where(known, values, 0.0), known.astype(np.float64)
     means = np.empty((resamples, values.shape[1]))
     step = max(1, _CELLS // max(1, num_users))
-    with progress.task("Drawing users again", total=resamples, unit="draws") as task:
+    with progress.task("Bootstrapping users", total=resamples, unit="resamples") as task:
         for start in range(0, resamples, step):
             stop = min(start + step, resamples)
             drawn = rng.integers(0, num_users, size=(stop - start, num_users))
