@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from graphrec.cli.output import Debug, Json, Output, Quiet, Seed, command
 from graphrec.evaluation import METRICS
+
+if TYPE_CHECKING:
+    from graphrec.training.run import Run
 
 EXAMPLES = (
     "graphrec evaluate runs/demo",
@@ -55,7 +57,7 @@ def evaluate(
     with command(json=json, quiet=quiet, debug=debug) as io:
         from graphrec.config import load_config
         from graphrec.evaluation.evaluate import evaluate as evaluate_run
-        from graphrec.training.run import Run, identity
+        from graphrec.training.run import Run
 
         names = None if metrics is None else [name.strip() for name in metrics.split(",")]
         file = load_config(config)
@@ -68,39 +70,36 @@ def evaluate(
 
             check_report(report)  # before the work
         split, opened = split or "test", Run.load(run)
-        before = identity(opened.folder)
         result = evaluate_run(opened, store, split, lengths, names, settings=settings, seed=seed, progress=io.reporter)
         title = f"{result.model}, split {split}, {result.counts['users']:,} users, {result.counts['catalogue_items']:,} items"
         io.table(title, ("metric", "value", "low", "high"), result.rows())
         for note in result.notes():
             io.line(note)
-        io.line(f"low and high bound the {result.settings['confidence']:.0%} {result.interval} interval; {_kept(run, run, before)}")
+        io.line(f"low and high bound the {result.settings['confidence']:.0%} {result.interval} interval; {_kept(opened, run)}")
         if report is not None:
             io.line(f"report: {write_report(report, result, run)}")
         io.result({**result.to_dict(), "run": run, "report": report})
 
 
-def _kept(run: str, where: str, before: tuple[int, int] | None) -> str:
-    """Whether the result was kept, for the run that was there before."""
+def _kept(run: Run, where: str) -> str:
+    """Whether the result was kept."""
     from graphrec.atomic import is_writable
-    from graphrec.training.run import identity
 
-    if identity(Path(run)) != before:
-        return f"not kept, for the run in {run} was replaced meanwhile"
-    return f"written to {where}" if is_writable(run) else f"not kept, for {run} cannot be written"
+    if run.was_replaced():
+        return f"not kept, for the run in {run.folder} was replaced meanwhile"
+    return f"written to {where}" if is_writable(run.folder) else f"not kept, for {run.folder} cannot be written"
 
 
 def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence[int]) -> None:
     from graphrec.evaluation.friends import evaluate_friends
     from graphrec.training.place import FRIENDS
-    from graphrec.training.run import Run, identity
+    from graphrec.training.run import Run
 
     opened = Run.load(run)
-    before = identity(opened.folder)
     found = evaluate_friends(opened, store, k=lengths, progress=io.reporter)
     title = f"friends of {found['users']:,} users, {found['links']:,} held-out links out of them"
     io.table(title, ("metric", "value"), [(name, value) for name, value in found.items() if "@" in name])
-    io.line(_kept(run, f"{run}/{FRIENDS}", before))
+    io.line(_kept(opened, f"{run}/{FRIENDS}"))
     io.result({"run": run, **found})
 
 

@@ -15,9 +15,9 @@ from graphrec.evaluation.evaluate import evaluate
 from graphrec.evaluation.lists import lower_is_better
 from graphrec.evaluation.result import Evaluation, file_names
 from graphrec.evaluation.significance import (
-    RESAMPLED_USERS,
     bootstrap_means,
     holm,
+    interval_of,
     normal_intervals,
     paired_t_p,
     sign_flip_p,
@@ -84,7 +84,7 @@ class Comparison:
     @property
     def interval(self) -> str:
         """What `low` and `high` are of: "bootstrap" or "normal"."""
-        return "normal" if self.users > RESAMPLED_USERS else "bootstrap"
+        return interval_of(self.users)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -151,7 +151,7 @@ def compare(
     names = _common(first, second, metrics)
     values_a, values_b = (np.stack([side.values(name) for name in names], axis=1) for side in (first, second))
     difference = values_b - values_a
-    if len(difference) > RESAMPLED_USERS:
+    if interval_of(len(difference)) == "normal":
         bounds = normal_intervals(difference, 0.95).T
     else:
         bounds = np.nanquantile(bootstrap_means(difference, resamples, seed, progress), [0.025, 0.975], axis=0)

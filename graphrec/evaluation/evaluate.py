@@ -19,7 +19,7 @@ from graphrec.evaluation.measured import Measured
 from graphrec.evaluation.ranking import Positions, rank_positions, rank_users
 from graphrec.evaluation.result import Evaluation
 from graphrec.evaluation.settings import EvaluateSettings
-from graphrec.evaluation.significance import RESAMPLED_USERS, bootstrap_intervals, normal_intervals
+from graphrec.evaluation.significance import bootstrap_intervals, interval_of, normal_intervals
 from graphrec.evaluation.split_data import SplitData, check_fits, count_unknown, read_split
 from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.settings import parse
@@ -173,10 +173,10 @@ def _summarise(
     """Average, break down and bound the metrics."""
     per_user = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     intervals: dict[str, list[float]] = {}
-    normal = len(data.users) > RESAMPLED_USERS
+    interval = interval_of(len(data.users))
     if settings.bootstrap and per_user:
         table = np.stack(list(per_user.values()), axis=1)
-        if normal:
+        if interval == "normal":
             bounds = normal_intervals(table, settings.confidence)
         else:
             bounds = bootstrap_intervals(table, settings.bootstrap, settings.confidence, settings.seed, progress)
@@ -213,5 +213,5 @@ def _summarise(
         seconds=seconds,
         per_user=pl.DataFrame({**ids, **per_user}),
         learned=learned,
-        interval="normal" if normal else "bootstrap",
+        interval=interval,
     )

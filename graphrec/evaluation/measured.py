@@ -11,7 +11,7 @@ from graphrec.errors import ConfigError
 from graphrec.graph.store import GraphStore
 from graphrec.models.base import Recommender
 from graphrec.progress import Reporter
-from graphrec.training.run import Run, identity
+from graphrec.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Measured:
         """Where the finished result goes; None where nowhere, which `progress` is told if the run was replaced meanwhile."""
         if not self._kept:
             return None
-        if identity(self.run.folder) != self.run.found:
+        if self.run.was_replaced():
             progress.note(f"the run in {self.run.folder} was replaced meanwhile, so the result of the old one is shown and not kept there")
             return None
         return self.run.folder

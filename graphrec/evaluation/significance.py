@@ -17,6 +17,12 @@ _PAIRS = 256  # differences between columns in memory at a time
 _TIE = 1e-12  # of the sum of absolute values, by which sums of the same numbers in another order may differ
 
 
+def interval_of(users: int) -> str:
+    """Which intervals the means over so many users have: "bootstrap" or "normal"."""
+    return "normal" if users > RESAMPLED_USERS else "bootstrap"
+
+
+
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int, progress: Reporter = SILENT) -> np.ndarray:
     """Draw users with replacement, `resamples` times, and return the mean of each draw.
 

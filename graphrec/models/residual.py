@@ -17,6 +17,7 @@ from torch import Tensor
 from graphrec import models
 from graphrec.errors import ConfigError
 from graphrec.models.base import Recommender
+from graphrec.models.saved import part_of
 from graphrec.models.spread import sample_users, spread
 from graphrec.nn.component import as_table, parse_component
 from graphrec.progress import SILENT, Reporter
@@ -135,5 +136,4 @@ class Residual:
         """
         self._trained_spread, self._filter_spread = state[_PREFIX + "spreads"].tolist()
         self.filter.catalogue = catalogue
-        own = {name.removeprefix(_PREFIX): array for name, array in state.items() if name.startswith(_PREFIX)}
-        self.filter._restore(own)
+        self.filter._restore(part_of(state, _PREFIX))

@@ -140,6 +140,10 @@ class Run:
             raise RunError(f"the run in {path} was replaced while it was read; run this again")
         return cls(path, model, Path(record.store["path"]), record)
 
+    def was_replaced(self) -> bool:
+        """Whether its folder holds another run by now, or none."""
+        return identity(self.folder) != self.found
+
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records of `metrics.jsonl`, oldest first."""
         return journal.read(self.folder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -54,8 +52,7 @@ def test_normal_intervals_are_those_of_the_bootstrap():
 def test_many_users_are_not_drawn_again_and_it_is_said(limit, kind, random_store, given_scores, tmp_path, monkeypatch):
     store = random_store(num_users=300)
     users = planted(store, given_scores, 0, 1).counts["users"]
-    for module in ("evaluate", "compare"):
-        monkeypatch.setattr(sys.modules[f"graphrec.evaluation.{module}"], "RESAMPLED_USERS", users + limit - 300)
+    monkeypatch.setattr("graphrec.evaluation.significance.RESAMPLED_USERS", users + limit - 300)
     first, second = (planted(store, given_scores, strength, 1) for strength in (0, 1.5))
     first.save(tmp_path)
     again = Evaluation.load(tmp_path)
