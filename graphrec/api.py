@@ -125,9 +125,10 @@ def benchmark(
 
     Args:
         data: folders: graph stores, or with a given split (`train.txt` and `test.txt`, plain or compressed).
-        models: registered names, run files (their [model] and [train]; the name of the file is the row's), and `sum:A+B` of two
-            of these: their scores added in units of their spreads, the weight chosen on a part of the training items. What a sum
-            names and the list does not is added to it.
+        models: registered names, run files (their [model] and [train]; the name of the file is the row's); `4*A`, the mean of
+            four of a trained one, with four seeds of their own for each seed; and `sum:A+B` of two of all these: their scores added
+            in units of their spreads, the weight chosen on a part of the training items. What a sum names and the list does not is
+            added to it.
         folder: keeps cells and tables.
         seeds, first_seed: the seeds are first_seed, first_seed + 1, ...
         k: list lengths.

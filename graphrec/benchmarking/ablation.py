@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def ablated_rows(
             progress.note(f"{row.label} without: {parts}")
         for left_out, changes in found.items():
             label = f"{row.label} without {left_out}"
-            made.append(Contender(label, row.model, {**row.model_settings, **changes}, row.train))
+            made.append(replace(row, label=label, model_settings={**row.model_settings, **changes}))
             origins[label] = Ablated(row.label, left_out)
     if not origins:
         raise ConfigError(

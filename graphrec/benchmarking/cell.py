@@ -30,6 +30,7 @@ from graphrec.models.score_sum import ScoreSum
 from graphrec.ops import backend
 from graphrec.training.run import Run
 from graphrec.training.train import train
+from graphrec.tuning.fuse import fuse
 
 
 def main(folder: Path) -> None:
@@ -75,7 +76,7 @@ def _check_known(spec: dict[str, Any]) -> None:
 def _fit(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Recommender, dict[str, Any]]:
     reset_peak()
     started = time.perf_counter()
-    run = _train(request, store, folder)
+    run = _learn(request, store, folder)
     seconds = time.perf_counter() - started
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of no use once the model is written
     summary = run.summary()
@@ -83,11 +84,27 @@ def _fit(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Reco
     return run.model, result | {name: summary[name] for name in ("epochs", "best_epoch") if name in summary}
 
 
-def _train(request: dict[str, Any], store: GraphStore, folder: Path, **train_changes: Any) -> Run:
-    spec = request["spec"]
-    settings = {**spec.get("train", {"seed": spec["seed"]}), **request["free"], **train_changes}
-    validation = watch if spec["stop_early"] else None
-    return train(store, spec["model"], folder, settings, model_settings=spec["settings"], validation=validation)
+def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run | None = None) -> Run:
+    """Train a model, or several alike from seeds of their own and their mean, into a run folder.
+
+    With `like`, the run of the same request on other data, each takes the epochs that its own best weights took there.
+    """
+    spec, seed = request["spec"], request["spec"]["seed"]
+    members = spec.get("members", 1)
+    trainings = [{}] * members if like is None else like.config.train.get("members", [like.training()])
+    places = [folder] if members == 1 else [folder.with_name(f"{folder.name}-{number}") for number in range(members)]
+    validation = watch if spec["stop_early"] and like is None else None
+    runs = []
+    for number, (place, training) in enumerate(zip(places, trainings, strict=True)):
+        settings = {**spec.get("train", {}), **request["free"], "seed": seed * members + number}
+        settings |= {"epochs": training["epochs"]} if "epochs" in training else {}
+        runs.append(train(store, spec["model"], place, settings, model_settings=spec["settings"], validation=validation))
+    if members == 1:
+        return runs[0]
+    mean = fuse(runs, folder, seed=seed)
+    for place in places:
+        shutil.rmtree(place)
+    return mean
 
 
 def _sum(request: dict[str, Any]) -> tuple[Recommender, dict[str, Any]]:
@@ -95,25 +112,26 @@ def _sum(request: dict[str, Any]) -> tuple[Recommender, dict[str, Any]]:
     reset_peak()
     started = time.perf_counter()
     spec, selection = request["spec"], GraphStore.open(request["selection"], verify=False)
-    scratch = Path(request["scratch"])
-    fitted = []
-    for number, (part, epochs) in enumerate(zip(request["parts"], request["epochs"], strict=True)):
-        changes = {} if epochs is None else {"epochs": epochs}  # where the real one stopped early
-        part = {**part, "spec": {**part["spec"], "stop_early": False}}
-        fitted.append(_train(part, selection, scratch / str(number), **changes).model)
-    devices = ", ".join(dict.fromkeys(map(_device, fitted)))
+    scratch, runs = Path(request["scratch"]), [Path(cell) / RUN for cell in request["cells"]]
+    fitted = [
+        _learn(part, selection, scratch / str(number), Run.load(run)).model
+        for number, (part, run) in enumerate(zip(request["parts"], runs, strict=True))
+    ]
+    devices = _device(*fitted)
     values = choose_share(fitted[0], fitted[1], selection, spec["metric"], spec["seed"])
     del fitted
     shutil.rmtree(scratch)
-    first, second = (Run.load(Path(folder) / RUN).model for folder in request["cells"])
+    first, second = (Run.load(run).model for run in runs)
     share = best_share(values)
     model = ScoreSum.of((first, second), (1 - share, share), spec["seed"])
     result = {"fit_seconds": time.perf_counter() - started, "fit_peak_mb": peak_mb(), "share": share, "device": devices}
     return model, result | {"shares": {f"{share:g}": value for share, value in values.items()}}
 
 
-def _device(model: Recommender) -> str:
-    return str(getattr(model, "device", "cpu"))
+def _device(*models: Recommender) -> str:
+    """Where the models, or the members of their sums, were trained."""
+    single = [one for model in models for one in getattr(model, "members", [model])]
+    return ", ".join(dict.fromkeys(str(getattr(one, "device", "cpu")) for one in single))
 
 
 def _import_late(trained: bool) -> None:

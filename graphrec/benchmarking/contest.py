@@ -24,8 +24,8 @@ def contestants(models: str | Sequence[str], read: Callable[[str], Contender]) -
     """Turn names into rows.
 
     Args:
-        models: names, with commas between where it is one text; `sum:A+B` adds two rows.
-        read: makes a contender of a name that is no sum.
+        models: names, with commas between where it is one text; `4*A` is the mean of four of A, `sum:A+B` adds two rows.
+        read: makes a contender of a name that is neither.
 
     Raises:
         ConfigError: a name is unknown, is there twice, or is no proper sum.
@@ -37,7 +37,7 @@ def contestants(models: str | Sequence[str], read: Callable[[str], Contender]) -
             raise ConfigError(f"models: {SUM}A+B adds two models, got {name!r}")
     plain = [name for name in names if name not in pairs]
     plain += dict.fromkeys(part for parts in pairs.values() for part in parts if part not in plain)
-    contenders = {name: read(name) for name in dict.fromkeys(plain)}
+    contenders = {name: _contender(name, read) for name in dict.fromkeys(plain)}
     for row in contenders.values():
         row.spec(0)  # a wrong setting shows before anything runs
     rows: list[Row] = [contenders[name] for name in plain]
@@ -46,6 +46,12 @@ def contestants(models: str | Sequence[str], read: Callable[[str], Contender]) -
         rows.append(Fusion(f"{SUM}{first}+{second}", first, second))
     check_rows(rows)
     return rows
+
+
+def _contender(name: str, read: Callable[[str], Contender]) -> Contender:
+    """The row of a name, with the number of members that it may begin with."""
+    count, star, one = name.partition("*")
+    return read(one).of_members(int(count)) if star and count.isdecimal() else read(name)
 
 
 def contest(

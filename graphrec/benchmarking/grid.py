@@ -175,7 +175,6 @@ class _Grid:
                     for part, of_part in zip(spec["sum"], of_parts, strict=True)
                 ],
                 "cells": [str(part.folder.resolve()) for part in parts],
-                "epochs": [part.result.get("best_epoch") for part in parts],
                 "selection": str(prepare_selection(self.data, self.folder / "stores", self.progress).folder.resolve()),
             }
         with atomic_folder(place, RunError, overwrite=True, marker=CELL) as temporary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,12 +32,27 @@ class Contender:
         label: its name in the table.
         model: a key of `graphrec.models.MODELS`.
         model_settings, train: what is given of its settings; the seed is the grid's.
+        members: how many are trained alike, from seeds of their own, and averaged: `4*A`.
     """
 
     label: str
     model: str
     model_settings: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
+    members: int = 1
+
+    def of_members(self, count: int) -> Contender:
+        """Return the row `count*A` of the mean of so many models of this one.
+
+        Raises:
+            ConfigError: fewer than two, or the model has no seeds to differ by.
+        """
+        label = f"{count}*{self.label}"
+        if count < 2:
+            raise ConfigError(f"models: {label} is the mean of {count}; give 2 or more, or the name alone")
+        if not isinstance(create(self.model, self.model_settings), TrainedRecommender):
+            raise ConfigError(f"models: {label} averages models trained from {count} seeds, and {self.model} is not trained by steps")
+        return replace(self, label=label, members=count)
 
     def spec(self, seed: int) -> dict[str, Any]:
         """Return the resolved settings that make two cells of this row the same.
@@ -52,7 +67,7 @@ class Contender:
         if isinstance(model, TrainedRecommender):
             train = parse(TrainSettings, {**self.train, "seed": seed}, f"{self.label} [train]").model_dump(mode="json")
             spec["train"] = {name: value for name, value in train.items() if name not in _FREE}
-        return spec
+        return spec if self.members == 1 else {**spec, "members": self.members}
 
     def free(self, device: str | None) -> dict[str, Any]:
         """Return the training settings that are no part of `spec`; `device` wins over the row's own."""

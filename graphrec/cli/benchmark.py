@@ -12,7 +12,7 @@ EXAMPLES = (
     "graphrec benchmark --data data/gowalla --models popularity,graph-filter,lightgcn --seeds 3 --out benchmarks/gowalla",
     "graphrec benchmark --data stores/a --data stores/b --models runs/tune/best.toml,graph-filter",
     "graphrec benchmark --data data/gowalla --models item-knn,lightgcn --validate",
-    "graphrec benchmark --data data/gowalla --models sum:graph-filter+lightgcn --k 10,20 --metrics recall,ndcg",
+    "graphrec benchmark --data data/gowalla --models 'sum:graph-filter+4*lightgcn' --k 10,20 --metrics recall,ndcg",
     "graphrec benchmark --data stores/music --models social-lightgcn --ablate relations --seeds 3",
 )
 
@@ -24,7 +24,9 @@ def benchmark(
     ],
     models: Annotated[
         str,
-        typer.Option("--models", "-m", help="Names or run files, with commas between; sum:A+B adds the scores of two."),
+        typer.Option(
+            "--models", "-m", help="Names or run files, with commas between; 4*A is the mean of four of A, sum:A+B adds the scores of two."
+        ),
     ],
     out: Annotated[
         str, typer.Option("--out", "-o", help="Keeps cells and tables; finished cells are not measured again.")

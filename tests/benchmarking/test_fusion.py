@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from graphrec.evaluation.validation import validator
 from graphrec.models import create
 from graphrec.models.base import Recommender
 from graphrec.models.score_sum import ScoreSum
+from tests.benchmarking.conftest import write_run_file
 from tests.training.conftest import checkerboard, make_store
 
 
@@ -114,3 +117,41 @@ def test_the_row_of_a_sum_is_that_of_the_finished_models_with_the_share_chosen_o
     held = chosen_on.events("valid")
     assert set(zip(held["user_id"], held["item_id"], strict=True)) < train
     assert not (by_row["sum:item-knn+popularity"].folder / "scratch").exists()
+
+
+def test_the_row_of_a_mean_is_that_of_models_from_seeds_of_their_own(board, tmp_path, measured):
+    run_file = write_run_file(tmp_path / "quick.toml")
+    result = graphrec.benchmark(board, f"2*{run_file},sum:2*{run_file}+item-knn", tmp_path / "out", k=5, seeds=2)
+    assert [row.row for row in result.rows] == ["2*quick", "item-knn", "sum:2*quick+item-knn"] and not result.failures
+    cells = {(cell.row, cell.seed): cell for cell in result.cells}
+    store = graphrec.GraphStore.open(tmp_path / "out" / "stores" / "board")
+    config = graphrec.load_config(run_file)
+    train = config.train.model_dump(exclude_unset=True)
+    settings = config.model.settings.model_dump(exclude_unset=True)
+    for seed, seeds in enumerate(((0, 1), (2, 3))):
+        runs = [
+            graphrec.train(store, "bpr-mf", tmp_path / f"by-hand-{one}", {**train, "seed": one}, model_settings=settings) for one in seeds
+        ]
+        mean = graphrec.fuse(runs, tmp_path / f"mean-{seed}", seed=seed)
+        by_hand = graphrec.evaluate(mean, store, k=5, metrics=("recall", "ndcg"))
+        assert cells["2*quick", seed].result["metrics"] == by_hand.metrics
+        kept = cells["2*quick", seed].folder
+        assert [place.name for place in kept.iterdir() if place.is_dir()] == ["run"]
+        both = cells["sum:2*quick+item-knn", seed]
+        models = [graphrec.load(cells[name, seed].folder / "run").model for name in ("2*quick", "item-knn")]
+        share = both.result["share"]
+        by_hand = graphrec.evaluate(ScoreSum.of(models, (1 - share, share), seed), store, k=5, metrics=("recall", "ndcg"))
+        assert both.result["metrics"] == by_hand.metrics
+    again = graphrec.benchmark(board, f"2*{run_file},{run_file}", tmp_path / "out", k=5, seeds=2)
+    assert len(measured) == 8 and [row.row for row in again.rows] == ["2*quick", "quick"]
+
+
+def test_the_members_of_a_mean_are_learned_again_with_the_epochs_of_each(tmp_path, measured):
+    store = make_store(tmp_path / "store", checkerboard())
+    run_file = tmp_path / "stopped.toml"
+    run_file.write_text(Path(write_run_file(run_file)).read_text().replace("epochs = 3", "epochs = 8\npatience = 1"))
+    result = graphrec.benchmark(store.folder, f"sum:item-knn+3*{run_file}", tmp_path / "out", k=5)
+    assert not result.failures
+    (mean,) = [graphrec.load(cell.folder / "run") for cell in result.cells if cell.row == "3*stopped"]
+    assert [one["seed"] for one in mean.config.train["members"]] == [0, 1, 2]
+    assert any(one["epochs"] < 8 for one in mean.config.train["members"])

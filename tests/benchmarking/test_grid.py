@@ -215,6 +215,9 @@ def test_a_folder_of_triples_is_read(tmp_path, measured):
         ("popularity,popularity", "is there twice"),
         ("sum:popularity", "adds two models"),
         ("sum:popularity+popularity", "adds a model to itself"),
+        ("1*bpr-mf", r"1\*bpr-mf is the mean of 1; give 2 or more, or the name alone"),
+        ("3*popularity", r"3\*popularity averages models trained from 3 seeds, and popularity is not trained by steps"),
+        ("x*popularity", "unknown model 'x\\*popularity'"),
         ("missing.toml", "there is no run file"),
     ],
 )
