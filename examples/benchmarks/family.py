@@ -1,6 +1,7 @@
 """Tune the trained models on one data set by its validation part, then table the whole family over seeds.
 
-    python examples/benchmarks/family.py --data DIR --out OUT [--trials 10] [--minutes 5] [--seeds 3] [--models A,B] [--json]
+    python examples/benchmarks/family.py --data DIR --out OUT [--trials 10] [--minutes 5] [--seeds 3] [--models A,B]
+        [--search-seed 0] [--json]
 
 DIR has a given split: `train.txt` and `test.txt` adjacency lists, or one of the folders that `relations.py` reads. A tenth of
 each user's training items becomes the validation part. Every trained model starts from its run file in `examples/runs/` with 64
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds of the table, 0, 1, ... (default 3)")
     everything = [*UNTUNED, *CLOSED, *SEARCHED]
     parser.add_argument("--models", default=",".join(everything), help="names with commas between (default all)")
+    parser.add_argument("--search-seed", type=int, default=0, help="of the searches: another one, with another OUT, tries other settings")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     progress = SILENT if options.json else ConsoleReporter()
@@ -109,7 +111,7 @@ def tuned(name: str, store: GraphStore, options: argparse.Namespace, progress: R
     target = options.out / "runs" / f"{name}.toml"
     if target.is_file():
         return str(target)
-    budget: dict[str, Any] = {"trials": options.trials, "minutes": options.minutes}
+    budget: dict[str, Any] = {"trials": options.trials, "minutes": options.minutes, "startup_trials": 3}
     model, settings, train = name, {}, None
     if (path := RUNS / f"{name}.toml").is_file():
         config = graphrec.load_config(path)
@@ -117,7 +119,7 @@ def tuned(name: str, store: GraphStore, options: argparse.Namespace, progress: R
         settings, train = (part.model_dump(exclude_unset=True) for part in (config.model.settings, config.train))
     if name in SEARCHED:
         budget |= {"defaults": False, "space": BASIC | SEARCHED[name]}
-        train = {**(train or {}), **BUDGET}
+        train = {**(train or {}), **BUDGET, "seed": options.search_seed}
     progress.note(f"{name}: searching")
     study = options.out / "studies" / name
     found = graphrec.tune(store, model, study, budget, model_settings=settings, train_settings=train, progress=progress)

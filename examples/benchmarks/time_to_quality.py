@@ -1,6 +1,7 @@
 """Draw how fast models get good: seconds of fitting against Recall@20 on the test items, as CSV and PNG.
 
-    python examples/benchmarks/time_to_quality.py --data DIR --models graph-filter,lightgcn-softmax --out FOLDER [--json]
+    python examples/benchmarks/time_to_quality.py --data DIR --models graph-filter,lightgcn-softmax --out FOLDER
+        [--published 0.1901] [--json]
 
 DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz. Models that learn by steps give a point at the start and
 after every half epoch, the others one point. The test items are only drawn, nothing is chosen by them; the time that the
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with train.txt and test.txt, plain or .gz")
     parser.add_argument("--models", default="graph-filter,lightgcn-softmax", help="recipes or models, with commas between")
     parser.add_argument("--out", type=Path, required=True, help="folder for curves.csv and curves.png")
+    parser.add_argument("--published", type=float, help="a Recall@20 to draw as a line, such as the best published one")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="graphrec-curves-") as scratch:
@@ -56,7 +58,7 @@ def main() -> None:
             print(f"{name}: Recall@20 {curves[name][-1][1]:.4f} after {curves[name][-1][0]:.0f} s", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     write_csv(options.out / "curves.csv", curves)
-    draw(options.out / "curves.png", curves, options.data.name)
+    draw(options.out / "curves.png", curves, options.data.name, options.published)
     if options.json:
         print(json.dumps({"data": options.data.name, "backend": backend(), "curves": curves}))
 
@@ -101,12 +103,14 @@ def write_csv(path: Path, curves: dict[str, list[Point]]) -> None:
         writer.writerows((name, f"{s:.2f}", f"{value:.5f}") for name, points in curves.items() for s, value in points)
 
 
-def draw(path: Path, curves: dict[str, list[Point]], data: str) -> None:
-    """Draw the curves; a model with one point is a star."""
+def draw(path: Path, curves: dict[str, list[Point]], data: str, published: float | None) -> None:
+    """Draw the curves; a model with one point is a star, what is published a dashed line."""
     figure, axes = plt.subplots(figsize=(7, 4.5), constrained_layout=True)
     for name, points in curves.items():
         style = {"marker": "*", "markersize": 14, "linestyle": "none"} if len(points) == 1 else {"marker": "."}
         axes.plot(*zip(*points, strict=True), label=name, **style)
+    if published is not None:
+        axes.axhline(published, color="grey", linestyle="--", label=f"published, {published:g}")
     axes.set(xlabel="seconds of fitting", ylabel="Recall@20", title=f"{data}: time to quality", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
