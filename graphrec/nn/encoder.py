@@ -29,6 +29,9 @@ class Encoder(nn.Module):
     reads_weights: ClassVar[bool] = False
     """Whether a `half_life_days` among the settings comes to `forward` as `relation.weight`."""
 
+    takes_past: ClassVar[bool] = False
+    """Whether it reads the `past` of a `SampledRelation`: the inputs, and what `layer` gave after each hop."""
+
     reads_link_weights: ClassVar[bool] = True
     """Whether weights of links between users count, where it reads links at all."""
 

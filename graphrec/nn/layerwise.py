@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -48,28 +48,54 @@ def encode_in_blocks(
     section 3.4); the files and the blocks are ours.
     """
     states = user_x, item_x
-    before: list[_Table] = []
-    sizes = len(user_x), len(item_x)
+    before: list[Table] = []
     for index in range(encoder.hops):
         last = index == encoder.hops - 1
-        layer = relation.at_layer(index)
-        tables: list[_Table | None] = [None, None]
-        for side in (0, 1):
-            for start in range(0, sizes[side], block):
-                rows = torch.arange(start, min(start + block, sizes[side]), device=user_x.device)
-                asked = (rows, rows[:0]) if side == 0 else (rows[:0], rows)
-                parts = encoder.layer(index, layer, *states, user_x, item_x, *asked)
-                part = (keep(*parts) if last else parts)[side]
-                if tables[side] is None:
-                    tables[side] = _Table((sizes[side], *part.shape[1:]), part, last, folder)
-                tables[side].rows[start : start + len(rows)] = part
-                for table in (*before, tables[side]):
-                    table.release()
+        tables: list[Table | None] = [None, None]
+        kept = keep if last else None
+        layer_in_blocks(encoder, index, relation, states, (user_x, item_x), block, tables, before, keep=kept, folder=folder)
         before, states = tables, tuple(table.rows for table in tables)
     return states
 
 
-class _Table:
+def layer_in_blocks(
+    encoder: nn.Module,
+    index: int,
+    relation: Relation,
+    states: tuple[Tensor, Tensor],
+    inputs: tuple[Tensor, Tensor],
+    block: int,
+    tables: list[Table | None],
+    read: Sequence[Table] = (),
+    *,
+    keep: Keep | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> None:
+    """Fill the tables of users and items with what layer `index` gives, `block` rows at a time.
+
+    Args:
+        states: of the layer before, (U, .) and (I, .).
+        inputs: user_x and item_x.
+        tables: of users and of items; None where there is none yet, which is then made.
+        read: tables whose pages are let go after each block, with those that are filled.
+        keep: what to keep of each block, in memory; None for all of it, in files.
+        encoder, relation, folder: as in `encode_in_blocks`.
+    """
+    layer = relation.at_layer(index)
+    for side, size in enumerate(map(len, inputs)):
+        for start in range(0, size, block):
+            rows = torch.arange(start, min(start + block, size), device=inputs[side].device)
+            asked = (rows, rows[:0]) if side == 0 else (rows[:0], rows)
+            parts = encoder.layer(index, layer, *states, *inputs, *asked)
+            part = (parts if keep is None else keep(*parts))[side]
+            if tables[side] is None:
+                tables[side] = Table((size, *part.shape[1:]), part, keep is not None, folder)
+            tables[side].rows[start : start + len(rows)] = part
+            for table in (*read, tables[side]):
+                table.release()
+
+
+class Table:
     """The rows of one side of one layer, filled block by block: kept in memory, or for a while in a file."""
 
     def __init__(self, shape: tuple[int, ...], like: Tensor, kept: bool, folder: str | os.PathLike[str] | None) -> None:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from graphrec.nn.encoder import Encoder
-from graphrec.nn.layer import RelationLayer, sides_of
+from graphrec.nn.layer import RelationLayer, at_rows, sides_of
 from graphrec.nn.relations import RecencySettings
 from graphrec.ops import Relation, SampledRelation, normalised_forward, spmm, spmm_compact
 from graphrec.ops.once import once_differentiable
@@ -61,6 +61,7 @@ class LightGCNEncoder(Encoder):
 
     Settings = LightGCNSettings
     reads_weights = True
+    takes_past = True
 
     @property
     def hops(self) -> int:
@@ -109,12 +110,26 @@ class LightGCNEncoder(Encoder):
         )
 
     def _sampled(self, relation, user_x, item_x, users, items):  # type: ignore[no-untyped-def]
-        """The same recursion where the two directions and the layers are separate draws, so that Â is not symmetric."""
-        states = user_x, item_x
-        last = self.settings.num_layers - 1
+        """The same recursion where the two directions and the layers are separate draws, so that Â is not symmetric.
+
+        With `relation.past` the draws stand only for what has changed since: Â·H = Â·H' + Â·(H - H'), with the first term as the
+        whole graph had it and the second from the draws. What is drawn counts the less the nearer H is to H'.
+
+        Source: the control variates of Chen, Zhu and Song 2018 (arXiv:1710.10568); there H' are the last values that each node had,
+            here those of one pass over the whole graph, as in Cong et al. 2020 (arXiv:2006.13866).
+        """
+        states = before = user_x, item_x
+        past, last = relation.past, self.settings.num_layers - 1
         for index in range(last + 1):
-            rows = (users, items) if index == last else (None, None)
-            states = self.layer(index, relation.at_layer(index), *states, user_x, item_x, *rows)
+            rows, part = (users, items) if index == last else (None, None), relation.at_layer(index)
+            states = self.layer(index, part, *states, user_x, item_x, *rows)
+            if past:
+                before = past[0] if index == 0 else before
+                with torch.no_grad():
+                    drawn = self.layer(index, part, *before, *past[0], *rows)
+                before = past[index + 1]
+                whole = (at_rows(side, wanted) for side, wanted in zip(before, rows, strict=True))
+                states = tuple(now + (then - part) for now, then, part in zip(states, whole, drawn, strict=True))
         return states
 
 

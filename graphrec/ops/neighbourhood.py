@@ -7,7 +7,7 @@ the graph; only the numbering of nodes (4 bytes a node, made once) is as long as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import scipy.sparse
@@ -59,12 +59,15 @@ class SampledRelation(Relation):
             sums of weights.
         side: whether users or items are the rows.
         layer: which layer this is.
+        past: what the inputs and each layer gave for the local users and items, (n, D) and (m, D), in an earlier pass over the
+            whole graph; empty where there was none.
     """
 
     draws: tuple[tuple[Draw, Draw], ...] = ()
     degrees: tuple[Tensor, Tensor] = ()
     side: int = USERS
     layer: int = 0
+    past: tuple[tuple[Tensor, Tensor], ...] = ()
 
     @classmethod
     def of(cls, draws: tuple[tuple[Draw, Draw], ...], degrees: tuple[Tensor, Tensor], side: int, layer: int) -> SampledRelation:
@@ -105,8 +108,13 @@ class SampledRelation(Relation):
         """The draws of the same layer towards the other side: not the transposed matrix."""
         return SampledRelation.of(self.draws, self.degrees, 1 - self.side, self.layer)
 
+    def with_past(self, past: Sequence[tuple[Tensor, Tensor]]) -> SampledRelation:
+        """The same draws with `past`, for an encoder that `takes_past`."""
+        made = SampledRelation.of(self.draws, self.degrees, self.side, self.layer)
+        return replace(made, past=tuple(past))
+
     def to(self, device: torch.device | str) -> SampledRelation:
-        """Copy to a device, all layers."""
+        """Copy to a device, all layers, without `past`."""
         draws = tuple((users.to(device), items.to(device)) for users, items in self.draws)
         return SampledRelation.of(draws, tuple(part.to(device) for part in self.degrees), self.side, self.layer)
 
@@ -245,8 +253,8 @@ class NeighbourhoodSampler:
             return sample_neighbors(relation, nodes, fanout, seed=seed)[0].numpy(), None
         columns, edges = torch.empty(2, len(rows), fanout, dtype=torch.int64)
         few = relation.indptr[nodes + 1] - relation.indptr[nodes] <= fanout
-        for part, replace in ((few, False), (~few, True)):  # without replacement an edge's chance would be no simple number
-            columns[part], edges[part] = sample_neighbors(relation, nodes[part], fanout, replace=replace, seed=seed)
+        for part, again in ((few, False), (~few, True)):  # without replacement an edge's chance would be no simple number
+            columns[part], edges[part] = sample_neighbors(relation, nodes[part], fanout, replace=again, seed=seed)
         weight = torch.from_numpy(self._strength[side][rows] / fanout)[:, None].repeat(1, fanout)
         own = few[:, None] & (edges >= 0)
         weight[own] = relation.weight[edges[own]].double()

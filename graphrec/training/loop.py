@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from graphrec.memory import kept_memory
 from graphrec.models.trained import TrainedRecommender
 from graphrec.ops import RowAdam
 from graphrec.progress import Reporter, Task
+from graphrec.training.history import History
 from graphrec.training.journal import Journal
 from graphrec.training.samplers import Sampler
 from graphrec.training.schedules import learning_rate
@@ -92,6 +93,7 @@ class Loop:
         else:
             # fused: one pass over parameters, gradients and moments, several times faster than the default on a CPU
             self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate, fused=True)
+        self.history = None if settings.history_every is None else History(model, settings.inference_block or 0, folder)
         self._last = folder / "checkpoints" / "last"
         self._best = folder / "checkpoints" / "best"
         self._last_saved, self._save_took = time.monotonic(), 0.0
@@ -147,7 +149,12 @@ class Loop:
             group["lr"] = learning_rate(self.settings, at.steps, self.sampler.steps_per_epoch)
         self.optimizer.zero_grad(set_to_none=True)
         batch = batch.to(self.model.device)
+        if self.history is not None and at.steps % self.settings.history_every == 0:
+            self.optimizer.settle()
+            self.history.take()
         self._catch_up(batch)
+        if self.history is not None:
+            batch = replace(batch, neighbourhood=self.history.onto(batch.neighbourhood))
         loss, _ = self.model.batch_loss(batch, self.settings.weight_decay, self.settings.precision, at.steps)
         self._check_finite(loss)
         loss.backward()
@@ -253,7 +260,8 @@ class Loop:
         start = time.monotonic()
         self.position.journal_length = self.journal.length
         state = asdict(self.position) | {"loss_sum": float(self.position.loss_sum)}
-        checkpoints.save(self._last, self._weights() | self._moments(), state)
+        past = self.history.state() if self.history is not None else {}
+        checkpoints.save(self._last, self._weights() | self._moments() | past, state)
         self._last_saved = time.monotonic()
         self._save_took = self._last_saved - start
 
@@ -283,6 +291,8 @@ class Loop:
                     self.optimizer.state[parameter] = {
                         key: value.to(parameter.device) for key, value in kept.items() if value is not None or key in _MOMENTS
                     }
+            if self.history is not None and self.position.steps % self.settings.history_every:
+                self.history.restore(tensors)
         except (AttributeError, KeyError, TypeError, RuntimeError) as problem:
             raise RunError(
                 f"{self._last / checkpoints.STATE} does not fit the model ({problem}); train again with --overwrite"

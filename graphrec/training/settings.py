@@ -32,6 +32,10 @@ class TrainSettings(Settings):
     fanouts: list[Annotated[int, Field(ge=1)]] | None = None
     """With "sampled": neighbours drawn of each node in each hop, the batch's own rows first, one number for each hop of the
     encoder; left out: 10 in each, PinSAGE's and GraphSAGE's second hop (Hamilton et al. 2017)."""
+    history_every: int | None = Field(default=None, ge=1)
+    """With "sampled", of LightGCN's propagation: steps between two passes over the whole graph, whose vectors of every hop are kept;
+    a step then draws only for what has changed since (control variates, Chen et al. 2018), which with few neighbours comes much nearer
+    to the whole graph. Left out: none. They take as much room as the embeddings, once and for each hop, in files beside the run."""
     inference_block: int | None = Field(default=None, ge=0)
     """Rows computed at a time in the pass over the whole graph after training and before each validation, layer by layer
     through scratch files, so that its memory is bounded; 0: the whole graph at once. Left out: 16384 with "sampled", the whole
@@ -91,4 +95,9 @@ class TrainSettings(Settings):
     def _fanouts_need_sampling(self) -> TrainSettings:
         if self.fanouts is not None and self.batching != "sampled":
             raise ValueError(f'fanouts are of sampled batches, got fanouts = {self.fanouts} with batching = "full"; set batching = "sampled"')
+        if self.history_every is not None and self.batching != "sampled":
+            raise ValueError(
+                f'history_every is of sampled batches, got history_every = {self.history_every} with batching = "full"; set batching = '
+                '"sampled"'
+            )
         return self

@@ -22,6 +22,7 @@ from graphrec.progress import SILENT, Reporter
 from graphrec.registry import resolve
 from graphrec.settings import Settings, parse
 from graphrec.training import SAMPLERS, journal
+from graphrec.training.history import check_takes_past
 from graphrec.training.journal import Journal
 from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
@@ -190,7 +191,7 @@ def make_sampler(
         progress: receives a note of the users whose pairs are left out.
 
     Raises:
-        ConfigError: batches are to be sampled and the model cannot, or the fanouts do not fit it.
+        ConfigError: batches are to be sampled and the model cannot, or the fanouts or a history do not fit it.
         RunError: negatives per row are wanted and every user has chosen every item.
     """
     source = NegativeSource(model.training_catalogue, settings.negative_distribution, settings.negative_exponent)
@@ -207,6 +208,8 @@ def make_sampler(
         )
     if settings.batching == "full":
         return batches
+    if settings.history_every is not None:
+        check_takes_past(model)
     return NeighbourhoodBatches(batches, neighbourhoods_of(model, settings.fanouts), settings.seed)
 
 

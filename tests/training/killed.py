@@ -4,7 +4,7 @@
 
 A moment is `place:count` (the process dies when it gets to the place for the count-th time in that session) or a number of
 seconds after which the parent kills it from outside. After the last moment one more session ends the run. Folders named
-`residual...` train with a residual, those named `sampled...` on sampled neighbourhoods; those named `overwriting...` replace a finished run. Children are forked from a parent that has imported everything and computed nothing, which
+`residual...` train with a residual, those named `sampled...` on sampled neighbourhoods, `history...` with a history, too; those named `overwriting...` replace a finished run. Children are forked from a parent that has imported everything and computed nothing, which
 saves seconds per session.
 """
 
@@ -96,8 +96,9 @@ def session(store: str, folder: str, moment: str | None, every: float) -> None:
         if count:
             arm(name, int(count))
         settings = {"checkpoint_every": every} if resume else {**SETTINGS, "checkpoint_every": every}
-        if os.path.basename(folder).startswith("sampled") and not resume:
+        if os.path.basename(folder).startswith(("sampled", "history")) and not resume:
             settings |= {"batching": "sampled", "fanouts": [3, 2, 2]}
+            settings |= {"history_every": 3} if os.path.basename(folder).startswith("history") else {}
         residual = {"weight": 0.5} if os.path.basename(folder).startswith("residual") else None
         model = {"model_settings": {"residual": residual}, "validation": validation}
         train(store, "lightgcn", folder, settings, resume=resume, overwrite=overwriting and not resume, **model)

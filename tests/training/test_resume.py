@@ -19,6 +19,7 @@ MOMENTS = {
     "in-the-journal": ["half-line:1", "record:1", "record:1", "half-line:1"],
     "residual": ["step:2", "checkpoint:1", "record:1"],
     "sampled": ["step:2", "adam:4", "checkpoint:1", "record:1"],
+    "history": ["step:2", "adam:4", "checkpoint:1"],
     "overwriting": ["step:2", "record:1", "move:1", "move:1", "move:1", "move:2"],
     "from-outside": ["0.35", "0.5", "0.4", "0.6"],
 }
@@ -28,7 +29,7 @@ MOMENTS = {
 def folder(board, tmp_path_factory) -> Path:
     """Holds one run per entry of MOMENTS, killed there and resumed, and the runs `whole`; and sessions.txt."""
     folder = tmp_path_factory.mktemp("killed")
-    whole = {"whole": [], "residual-whole": [], "sampled-whole": []}
+    whole = {"whole": [], "residual-whole": [], "sampled-whole": [], "history-whole": []}
     runs = [f"{folder / name}={','.join(moments)}" for name, moments in {**whole, **MOMENTS}.items()]
     done = subprocess.run(
         [sys.executable, killed.__file__, str(board.folder), *runs],
@@ -68,7 +69,7 @@ def test_killed_and_resumed_reaches_the_same_weights_and_lines(folder, name):
     if name != "from-outside":  # there a session may be over before it is killed
         assert ends[:-1] == [f"{moment} killed" for moment in MOMENTS[name]]
     weights, lines = result(folder / name)
-    expected_weights, expected_lines = result(folder / (f"{name}-whole" if name in ("residual", "sampled") else "whole"))
+    expected_weights, expected_lines = result(folder / (f"{name}-whole" if name in ("residual", "sampled", "history") else "whole"))
     assert lines == expected_lines
     assert weights == expected_weights
     assert not (folder / name / "replacement").exists()
