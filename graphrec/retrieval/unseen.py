@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from graphrec import ops
-from graphrec.errors import ConfigError, RunError, UnsupportedError, check_list_length
+from graphrec.errors import ConfigError, UnsupportedError, check_list_length
 from graphrec.features.nodes import load_features
 from graphrec.features.project import Projection, fit_projection
 from graphrec.graph.ids import IdMap
@@ -26,7 +26,7 @@ from graphrec.models.ridge import Ridge, fit_ridge
 from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.retrieval.answer import check_fallback
 from graphrec.retrieval.source import Source, open_model, open_run, open_store
-from graphrec.training.run import fingerprint
+from graphrec.training.run import fingerprint, other_features
 
 if TYPE_CHECKING:
     from graphrec.models.base import Recommender
@@ -217,10 +217,7 @@ def _check_features(run: Run | None, store: GraphStore, ntype: str, names: Seque
         return
     features = load_features(store, ntype, names)
     if not any(features.digest in origin for origin in run.config.origins.values()):
-        raise RunError(
-            f"the run {run.folder} was trained from {run.config.origins}, and the store now gives {features.describe()}, "
-            f"{features.digest}; write the same features into it again, or train anew"
-        )
+        raise other_features(run.folder, run.config, f"{features.describe()}, {features.digest}")
 
 
 def _check_once(run: Run | None, store: GraphStore, ntype: str, names: Sequence[str]) -> None:

@@ -213,6 +213,14 @@ def other_data(record: RunRecord, store: GraphStore) -> str:
     return f"was trained on {own}, whose training data differ from {store.folder}"
 
 
+def other_features(folder: Path, record: RunRecord, now: object) -> RunError:
+    """What to raise where a store gives other features, `now`, than the run in `folder` was trained from."""
+    return RunError(
+        f"the run {folder} was trained from {record.origins}, and the store now gives {now}; write the same features into it again, "
+        "or train anew in another folder"
+    )
+
+
 def fingerprint(store: GraphStore) -> str:
     """Digest what a model learns from: the training events, the ids of users and items, and which links were held out."""
     files = ["splits/train.parquet", "ids/user.parquet", "ids/item.parquet"]

@@ -27,7 +27,7 @@ from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
 from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of, with_block
 from graphrec.training.place import MODEL, check_free, clear, forget_results, locked, place_of, recover, take_over
-from graphrec.training.run import Run, RunRecord, fingerprint, other_data
+from graphrec.training.run import Run, RunRecord, fingerprint, other_data, other_features
 from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
 from graphrec.training.warm_start import start_from
@@ -122,10 +122,7 @@ def train(
         if trained:
             record = record.model_copy(update={"origins": chosen.origins, "learned": learned or (saved.learned if saved else [])})
             if saved is not None and saved.origins and saved.origins != chosen.origins:
-                raise RunError(
-                    f"the run {path} was trained from {saved.origins}, and the store now gives {chosen.origins}; write the same "
-                    "features into it again, or train anew in another folder"
-                )
+                raise other_features(path, saved, chosen.origins)
         seconds = _fit(chosen, store, train_settings.seed, progress) if loop is None else None
         if place != path:
             progress.note(f"the run in {path} stays until the new one, trained in {place}, is finished")
