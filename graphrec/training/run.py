@@ -44,7 +44,8 @@ class RunRecord(BaseModel):
         train: the `TrainSettings`; a closed-form model uses only its seed. Of a second stage the `RankSettings`; of a sum the runs
             and their weights, and under `members` the `Run.training` of each.
         store: `{"path": absolute folder, "fingerprint": digest of the training events, ids and held-out links}`.
-        origins: what the inputs of each node type start from or are made of; empty for a closed-form model.
+        origins: what the inputs of each node type start from or are made of; empty for a closed-form model;
+            of a second stage or a sum those of the runs that it is made of.
         learned: the held-out splits of which the run that the training started from had seen interactions; of a second stage or a
             sum those of the runs that it is made of.
     """

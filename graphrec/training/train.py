@@ -325,7 +325,7 @@ def write_made(
         path: the folder, `locked`.
         train, store: of the `RunRecord`.
         told: steps and records of the journal.
-        runs: what it was made of; the splits that these have learned from, it has, too.
+        runs: what it was made of, which its origins are those of; the splits that these have learned from, it has, too.
     """
     take_over(path)
     place = place_of(path, resume=False)
@@ -334,6 +334,7 @@ def write_made(
         model={"name": model.name, "settings": model.settings.model_dump(mode="json")},
         train=train,
         store=store,
+        origins=_origins_of(runs),
         learned=list(dict.fromkeys(split for run in runs for split in run.config.learned)),
     )
     record.write(place)
@@ -346,6 +347,15 @@ def write_made(
     model.save(place / MODEL, overwrite=True)
     take_over(path)
     return Run(path, model, Path(store["path"]), record)
+
+
+def _origins_of(runs: Sequence[Run]) -> dict[str, str]:
+    """The origins of several runs, those that differ side by side."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for ntype, text in run.config.origins.items():
+            found.setdefault(ntype, {})[text] = None
+    return {ntype: "; ".join(texts) for ntype, texts in found.items()}
 
 
 def _device(name: str) -> torch.device:
