@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphrec import __version__
-from graphrec.atomic import atomic_file
+from graphrec.atomic import atomic_file, is_vacant
 from graphrec.errors import RunError, seen_from, shell_word
 from graphrec.graph.sides import HELD_LINKS
 from graphrec.models import load_model
@@ -79,10 +79,8 @@ class RunRecord(BaseModel):
         """
         path = folder / CONFIG
         if not path.is_file():
-            taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-            raise RunError(
-                f"{folder} holds no run ({CONFIG} is missing){seen_from(folder)}; train one with: graphrec train --out {'FOLDER' if taken else shell_word(folder)}"
-            )
+            where = shell_word(folder) if is_vacant(folder) else "FOLDER"
+            raise RunError(f"{folder} holds no run ({CONFIG} is missing){seen_from(folder)}; train one with: graphrec train --out {where}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             version = int(values["schema_version"])
