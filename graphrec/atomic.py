@@ -19,6 +19,7 @@ from pathlib import Path
 from graphrec.errors import GraphrecError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LEFTOVER = re.compile(r"\..+\.[^.]+\.tmp(\.[^.]+)?")  # the temporary names of `atomic_file`
 _NO_SPACE = 4096  # bytes; less than one block of most file systems
 
 
@@ -132,8 +133,26 @@ def check_free(
             raise error(f"{target} exists and holds no {name}, so it is not overwritten; choose another folder")
 
 
+def is_vacant(folder: Path, besides: tuple[str, ...] = (".lock",)) -> bool:
+    """Whether a folder, if it is there, holds nothing but what a killed process left of files that it was writing.
+
+    Args:
+        folder: any path.
+        besides: names that do not count.
+    """
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(entry.name in besides or _LEFTOVER.fullmatch(entry.name) for entry in folder.iterdir())
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of the file `path`, which no other process may be writing now."""
+    for entry in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
+        entry.unlink(missing_ok=True)
+
+
 def check_kind(folder: Path, error: type[GraphrecError], kind: str, marker: str, besides: tuple[str, ...] = (".lock",)) -> None:
-    """Make sure that a folder which is written into bit by bit, if it is there, is empty or one of ours.
+    """Make sure that a folder which is written into bit by bit is vacant or one of ours.
 
     Args:
         folder: what is to be written into.
@@ -145,9 +164,7 @@ def check_kind(folder: Path, error: type[GraphrecError], kind: str, marker: str,
     Raises:
         error: it holds something else, or is a file.
     """
-    if not folder.exists() or (folder / marker).exists():
-        return
-    if not folder.is_dir() or any(entry.name not in besides for entry in folder.iterdir()):
+    if not is_vacant(folder, besides) and not (folder / marker).exists():
         raise error(f"{folder} exists and holds no {kind} ({marker} is missing), so nothing is written there; choose another folder")
 
 

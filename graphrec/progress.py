@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -137,20 +136,24 @@ class _ConsoleTask(Task):
 
 def _line(task: Any) -> str:
     """Where a task of rich stands: what, how many of how many, rate, times and values, as far as they are known."""
-    parts = [f"{_duration(task.elapsed)} elapsed"]
+    parts = [f"{shown_time(task.elapsed)} elapsed"]
     if task.completed or task.total is not None:
         total = "" if task.total is None else f"/{task.total:,.0f}"
         rate = f" {task.fields['rate']}" if task.fields["rate"] else ""
         parts.insert(0, f"{task.completed:,.0f}{total} {task.fields['unit']}{rate}")
     if task.time_remaining is not None:
-        parts.append(f"{_duration(task.time_remaining)} left")
+        parts.append(f"{shown_time(task.time_remaining)} left")
     if task.fields["values"]:
         parts.append(task.fields["values"])
     return f"{task.description}: {', '.join(parts)}"
 
 
-def _duration(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=int(seconds)))
+def shown_time(seconds: float) -> str:
+    """A duration in the largest unit of which it has two or more: 75 s, 62 min, 5 h, 38 days."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _short(value: Any) -> str:

@@ -75,19 +75,20 @@ def evaluate(
         io.table(title, ("metric", "value", "low", "high"), result.rows())
         for note in result.notes():
             io.line(note)
-        io.line(f"low and high bound the {result.settings['confidence']:.0%} {result.interval} interval; {_kept(opened, run)}")
+        _say_where(io, opened, run, f"low and high bound the {result.settings['confidence']:.0%} {result.interval} interval")
         if report is not None:
             io.line(f"report: {write_report(report, result, run)}")
         io.result({**result.to_dict(), "run": run, "report": report})
 
 
-def _kept(run: Run, where: str) -> str:
-    """Whether the result was kept."""
-    from graphrec.atomic import is_writable
+def _say_where(io: Output, run: Run, where: str, *said: str) -> None:
+    """One line of what is said and where the result was written; where it was not, a note has told why, unless notes are silent."""
+    from graphrec.evaluation.measured import why_not_kept
 
-    if run.was_replaced():
-        return f"not kept, for the run in {run.folder} was replaced meanwhile"
-    return f"written to {where}" if is_writable(run.folder) else f"not kept, for {run.folder} cannot be written"
+    reason = why_not_kept(run)
+    parts = [*said, f"written to {where}"] if reason is None else [*said, *([reason] if io.quiet else [])]
+    if parts:
+        io.line("; ".join(parts))
 
 
 def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence[int]) -> None:
@@ -99,7 +100,7 @@ def _evaluate_friends(io: Output, run: str, store: str | None, lengths: Sequence
     found = evaluate_friends(opened, store, k=lengths, progress=io.reporter)
     title = f"friends of {found['users']:,} users, {found['links']:,} held-out links out of them"
     io.table(title, ("metric", "value"), [(name, value) for name, value in found.items() if "@" in name])
-    io.line(_kept(opened, f"{run}/{FRIENDS}"))
+    _say_where(io, opened, f"{run}/{FRIENDS}")
     io.result({"run": run, **found})
 
 

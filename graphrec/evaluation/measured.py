@@ -43,7 +43,7 @@ class Measured:
             source: a run, its folder, or a model.
             store: the graph store or its folder; None takes the run's own.
             where: what asks, for the message ("evaluate").
-            progress: told where the folder of the run cannot take the result.
+            progress: told where the folder of the run does not take the result.
 
         Raises:
             ConfigError: a model is given without a store.
@@ -58,10 +58,7 @@ class Measured:
         store = GraphStore.open(store) if isinstance(store, str | os.PathLike) else store
         if run is None:
             return cls(source, store, None, False)
-        kept = is_writable(run.folder)
-        if not kept:
-            progress.note(f"{run.folder} cannot be written, so the result is shown and not kept there")
-        return cls(run.model, store, run, kept)
+        return cls(run.model, store, run, _is_kept(run, progress))
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -69,10 +66,22 @@ class Measured:
         return (*self.model.learned_splits, *(() if self.run is None else self.run.config.learned))
 
     def folder(self, progress: Reporter) -> Path | None:
-        """Where the finished result goes; None where nowhere, which `progress` is told if the run was replaced meanwhile."""
-        if not self._kept:
-            return None
-        if self.run.was_replaced():
-            progress.note(f"the run in {self.run.folder} was replaced meanwhile, so the result of the old one is shown and not kept there")
-            return None
-        return self.run.folder
+        """Where the finished result goes; None where nowhere, of which `progress` is told if `open` has not told it."""
+        return self.run.folder if self._kept and _is_kept(self.run, progress) else None
+
+
+def why_not_kept(run: Run) -> str | None:
+    """Why the folder of a run does not take what is measured of it; None where it does."""
+    if not is_writable(run.folder):
+        return f"{run.folder} cannot be written, so the result is shown and not kept there"
+    if run.was_replaced():
+        return f"the run in {run.folder} was replaced meanwhile, so the result of the old one is shown and not kept there"
+    return None
+
+
+def _is_kept(run: Run, progress: Reporter) -> bool:
+    """Whether its folder takes a result; `progress` is told why not."""
+    reason = why_not_kept(run)
+    if reason is not None:
+        progress.note(reason)
+    return reason is None

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from graphrec.errors import RunError
 from graphrec.link import LAYERS, PLAIN_BETWEEN, WITHOUT_WEIGHTS
 from graphrec.link.trained import EncoderSettings, TrainedLinkModel, TrainedLinkSettings, small_mlp
 from graphrec.logs.link_graph import LinkGraph
@@ -138,7 +139,14 @@ class LinkMaskedGAE(LinkGAE):
         return modules
 
     def masked_relation(self) -> tuple[Relation, Tensor]:
-        """Draw a mask: the relation of the visible edges, and the masked edges int64 (n, 2), at least one."""
+        """Draw a mask: the relation of the visible edges, and the masked edges int64 (n, 2), at least one.
+
+        Raises:
+            RunError: the model has not been fitted yet, or was loaded, without its graph.
+        """
+        _ = self.known
+        if not hasattr(self, "_relation"):
+            raise RunError(f"this {self.name} predictor was loaded and has no graph whose edges could be masked; fit it on one")
         return self.network["encoder"].mask(self._relation)
 
     def _loss(self, step: int) -> Tensor:

@@ -99,7 +99,7 @@ class Layout:
                 "leave decimal_comma out, or set separator"
             )
         cells = [cell.strip() for cell in split_line(lines[0], separator)]
-        header = not any(_is_number(cell, decimal_comma) for cell in cells) if header is None else header
+        header = not any(_is_number(cell, separator != ",") for cell in cells) if header is None else header
         names = cells if header else [f"column {position}" for position in range(len(cells))]
         return cls(separator, header, names, _first_line(text) if header else 0)
 

@@ -6,6 +6,7 @@ import codecs
 import csv
 import errno
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from graphrec.logs.raw import FILE, LINE, PROBLEM, RAW, Source
 _CHUNK = 1 << 22
 _UNIT = "\x1f"  # separates the fields of a quoted file once its quotes are resolved
 _NEW_LINE, _RETURN = "\x1e", "\x1d"  # stand for line ends within the fields there
+_DECIMAL = re.compile(r"\s*[+-]?\d*,\d+\s*")
 _UTF8 = ("utf-8", "utf8", "utf-8-sig")
 
 
@@ -205,13 +207,24 @@ def split_line(line: str, separator: str) -> list[str]:
 def sniff_separator(lines: list[str], decimal_comma: bool = False) -> str | None:
     """The separator that splits the first lines most evenly, at least into two fields; a comma when none does.
 
-    With `decimal_comma` it is never a comma, and None when none does.
+    With `decimal_comma` it is never a comma, and None when none does. Where a comma and a semicolon split all lines alike, it is the
+    semicolon if no comma stands anywhere but in numbers behind the second semicolon: `7;12;3,5`.
     """
     best, best_score = None if decimal_comma else ",", (0.0, 0)
     for candidate in ("\t", "::", ";", "|", " ") if decimal_comma else ("\t", "::", ",", ";", "|", " "):
         counts = [len(split_line(line, candidate)) for line in lines[:50]]
         usual = max(set(counts), key=counts.count)
         score = (counts.count(usual) / len(counts), usual) if usual > 1 else (0.0, 0)
-        if score[0] > best_score[0]:
+        decimal = candidate == ";" and best == "," and score[0] == best_score[0] == 1 and _has_decimal_commas_only(lines[:50])
+        if score[0] > best_score[0] or decimal:
             best, best_score = candidate, score
     return best
+
+
+def _has_decimal_commas_only(lines: list[str]) -> bool:
+    """Whether semicolons cut lines so that every comma is the one in a number, and none in the first two fields, which are ids."""
+    for line in lines:
+        first, second, *others = split_line(line, ";") + [""]
+        if "," in first + second or not all(_DECIMAL.fullmatch(field) for field in others if "," in field):
+            return False
+    return True

@@ -77,6 +77,7 @@ class SGL:
     """
 
     Settings = SGLSettings
+    counts_edges: ClassVar[bool] = True  # the degrees of a view of a sample are counts, and edges drawn by weight have none
 
     def __init__(self, settings: SGLSettings | None = None) -> None:
         self.settings = settings or SGLSettings()

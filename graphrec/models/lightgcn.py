@@ -32,8 +32,5 @@ class LightGCN(TrainedRecommender):
     Settings = LightGCNSettings
 
     def _specs(self) -> dict[str, dict[str, Any]]:
-        own = self.settings
-        encoder = {"name": "lightgcn", "num_layers": own.num_layers}
-        if own.half_life_days is not None:
-            encoder |= {"name": "joint-lightgcn", "relations": ["target"], "half_life_days": own.half_life_days}
-        return {**super()._specs(), "encoder": encoder}
+        own = {"num_layers": self.settings.num_layers, "half_life_days": self.settings.half_life_days}
+        return {**super()._specs(), "encoder": {"name": "lightgcn", **own}}

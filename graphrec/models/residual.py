@@ -115,9 +115,12 @@ class Residual:
         """Return s for users that training never saw, from the trained model's own scores (B, I) and histories (B, I)."""
         return self._added(scores, self.filter._fold_in(histories))
 
+    def alone(self, scores: Tensor) -> Tensor:
+        """Return the trained part of s, from the trained model's own scores (B, I), which are overwritten."""
+        return scores.div_(self._trained_spread)
+
     def _added(self, scores: Tensor, filtered: Tensor) -> Tensor:
-        scores.div_(self._trained_spread)
-        return scores.add_(filtered, alpha=self.settings.weight / self._filter_spread)
+        return self.alone(scores).add_(filtered, alpha=self.settings.weight / self._filter_spread)
 
     def state(self) -> dict[str, Tensor | np.ndarray]:
         """The filter and the two deviations, by names that begin with `residual.`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -97,9 +97,13 @@ class ScoreSum(Recommender):
     def features_used(self, store: GraphStore) -> set[str]:
         return set().union(*(member.features_used(store) for member in self.members))
 
+    @property
+    def counting(self) -> list[Recommender]:
+        """The members whose weight is not 0."""
+        return [member for member, weight in zip(self.members, self.settings.weights, strict=True) if weight]
+
     def knows(self, users: np.ndarray) -> np.ndarray:
-        counting = [member for member, weight in zip(self.members, self.settings.weights, strict=True) if weight]
-        return np.any([member.knows(users) for member in counting], axis=0)
+        return np.any([member.knows(users) for member in self.counting], axis=0)
 
     def standard_scores(self, users: np.ndarray) -> Iterator[torch.Tensor]:
         """Each model's scores in units of their spread, float32 (B, I), one after the other."""
@@ -116,19 +120,26 @@ class ScoreSum(Recommender):
         return {"user": np.concatenate(users, axis=1), "item": np.concatenate([part["item"] for part in parts], axis=1)}
 
     def _score(self, users: np.ndarray) -> torch.Tensor:
-        return self._weighted(self.standard_scores(users))
+        return self.sum_of(lambda member: member.score(users))
 
     def _fold_in(self, histories: sp.csr_matrix) -> torch.Tensor:
-        units = zip(self.members, self._spreads, strict=True)
-        return self._weighted(member._fold_in(histories) / unit for member, unit in units)
+        return self.sum_of(lambda member: member._fold_in(histories))
 
-    def _weighted(self, standard: Iterator[torch.Tensor]) -> torch.Tensor:
-        parts = zip(standard, self.settings.weights, strict=True)
-        scores, weight = next(parts)
-        scores = scores * weight
-        for part, weight in parts:
-            scores.add_(part, alpha=weight)
-        return scores
+    def sum_of(self, score: Callable[[Recommender], torch.Tensor]) -> torch.Tensor:
+        """Add up what the members that count give, in units of their spreads and with their weights.
+
+        Args:
+            score: from a member to its scores of all items for some users, float32 (B, I), as `score` gives them.
+
+        Returns:
+            float32 (B, I).
+        """
+        total: torch.Tensor | None = None
+        for member, unit, weight in zip(self.members, self._spreads, self.settings.weights, strict=True):
+            if weight:
+                part = score(member) / unit
+                total = part.mul_(weight) if total is None else total.add_(part, alpha=weight)
+        return total
 
     def _item_scores(self, items: np.ndarray) -> torch.Tensor:
         """The first member's: similarities of different models have no common unit."""

@@ -284,6 +284,11 @@ class TrainedRecommender(Objective, Unseen, Recommender):
         for name, _, auxiliary in self._auxiliary_losses:
             if getattr(auxiliary, "needs_whole_graph", False):
                 return f'the auxiliary loss "{name}" reads more of the graph than the neighbourhood of a batch; leave it out'
+            if getattr(auxiliary, "counts_edges", False) and getattr(self._relation, "weight", None) is not None:
+                return (
+                    f'the auxiliary loss "{name}" counts the edges that it leaves in a sample, and half_life_days weighs them; take '
+                    "half_life_days out of [model] and set it in [train], which draws old pairs less often"
+                )
         return None
 
     @property

@@ -39,7 +39,7 @@ class Unseen:
             vectors: float32 (B, D), as `item_vectors` makes them.
 
         Returns:
-            float32 (B, I), without the residual, if the model has one.
+            float32 (B, I); of a model with a residual the trained part of its scores.
         """
         return self.score_vectors(self._folded().of_means(vectors, 1))
 
@@ -51,9 +51,10 @@ class Unseen:
             vectors: float32 (B, D).
 
         Returns:
-            float32 (B, I), without the residual, if the model has one.
+            float32 (B, I); of a model with a residual the trained part of its scores.
         """
-        return self._scores_of(torch.from_numpy(vectors))
+        scores = self._scores_of(torch.from_numpy(vectors))
+        return scores if self._residual is None else self._residual.alone(scores)
 
     def _folded(self) -> FoldIn:
         if self._folding is None:

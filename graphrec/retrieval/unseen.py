@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from graphrec import ops
-from graphrec.errors import ConfigError, RunError, UnsupportedError, check_list_length
+from graphrec.errors import ConfigError, UnsupportedError, check_list_length
 from graphrec.features.nodes import load_features
 from graphrec.features.project import Projection, fit_projection
 from graphrec.graph.ids import IdMap
@@ -23,10 +23,11 @@ from graphrec.graph.store import GraphStore
 from graphrec.logs.table import check_table
 from graphrec.models.listing import ranked_frame
 from graphrec.models.ridge import Ridge, fit_ridge
+from graphrec.models.score_sum import ScoreSum
 from graphrec.progress import SILENT, Reporter, takes_progress
 from graphrec.retrieval.answer import check_fallback
 from graphrec.retrieval.source import Source, open_model, open_run, open_store
-from graphrec.training.run import fingerprint
+from graphrec.training.run import fingerprint, other_features
 
 if TYPE_CHECKING:
     from graphrec.models.base import Recommender
@@ -92,7 +93,7 @@ def with_new_items(
         check_table(table, "with_new_items: the table")
         table = table.unique(table.columns[0], keep="first", maintain_order=True)
         ids, titles = table[:, 0].rename("id"), _titles(table)
-        texts = [name for name in names if _is_text(store, "item", name)]
+        texts = _item_texts(model, store)
         if not texts:
             raise UnsupportedError(
                 f"this {model.name} model knows items by {', '.join(names)}, which are not made from text, so a table says nothing "
@@ -131,7 +132,8 @@ def recommend_new_user(
     - `history`: items chosen; see `Recommender.fold_in`.
     - `friends`: users of the training data; the mean of their scores.
     - `text`: what the user says. Where the model has features of users made from text it is read as one of these, and a
-      ridge regression on the known users makes the vector; else it counts as an item with that text in the history.
+      ridge regression on the known users makes the vector; else it counts as an item with that text in the history. A sum adds
+      up what its members make of it, each of which must read texts.
 
     Args:
         source: a run, a model, or the folder of either.
@@ -183,23 +185,35 @@ def recommend_new_user(
 
 
 def _scores_of_text(run: Run | None, model: Recommender, text: str, store: GraphStore) -> torch.Tensor:
-    own = [feature.removeprefix("user.") for feature in sorted(model.features_used(store)) if feature.startswith("user.")]
-    own = [name for name in own if _is_text(store, "user", name)]
+    if not isinstance(model, ScoreSum):
+        return _own_scores_of_text(run, model, text, store)
+    silent = [one.name for one in model.counting if not _user_texts(one, store) and not _item_texts(one, store)]
+    if silent:
+        raise UnsupportedError(
+            f"this sum cannot place a user by words, for words say nothing to {', '.join(dict.fromkeys(silent))} among its members, "
+            "which use no features made from text; give a history, or ask the run of a member that uses them"
+        )
+    return model.sum_of(lambda member: _own_scores_of_text(run, member, text, store))
+
+
+def _own_scores_of_text(run: Run | None, model: Recommender, text: str, store: GraphStore) -> torch.Tensor:
+    """The scores (1, I) of a model that is no sum, the run's own or a member of its sum."""
+    own = _user_texts(model, store)
     if own:
-        _check_once(run, store, "user", model.parts["inputs"].settings.user)
+        _check_once(run, model, store, "user", model.parts["inputs"].settings.user)
         said = np.concatenate([_encoded(store, "user", name, text) for name in own], axis=1)
         _check_said(said.any(), text)
         leading, ridge = _user_map(model, store, own)
         return model.score_vectors(ridge.predict(leading.apply(said)))
-    names = getattr(model, "item_features", ())
-    if not any(_is_text(store, "item", name) for name in names):
+    names, texts = getattr(model, "item_features", ()), _item_texts(model, store)
+    if not texts:
         raise UnsupportedError(
             f"this {model.name} model uses no features made from text, so words say nothing to it; give a history"
         )
-    _check_once(run, store, "item", names)
+    _check_once(run, model, store, "item", names)
     features = {}
     for name in names:
-        if _is_text(store, "item", name):
+        if name in texts:
             features[name] = _encoded(store, "item", name, text)
         else:
             features[name] = np.zeros((1, store.feature("item", name)[0].shape[1]), np.float32)  # no picture: missing, not zero
@@ -217,18 +231,15 @@ def _check_features(run: Run | None, store: GraphStore, ntype: str, names: Seque
         return
     features = load_features(store, ntype, names)
     if not any(features.digest in origin for origin in run.config.origins.values()):
-        raise RunError(
-            f"the run {run.folder} was trained from {run.config.origins}, and the store now gives {features.describe()}, "
-            f"{features.digest}; write the same features into it again, or train anew"
-        )
+        raise other_features(run.folder, run.config, f"{features.describe()}, {features.digest}")
 
 
-def _check_once(run: Run | None, store: GraphStore, ntype: str, names: Sequence[str]) -> None:
+def _check_once(run: Run | None, model: Recommender, store: GraphStore, ntype: str, names: Sequence[str]) -> None:
     """As `_check_features`, for answers one after the other: the vectors are read again only when their provenance changes."""
     made_of = [store.provenance(ntype, name) for name in names]
-    if run is not None and _CHECKED.get(run.model) != made_of:
+    if run is not None and _CHECKED.get(model) != made_of:
         _check_features(run, store, ntype, names)
-        _CHECKED[run.model] = made_of
+        _CHECKED[model] = made_of
 
 
 def _user_map(model: Recommender, store: GraphStore, names: Sequence[str]) -> tuple[Projection, Ridge]:
@@ -242,6 +253,17 @@ def _user_map(model: Recommender, store: GraphStore, names: Sequence[str]) -> tu
         kept = made_of, leading, fit_ridge(leading.apply(known[rows]), model.embeddings()["user"][rows])
         _USER_MAPS[model] = kept
     return kept[1:]
+
+
+def _user_texts(model: Recommender, store: GraphStore) -> list[str]:
+    """Names of the features of users made from text that a model reads."""
+    own = [feature.removeprefix("user.") for feature in sorted(model.features_used(store)) if feature.startswith("user.")]
+    return [name for name in own if _is_text(store, "user", name)]
+
+
+def _item_texts(model: Recommender, store: GraphStore) -> list[str]:
+    """Names of the features of items made from text that a model places new items by."""
+    return [name for name in getattr(model, "item_features", ()) if _is_text(store, "item", name)]
 
 
 def _is_text(store: GraphStore, ntype: str, name: str) -> bool:

@@ -17,7 +17,7 @@ from graphrec.errors import ConfigError, RunError, nearest
 from graphrec.memory import kept_memory
 from graphrec.models.trained import TrainedRecommender
 from graphrec.ops import RowAdam
-from graphrec.progress import Reporter, Task
+from graphrec.progress import Reporter, Task, shown_time
 from graphrec.training.history import History
 from graphrec.training.journal import Journal
 from graphrec.training.samplers import Sampler
@@ -214,8 +214,8 @@ class Loop:
         if left < _LONG:
             return
         bound = "at most" if self.validate and self.settings.patience else "about"
-        rest = f", the {epochs} epochs {'left ' if at.epoch else ''}{bound} {_shown_time(left)}" if epochs > 1 else ""
-        epoch = _shown_time(per_step * self.sampler.steps_per_epoch)
+        rest = f", the {epochs} epochs {'left ' if at.epoch else ''}{bound} {shown_time(left)}" if epochs > 1 else ""
+        epoch = shown_time(per_step * self.sampler.steps_per_epoch)
         self.progress.note(f"an epoch takes about {epoch}{rest}; a larger train.batch_size makes fewer steps")
 
     def _validate(self, task: Task) -> dict[str, float]:
@@ -333,10 +333,3 @@ class Loop:
         per_epoch = self.sampler.steps_per_epoch
         left = (self.settings.epochs - self.position.epoch) * per_epoch - self.position.step
         return self.progress.task(f"Training {self.model.name}", total=max(0, left), unit="steps")
-
-
-def _shown_time(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

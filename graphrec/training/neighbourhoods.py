@@ -71,17 +71,10 @@ def neighbourhoods_of(model: TrainedRecommender, fanouts: Sequence[int] | None) 
         fanouts: edges drawn in each hop, the batch's own rows first; None for `DEFAULT_FANOUT` in each.
 
     Raises:
-        ConfigError: the model or its encoder cannot work on a sample, has another number of hops, takes no fanouts, or weighs
-            edges by age.
+        ConfigError: the model or its encoder cannot work on a sample, has another number of hops, or takes no fanouts.
     """
     encoder = model.network.encoder
     hops = getattr(encoder, "hops", None)
-    days = getattr(getattr(encoder, "settings", None), "half_life_days", None)
-    if days is not None:
-        raise ConfigError(
-            f"train batching: half_life_days = {days:g} of {model.name} weighs the edges of the whole graph, and samples carry no "
-            'weights; take it out of [model] and set it in [train], which draws old pairs less often, or set batching = "full"'
-        )
     if hops is None:
         raise ConfigError(
             f'train batching: the encoder of {model.name} ({type(encoder).__name__}) needs the whole graph in every step; '

@@ -90,6 +90,7 @@ def clear(path: Path) -> None:
     for name in (MODEL, REPLACEMENT, _REPLACED):
         shutil.rmtree(path / name, ignore_errors=True)
     _remove_all_but_the_model(path)
+    atomic.remove_leftovers(path / CONFIG)
     (path / CONFIG).unlink(missing_ok=True)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphrec import __version__
-from graphrec.atomic import atomic_file
+from graphrec.atomic import atomic_file, is_vacant
 from graphrec.errors import RunError, seen_from, shell_word
 from graphrec.graph.sides import HELD_LINKS
 from graphrec.models import load_model
@@ -44,7 +44,8 @@ class RunRecord(BaseModel):
         train: the `TrainSettings`; a closed-form model uses only its seed. Of a second stage the `RankSettings`; of a sum the runs
             and their weights, and under `members` the `Run.training` of each.
         store: `{"path": absolute folder, "fingerprint": digest of the training events, ids and held-out links}`.
-        origins: what the inputs of each node type start from or are made of; empty for a closed-form model.
+        origins: what the inputs of each node type start from or are made of; empty for a closed-form model;
+            of a second stage or a sum those of the runs that it is made of.
         learned: the held-out splits of which the run that the training started from had seen interactions; of a second stage or a
             sum those of the runs that it is made of.
     """
@@ -78,10 +79,8 @@ class RunRecord(BaseModel):
         """
         path = folder / CONFIG
         if not path.is_file():
-            taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-            raise RunError(
-                f"{folder} holds no run ({CONFIG} is missing){seen_from(folder)}; train one with: graphrec train --out {'FOLDER' if taken else shell_word(folder)}"
-            )
+            where = shell_word(folder) if is_vacant(folder) else "FOLDER"
+            raise RunError(f"{folder} holds no run ({CONFIG} is missing){seen_from(folder)}; train one with: graphrec train --out {where}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             version = int(values["schema_version"])
@@ -211,6 +210,14 @@ def other_data(record: RunRecord, store: GraphStore) -> str:
     if Path(own).resolve() == store.folder.resolve():
         return f"was trained on {own} before that was built anew"
     return f"was trained on {own}, whose training data differ from {store.folder}"
+
+
+def other_features(folder: Path, record: RunRecord, now: object) -> RunError:
+    """What to raise where a store gives other features, `now`, than the run in `folder` was trained from."""
+    return RunError(
+        f"the run {folder} was trained from {record.origins}, and the store now gives {now}; write the same features into it again, "
+        "or train anew in another folder"
+    )
 
 
 def fingerprint(store: GraphStore) -> str:

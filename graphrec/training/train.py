@@ -28,7 +28,7 @@ from graphrec.training.loop import Loop, Validate
 from graphrec.training.negatives import NegativeSource
 from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of, with_block
 from graphrec.training.place import MODEL, check_free, clear, forget_results, locked, place_of, recover, take_over
-from graphrec.training.run import Run, RunRecord, fingerprint, other_data
+from graphrec.training.run import Run, RunRecord, fingerprint, other_data, other_features
 from graphrec.training.samplers import Sampler
 from graphrec.training.settings import TrainSettings
 from graphrec.training.warm_start import start_from
@@ -123,10 +123,7 @@ def train(
         if trained:
             record = record.model_copy(update={"origins": chosen.origins, "learned": learned or (saved.learned if saved else [])})
             if saved is not None and saved.origins and saved.origins != chosen.origins:
-                raise RunError(
-                    f"the run {path} was trained from {saved.origins}, and the store now gives {chosen.origins}; write the same "
-                    "features into it again, or train anew in another folder"
-                )
+                raise other_features(path, saved, chosen.origins)
         seconds = _fit(chosen, store, train_settings.seed, progress) if loop is None else None
         if place != path:
             progress.note(f"the run in {path} stays until the new one, trained in {place}, is finished")
@@ -331,7 +328,7 @@ def write_made(
         path: the folder, `locked`.
         train, store: of the `RunRecord`.
         told: steps and records of the journal.
-        runs: what it was made of; the splits that these have learned from, it has, too.
+        runs: what it was made of, which its origins are those of; the splits that these have learned from, it has, too.
     """
     take_over(path)
     place = place_of(path, resume=False)
@@ -340,6 +337,7 @@ def write_made(
         model={"name": model.name, "settings": model.settings.model_dump(mode="json")},
         train=train,
         store=store,
+        origins=_origins_of(runs),
         learned=list(dict.fromkeys(split for run in runs for split in run.config.learned)),
     )
     record.write(place)
@@ -352,6 +350,15 @@ def write_made(
     model.save(place / MODEL, overwrite=True)
     take_over(path)
     return Run(path, model, Path(store["path"]), record)
+
+
+def _origins_of(runs: Sequence[Run]) -> dict[str, str]:
+    """The origins of several runs, those that differ side by side."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for ntype, text in run.config.origins.items():
+            found.setdefault(ntype, {})[text] = None
+    return {ntype: "; ".join(texts) for ntype, texts in found.items()}
 
 
 def _device(name: str) -> torch.device:

@@ -59,7 +59,11 @@ def test_friends_are_measured_on_the_links_that_the_build_held_out(tmp_path, mon
     (run / "friends.json").unlink()
     with monkeypatch.context() as patched:
         patched.setattr("graphrec.atomic.os.access", lambda *_: False)  # as on read-only storage
-        assert f"not kept, for {run} cannot be written" in graphrec("evaluate", run, "--friends")
+        for words in (["--friends"], []):
+            shown = CliRunner().invoke(app, ["evaluate", str(run), *words]).output
+            assert shown.count(f"{run} cannot be written") == shown.count("not kept") == 1 and "written to" not in shown
+            quiet = graphrec("evaluate", run, "--quiet", *words)
+            assert quiet.count(f"{run} cannot be written, so the result is shown and not kept there") == 1
     assert not (run / "friends.json").exists()
     table = graphrec("evaluate", run, "--friends")
     assert "20 held-out links" in table and "ndcg@20" in table

@@ -103,6 +103,14 @@ def test_a_masked_edge_is_decoded_and_never_visible(graph):
     assert 0.6 < len(hidden) / len(graph.train) < 0.8
 
 
+def test_a_mask_needs_a_graph(graph, fitted, tmp_path):
+    with pytest.raises(RunError, match="this masked-gae predictor has not learned anything yet; fit it"):
+        create("masked-gae").masked_relation()
+    fitted["masked-gae"].save(tmp_path / "saved")
+    with pytest.raises(RunError, match="was loaded and has no graph whose edges could be masked; fit it"):
+        type(fitted["masked-gae"]).load(tmp_path / "saved").masked_relation()
+
+
 def test_a_step_of_the_masked_autoencoder_decodes_what_it_did_not_see(graph, monkeypatch):
     model = create("masked-gae", {**FAST, "epochs": 1}).fit(graph)
     calls = {}

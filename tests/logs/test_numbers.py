@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from graphrec.errors import ConfigError, LogError
@@ -26,6 +27,24 @@ def test_a_first_line_of_decimal_commas_is_data_where_they_are_meant(tmp_path: P
     text = "u1;i1;3,5\nu2;i2;4,5\n"
     events = read(tmp_path, text, columns={"user_id": 0, "item_id": 1, "weight": 2}, decimal_comma=True).events.collect()
     assert events["weight"].to_list() == [3.5, 4.5]
+
+
+@pytest.mark.parametrize("first", ["1;2;3,5", "u1;i1;3,5"])
+def test_semicolons_between_numbers_with_commas_separate(first: str, tmp_path: Path) -> None:
+    text = f"{first}\n7;8;4,5\n9;8;-,25\n"
+    events = read(tmp_path, text).events.collect()
+    assert events.select(pl.all().cast(pl.String)).select("user_id", "item_id").rows() == [
+        tuple(first.split(";")[:2]), ("7", "8"), ("9", "8")
+    ]  # fmt: skip
+    with pytest.raises(LogError, match="set decimal_comma = true under \\[log\\]"):
+        read(tmp_path, text, columns={"weight": 2})
+    assert read(tmp_path, text, columns={"weight": 2}, decimal_comma=True).events.collect()["weight"].to_list() == [3.5, 4.5, -0.25]
+
+
+@pytest.mark.parametrize("row", ["1,2;3", "1,2;3;4", "1;2,3", "1;2,3;4", "u1,a;b;c", "a;b;c,d", "1;2;3,4,5"])
+def test_commas_with_semicolons_within_their_fields_separate(row: str, tmp_path: Path) -> None:
+    events = read(tmp_path, f"{row}\n{row}\n", header=False).events.collect()
+    assert events.select(pl.col("user_id", "item_id").cast(pl.String)).row(0) == tuple(row.split(",")[:2])
 
 
 def test_decimal_commas_and_points_that_are_not_meant_are_rejected_with_the_mend(tmp_path: Path) -> None:

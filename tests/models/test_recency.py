@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from graphrec.errors import ConfigError
 from graphrec.graph.store import GraphStore
 from graphrec.models import MODELS, create
 from graphrec.progress import Reporter
-from graphrec.training.train import train
+from graphrec.settings import parse
+from graphrec.training.settings import TrainSettings
+from graphrec.training.train import make_sampler, train
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, is_trained, learn, make_board
 
 TRAINED = [name for name in sorted(MODELS) if is_trained(create(name))]
@@ -116,11 +120,63 @@ def test_hops_that_are_not_there_cannot_be_weighed():
         create("directau", half_life_days=10.0, num_layers=0)
 
 
-@pytest.mark.parametrize("name", ["lightgcn", "simgcl", "ngcf"])
-def test_sampled_neighbourhoods_cannot_weigh_edges(name, stores, tmp_path):
-    settings = {"model_settings": {"half_life_days": 10.0}}
-    with pytest.raises(ConfigError, match=f"train batching: half_life_days = 10 of {name} .* set it in \\[train\\]"):
-        train(stores["dated"], name, tmp_path / "run", {"batching": "sampled"}, **settings)
+ON_SAMPLES = {
+    "lightgcn": {"num_layers": 2},
+    "directau": {"num_layers": 2},
+    "ngcf": {"num_layers": 2, "dropout": 0.0, "edge_dropout": 0.0},
+    "simgcl": {"num_layers": 2, "noise": 0.0},
+    "xsimgcl": {"num_layers": 2, "noise": 0.0},
+    "vgae": {},
+    "composed": {"encoder": {"name": "gae", "num_layers": 2, "half_life_days": 10.0}},
+}
+
+
+@pytest.mark.parametrize("name", ON_SAMPLES)
+def test_with_every_edge_drawn_a_step_over_weighed_edges_is_that_of_the_whole_graph(name, stores):
+    half_life = {} if name == "composed" else {"half_life_days": 10.0}
+    model = create(name, {"embedding_dim": 8, **half_life, **ON_SAMPLES[name]})
+    model.prepare(stores["dated"], seed=3)
+    model.network.double()
+    assert float(model.relation.weight.max()) > 1000 * float(model.relation.weight.min())
+    every = {"batching": "sampled", "fanouts": [NUM_USERS + NUM_ITEMS] * 2}
+    sampled, full = (make_sampler(model, parse(TrainSettings, {"batch_size": 64, **own}, "train")) for own in (every, {}))
+    for ours, theirs in islice(zip(sampled.batches(0), full.batches(0), strict=True), 3):
+        losses = []
+        for batch in (ours, theirs):
+            torch.manual_seed(5)
+            losses.append(model.batch_loss(batch, step=5000)[0])
+        torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
+        sides = [torch.autograd.grad(loss, list(model.network.parameters())) for loss in losses]
+        for left, right in zip(*sides, strict=True):
+            torch.testing.assert_close(left.to_dense(), right.to_dense(), rtol=1e-9, atol=1e-10)
+    found = []
+    for block in (None, 7):
+        model.finish(block)
+        found.append(model.embeddings())
+    for side in ("user", "item"):
+        np.testing.assert_allclose(found[1][side], found[0][side], rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_on_samples_of_weighed_edges_learns_what_is_liked_now(stores, tmp_path):
+    sampling = {"batching": "sampled", "fanouts": [4, 4], "device": "cpu", "batch_size": 64, "learning_rate": 0.05, **FEW}
+    settings = {"embedding_dim": 8, "num_layers": 2}
+    leads = []
+    for days in (None, 10.0):
+        run = train(stores["dated"], "lightgcn", tmp_path / str(days), sampling, model_settings={**settings, "half_life_days": days})
+        leads.append(lead_of_the_new(run.model.score(ALL_USERS)))
+    assert leads[1] > leads[0] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("sgl", '"sgl" counts the edges that it leaves in a sample, and half_life_days weighs them; .* set it in .train.'),
+     ("social-lightgcn", 'needs the whole graph in every step; set batching = "full"')],
+)  # fmt: skip
+def test_what_cannot_work_on_samples_of_weighed_edges_is_refused(name, words, stores, tmp_path):
+    with pytest.raises(ConfigError, match=f"train batching: .*{words}"):
+        train(stores["dated"], name, tmp_path / "run", {"batching": "sampled"}, model_settings={"half_life_days": 10.0})
+    if name == "sgl":
+        train(stores["dated"], name, tmp_path / "run", {"batching": "sampled", "epochs": 1, "half_life_days": 10.0})
 
 
 def test_popularity_counts_by_age(stores):

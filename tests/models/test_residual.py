@@ -49,6 +49,13 @@ def test_the_score_is_the_sum_of_both_in_standard_deviations(tmp_path):
     np.testing.assert_allclose(shift, shift.mean(), atol=1e-5)  # a constant, which no ranking sees
 
 
+def test_users_given_by_vectors_have_the_trained_part_of_the_score(pair):
+    plain, model = pair
+    vectors, users = plain.embeddings()["user"], np.arange(NUM_USERS)
+    filtered = model._residual.filter.score(users) * (0.7 / model._residual._filter_spread)
+    torch.testing.assert_close(model.score_vectors(vectors) + filtered, model.score(users), rtol=1e-4, atol=1e-5)
+
+
 def test_the_training_does_not_see_it(pair):
     plain, model = pair
     for side in ("user", "item"):

@@ -22,6 +22,7 @@ from graphrec.models.ridge import fit_ridge
 from graphrec.retrieval.unseen import recommend_new_user, with_new_items
 from graphrec.training.run import Run, load
 from graphrec.training.train import train
+from graphrec.tuning.fuse import fuse
 from tests.features.conftest import shop
 from tests.models.conftest import NUM_ITEMS, WITH_RESIDUAL
 from tests.notes import Notes
@@ -35,6 +36,8 @@ INPUTS = {
     "id+features": {"name": "id+features", "item": ["text", "image"], "fusion": "concat"},
     "everything": {"name": "id+features", "item": ["text"], "user": ["likes"], "fusion": "gate", "tower": "linear"},
 }
+
+MEND = "; write the same features into it again, or train anew in another folder$"
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +138,7 @@ def test_changed_features_stop_a_resumed_run(store, tmp_path):
     array, provenance = store.feature("item", "text")
     try:
         store.add_feature("item", "text", array[::-1].copy(), provenance)
-        with pytest.raises(RunError, match="was trained from .* and the store now gives"):
+        with pytest.raises(RunError, match=f"was trained from .* and the store now gives .*{MEND}"):
             train(store, None, tmp_path / "run", {"epochs": 2}, resume=True)
     finally:
         store.add_feature("item", "text", array, provenance)
@@ -152,7 +155,7 @@ def test_features_written_anew_after_the_training_place_nobody(name, feature, st
         store.add_feature(ntype, named, array[::-1].copy(), {**provenance, "texts_sha256": "others"})
         with pytest.raises(RunError, match=f"was trained from .* and the store now gives .*{feature}"):
             ask()
-        with pytest.raises(RunError, match="write the same features into it again"):
+        with pytest.raises(RunError, match=MEND):
             recommend_new_user(run, 4, text="whiskers catnip")
         assert recommend_new_user(model, 4, text="whiskers catnip", store=store).height == 4, "a model alone knows no origins"
     finally:
@@ -292,6 +295,26 @@ def test_the_map_from_texts_of_users_is_fitted_once_for_a_model(store, trained, 
     monkeypatch.setattr("graphrec.retrieval.unseen.fit_ridge", lambda *parts: fitted.append(parts) or fit_ridge(*parts))
     first, again = (recommend_new_user(model, 6, text="whiskers catnip", store=store) for _ in range(2))
     assert len(fitted) == 1 and first.equals(again)
+
+
+def test_a_sum_adds_up_what_its_members_make_of_words(store, trained, tmp_path):
+    folders, words = [trained(name)[0] / "run" for name in ("features", "everything")], "whiskers catnip"
+    run = fuse(folders, tmp_path / "sum", (0.3, 0.7))
+    total, *parts = (recommend_new_user(one, 24, text=words).sort("item_id")["score"].to_numpy() for one in (run, *folders))
+    expected = sum(w * part / unit for w, part, unit in zip((0.3, 0.7), parts, run.model._spreads, strict=True))
+    np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-5)
+    array, provenance = store.feature("user", "likes")
+    try:
+        store.add_feature("user", "likes", array[::-1].copy(), {**provenance, "texts_sha256": "others"})
+        with pytest.raises(RunError, match=f"the store now gives user.likes .*{MEND}"):
+            recommend_new_user(run, 4, text=words)
+    finally:
+        store.add_feature("user", "likes", array, provenance)
+    plain = train(store, "graph-filter", tmp_path / "filter")
+    with pytest.raises(UnsupportedError, match="this sum cannot place a user by words, .* to graph-filter among .* give a history"):
+        recommend_new_user(fuse([folders[0], plain], tmp_path / "with-filter"), 4, text=words)
+    counted = fuse([folders[0], plain], tmp_path / "without-filter", (1, 0))
+    assert recommend_new_user(counted, 4, text=words)["item_id"].equals(recommend_new_user(folders[0], 4, text=words)["item_id"])
 
 
 @pytest.mark.parametrize("given", [np.array, pl.Series, pd.Series, tuple, iter], ids=lambda given: f"{given.__module__}.{given.__name__}")

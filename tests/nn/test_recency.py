@@ -10,6 +10,7 @@ from graphrec.graph.build import build
 from graphrec.models import create
 from graphrec.nn.hetero import JointLightGCN, JointSettings
 from graphrec.nn.knowledge import KGATEncoder, KGATSettings
+from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
 from graphrec.nn.relations import Relations
 from graphrec.nn.rgcn import RGCNEncoder, RGCNSettings
 from graphrec.ops import Relation
@@ -56,6 +57,17 @@ def test_joint_lightgcn_propagates_the_weights(relations):
         torch.testing.assert_close(left, right)
 
 
+def test_lightgcn_propagates_the_weights_as_its_joint_form_does(relations):
+    generator = torch.Generator().manual_seed(0)
+    user, item = (torch.randn(12, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    joint = JointLightGCN(JointSettings(num_layers=2, half_life_days=1.0), 3)
+    joint.prepare(relations, torch.Generator())
+    weighted = relations.weighted(1.0, "here").edges[TARGET]
+    plain = LightGCNEncoder(LightGCNSettings(num_layers=2, half_life_days=1.0), 3)(weighted, user, item)
+    for left, right in zip(plain, joint(relations.edges[TARGET], user, item), strict=True):
+        torch.testing.assert_close(left, right)
+
+
 def test_edges_that_a_loss_drops_take_their_weights_along(relations):
     encoder = JointLightGCN(JointSettings(num_layers=1, half_life_days=1.0), 3)
     encoder.prepare(relations, torch.Generator())
@@ -97,11 +109,10 @@ def test_attention_over_a_knowledge_graph_counts_old_interactions_less(relations
 
 
 def test_models_hand_the_half_life_to_their_encoders():
-    for name in ("lightgcn", "social-lightgcn", "kgat"):
+    for name in ("lightgcn", "sgl", "social-lightgcn", "kgat"):
         encoder = create(name, half_life_days=30.0).parts["encoder"]
         assert encoder.settings.half_life_days == 30.0, name
-    assert create("lightgcn").parts["encoder"].name == "lightgcn"
-    assert create("lightgcn", half_life_days=30.0).parts["encoder"].settings.relations == ["target"]
+    assert create("lightgcn", half_life_days=30.0).parts["encoder"].name == "lightgcn"
 
 
 def test_a_half_life_without_times_is_refused(relations):

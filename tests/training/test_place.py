@@ -56,6 +56,29 @@ def test_the_old_run_answers_until_the_new_one_is_finished(board, old):
     assert weights[0] == weights[1]
 
 
+def test_a_folder_with_nothing_but_what_a_kill_left_of_its_first_file_is_free(board, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+
+    def killed(*names):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("graphrec.atomic.os.replace", killed)
+        patched.setattr(Path, "unlink", lambda *_, **__: None)  # nobody cleans up behind a killed process
+        with pytest.raises(KeyboardInterrupt):
+            train(board, "popularity", run)
+    left = sorted(path.name for path in run.iterdir())
+    assert len(left) == 2 and left[0].startswith(".config.json.") and left[1] == ".lock"
+    with pytest.raises(RunError, match=f"holds no run .*; train one with: graphrec train --out {run}$"):
+        train(None, None, run, resume=True)
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="exists and holds no run"):
+        train(board, "popularity", run)
+    (run / "notes.txt").unlink()
+    train(board, "popularity", run)
+    assert load(run).model.name == "popularity" and left[0] not in [path.name for path in run.iterdir()]
+
+
 @pytest.mark.parametrize("left", ["replaced-model", "replacement/replaced-model"])
 def test_what_a_kill_left_of_a_replaced_model_is_in_nobodys_way(board, old, left):
     (old.folder / left).mkdir(parents=True)
