@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from graphrec.atomic import atomic_file
+from graphrec.benchmarking.plan import folder_name
 from graphrec.checksum import sha256_of
 from graphrec.errors import ConfigError, RunError
 from graphrec.graph import manifest
@@ -45,7 +47,9 @@ class Data:
 
 
 def labels(folders: Sequence[Path]) -> dict[Path, str]:
-    """Return a name for each folder: its own, with its parent's where two are called alike.
+    """Return a name for each folder: its own, with as many of its parents' as tell it from the others.
+
+    Names that would share a folder of cells count as equal. Where whole paths do so, a number tells them apart.
 
     Raises:
         ConfigError: a folder is given twice.
@@ -53,11 +57,19 @@ def labels(folders: Sequence[Path]) -> dict[Path, str]:
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) < len(resolved):
         raise ConfigError("--data names a folder twice")
-    names = [path.name for path in resolved]
-    return {
-        folder: path.name if names.count(path.name) == 1 else f"{path.parent.name}-{path.name}"
-        for folder, path in zip(folders, resolved, strict=True)
-    }
+    lengths, names = [0] * len(resolved), [""] * len(resolved)
+    alike = set(range(len(resolved)))
+    while alike:
+        for place in alike:
+            lengths[place] += 1
+            names[place] = "-".join(resolved[place].parts[1:][-lengths[place] :])
+        counts = Counter(map(folder_name, names))
+        alike = {n for n, path in enumerate(resolved) if counts[folder_name(names[n])] > 1 and lengths[n] < len(path.parts)}
+    for place, name in enumerate(names):
+        number, taken = 2, {folder_name(other) for other in names[:place]}
+        while folder_name(names[place]) in taken:
+            names[place], number = f"{name}-{number}", number + 1
+    return dict(zip(folders, names, strict=True))
 
 
 def prepare(folder: Path, label: str, stores: Path, validate: bool, progress: Reporter) -> Data:
