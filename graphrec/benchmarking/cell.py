@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from graphrec import __version__
+from graphrec.benchmarking.data import selection
 from graphrec.benchmarking.fusion import best_share, choose_share
 from graphrec.benchmarking.plan import REQUEST, RESULT, RUN
 from graphrec.benchmarking.process import end_with_parent, peak_mb, reset_peak
@@ -44,7 +45,7 @@ def main(folder: Path) -> None:
     _check_known(request["spec"])
     _import_late(any("train" in part for part in request["spec"].get("sum", [request["spec"]])))
     if "sum" in request["spec"]:
-        model, result = _sum(request)
+        model, result = _sum(request, store)
     else:
         model, result = _fit(request, store, folder / RUN)
     reset_peak()
@@ -107,18 +108,18 @@ def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run |
     return mean
 
 
-def _sum(request: dict[str, Any]) -> tuple[Recommender, dict[str, Any]]:
+def _sum(request: dict[str, Any], store: GraphStore) -> tuple[Recommender, dict[str, Any]]:
     """Choose the share with both models trained once more without the selection's held-out part, then add the real ones."""
     reset_peak()
     started = time.perf_counter()
-    spec, selection = request["spec"], GraphStore.open(request["selection"], verify=False)
+    spec, chosen_on = request["spec"], selection(store)
     scratch, runs = Path(request["scratch"]), [Path(cell) / RUN for cell in request["cells"]]
     fitted = [
-        _learn(part, selection, scratch / str(number), Run.load(run)).model
+        _learn(part, chosen_on, scratch / str(number), Run.load(run)).model
         for number, (part, run) in enumerate(zip(request["parts"], runs, strict=True))
     ]
     devices = _device(*fitted)
-    values = choose_share(fitted[0], fitted[1], selection, spec["metric"], spec["seed"])
+    values = choose_share(fitted[0], fitted[1], chosen_on, spec["metric"], spec["seed"])
     del fitted
     shutil.rmtree(scratch)
     first, second = (Run.load(run).model for run in runs)

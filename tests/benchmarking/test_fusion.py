@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import graphrec
+from graphrec.benchmarking.data import selection
 from graphrec.benchmarking.fusion import SHARES, best_share, choose_share
 from graphrec.errors import RunError
 from graphrec.evaluation.validation import validator
@@ -110,11 +111,8 @@ def test_the_row_of_a_sum_is_that_of_the_finished_models_with_the_share_chosen_o
     by_hand = graphrec.evaluate(ScoreSum.of(models, (1 - told["share"], told["share"])), store, k=5, metrics=("recall", "ndcg"))
     assert told["metrics"] == by_hand.metrics
     assert told["fit_seconds"] > by_row["item-knn"].result["fit_seconds"]
-    (selection,) = (tmp_path / "out" / "stores").glob("board-selection-*/manifest.json")
-    chosen_on = graphrec.GraphStore.open(selection.parent)
-    assert chosen_on.splits == ["train", "valid"]
+    held = selection(store).events("valid")
     train = {(u, i) for u, i, side in checkerboard() if side in ("train", "valid")}
-    held = chosen_on.events("valid")
     assert set(zip(held["user_id"], held["item_id"], strict=True)) < train
     assert not (by_row["sum:item-knn+popularity"].folder / "scratch").exists()
 
