@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -77,16 +78,15 @@ def _check_known(spec: dict[str, Any]) -> None:
 def _fit(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Recommender, dict[str, Any]]:
     reset_peak()
     started = time.perf_counter()
-    run = _learn(request, store, folder)
+    run, summary = _learn(request, store, folder)
     seconds = time.perf_counter() - started
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of no use once the model is written
-    summary = run.summary()
     result = {"fit_seconds": seconds, "fit_peak_mb": peak_mb(), "device": _device(run.model)}
-    return run.model, result | {name: summary[name] for name in ("epochs", "best_epoch") if name in summary}
+    return run.model, result | summary
 
 
-def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run | None = None) -> Run:
-    """Train a model, or several alike from seeds of their own and their mean, into a run folder.
+def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run | None = None) -> tuple[Run, dict[str, float]]:
+    """Train a model, or several alike from seeds of their own and their mean, into a run folder; return its epochs, too.
 
     With `like`, the run of the same request on other data, each takes the epochs that its own best weights took there.
     """
@@ -100,12 +100,14 @@ def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run |
         settings = {**spec.get("train", {}), **request["free"], "seed": seed * members + number}
         settings |= {"epochs": training["epochs"]} if "epochs" in training else {}
         runs.append(train(store, spec["model"], place, settings, model_settings=spec["settings"], validation=validation))
+    told = [run.summary() for run in runs]
+    epochs = {name: statistics.mean(one[name] for one in told) for name in ("epochs", "best_epoch") if name in told[0]}
     if members == 1:
-        return runs[0]
+        return runs[0], epochs
     mean = fuse(runs, folder, seed=seed)
     for place in places:
         shutil.rmtree(place)
-    return mean
+    return mean, epochs
 
 
 def _sum(request: dict[str, Any], store: GraphStore) -> tuple[Recommender, dict[str, Any]]:
@@ -115,7 +117,7 @@ def _sum(request: dict[str, Any], store: GraphStore) -> tuple[Recommender, dict[
     spec, chosen_on = request["spec"], selection(store)
     scratch, runs = Path(request["scratch"]), [Path(cell) / RUN for cell in request["cells"]]
     fitted = [
-        _learn(part, chosen_on, scratch / str(number), Run.load(run)).model
+        _learn(part, chosen_on, scratch / str(number), Run.load(run))[0].model
         for number, (part, run) in enumerate(zip(request["parts"], runs, strict=True))
     ]
     devices = _device(*fitted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,11 @@ def test_the_row_of_a_mean_is_that_of_models_from_seeds_of_their_own(board, tmp_
         share = both.result["share"]
         by_hand = graphrec.evaluate(ScoreSum.of(models, (1 - share, share), seed), store, k=5, metrics=("recall", "ndcg"))
         assert both.result["metrics"] == by_hand.metrics
+    lines = csv.DictReader(result.files["cells"].read_text().splitlines())
+    assert [(line["model"], line["epochs"]) for line in lines if line["epochs"]] == 2 * [("2*quick", "3")]
+    table = result.files["markdown"].read_text()
+    assert "| `sum:2*quick+item-knn (" in table and "| `2*quick` | `item-knn` |" in table
+    assert "A row such as 4*A is the mean of four models of A, each trained from a seed of its own" in table
     again = graphrec.benchmark(board, f"2*{run_file},{run_file}", tmp_path / "out", k=5, seeds=2)
     assert len(measured) == 8 and [row.row for row in again.rows] == ["2*quick", "quick"]
 

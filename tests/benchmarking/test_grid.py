@@ -243,7 +243,7 @@ def test_scores_that_are_no_ratings_are_a_dash_beside_those_that_are(tmp_path, m
     assert not result.failures and "rmse" not in popular.mean and rated.mean["rmse"] > 0
     text = result.files["markdown"].read_text()
     assert "A dash under rmse or mae: the scores of that model are no ratings" in text
-    assert re.search(r"\| popularity \| 1 \| \d\.\d{4} \| – \|", text)
+    assert re.search(r"\| `popularity` \| 1 \| \d\.\d{4} \| – \|", text)
 
 
 def test_a_missing_folder_and_a_wrong_metric_show_before_anything_runs(board, tmp_path):

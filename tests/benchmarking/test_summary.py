@@ -86,8 +86,8 @@ def test_the_files_show_all_of_it(cells, tmp_path):
     pairs = list(csv.DictReader(files["comparisons"].read_text().splitlines()))
     assert len(pairs) == 3 and float(pairs[1]["p_holm"]) < 0.01
     text = files["markdown"].read_text()
-    assert re.search(r"\| set \| a \| 2 \| 0\.\d{4} ± 0\.\d{4} \| 1\.5 \| 2\.5 \| 101 \|", text)
-    assert "| set | c\\|d | 1 |" in text and "- set, `c|d`, seed 1: out of <memory>" in text
+    assert re.search(r"\| set \| `a` \| 2 \| 0\.\d{4} ± 0\.\d{4} \| 1\.5 \| 2\.5 \| 101 \|", text)
+    assert "| set | `c\\|d` | 1 |" in text and "| set | `a` | `c\\|d` | recall@20 |" in text and "| – |" in text and "- set, `c|d`, seed 1: out of <memory>" in text
     page = files["html"].read_text()
     assert page.startswith("<!doctype html>") and page.count("data:image/png;base64,") == 1
     assert "out of &lt;memory&gt;" in page and "<memory>" not in page
