@@ -140,7 +140,8 @@ def benchmark(
         progress: receives the cells.
 
     Raises:
-        ConfigError: a model, setting or metric is unknown, a name comes twice, or there is nothing to leave out.
+        ConfigError: a model, setting or metric is unknown, a name comes twice, is empty or none is given, or there is nothing to
+            leave out.
         LogError: there is no such data folder.
         RunError: another process is at work in `folder`, or the disk is full.
     """
