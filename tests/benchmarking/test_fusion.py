@@ -150,6 +150,20 @@ def test_the_row_of_a_mean_is_that_of_models_from_seeds_of_their_own(board, tmp_
     assert len(measured) == 8 and [row.row for row in again.rows] == ["2*quick", "quick"]
 
 
+def test_the_mean_of_closed_form_models_is_that_of_their_seeds(board, tmp_path, measured):
+    result = graphrec.benchmark(board, "popularity,2*popularity,sum:2*graph-filter+popularity", tmp_path / "out", k=5, seeds=2)
+    assert not result.failures
+    popular, mean, *_ = result.rows
+    assert (popular.row, mean.row, mean.mean) == ("popularity", "2*popularity", popular.mean)
+    cells = {(cell.row, cell.seed): cell for cell in result.cells}
+    run = graphrec.load(cells["2*graph-filter", 1].folder / "run")
+    assert [one["seed"] for one in run.config.train["members"]] == [2, 3] and "epochs" not in cells["2*graph-filter", 1].result
+    store = graphrec.GraphStore.open(tmp_path / "out" / "stores" / "board")
+    by_hand = ScoreSum.of([create("graph-filter").fit(store, seed=seed) for seed in (2, 3)], (0.5, 0.5), 1)
+    users = np.arange(store.num_users)
+    torch.testing.assert_close(run.model.score(users), by_hand.score(users))
+
+
 def test_the_members_of_a_mean_are_learned_again_with_the_epochs_of_each(tmp_path, measured):
     store = make_store(tmp_path / "store", checkerboard())
     run_file = tmp_path / "stopped.toml"

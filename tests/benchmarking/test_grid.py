@@ -216,7 +216,6 @@ def test_a_folder_of_triples_is_read(tmp_path, measured):
         ("sum:popularity", "adds two models"),
         ("sum:popularity+popularity", "adds a model to itself"),
         ("1*bpr-mf", r"1\*bpr-mf is the mean of 1; give 2 or more, or the name alone"),
-        ("3*popularity", r"3\*popularity averages models trained from 3 seeds, and popularity is not trained by steps"),
         ("x*popularity", "unknown model 'x\\*popularity'"),
         ("2*", "unknown model '2\\*'"),
         ("missing.toml", "there is no run file"),
