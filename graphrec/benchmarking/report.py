@@ -18,7 +18,7 @@ from graphrec.benchmarking.plan import Protocol
 from graphrec.benchmarking.summary import Comparison, Summary, mean_sd
 from graphrec.errors import RunError
 from graphrec.evaluation.plots import BLUE, new_figure, png
-from graphrec.evaluation.report import html_image, html_note, html_page, html_table
+from graphrec.evaluation.report import cell_text, html_image, html_note, html_page, html_table
 from graphrec.evaluation.result import left_out
 from graphrec.evaluation.significance import RESAMPLED_USERS, resamples_for, shown_p
 
@@ -220,8 +220,7 @@ def _bars(rows: Sequence[Summary]) -> bytes | None:
 
 def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     def cell(column: str, value: Any) -> str:
-        text = f"{value:.4f}" if isinstance(value, float) else "–" if value is None else str(value)
-        text = " ".join(text.split()).replace("|", "\\|")
+        text = " ".join(cell_text(value).split()).replace("|", "\\|")
         return f"`{text}`" if column in _ROWS and text != "–" else text
 
     rows = [head, ["---"] * len(head), *([cell(*pair) for pair in zip(head, line, strict=True)] for line in lines)]
