@@ -126,9 +126,9 @@ def benchmark(
     Args:
         data: folders: graph stores, or with a given split (`train.txt` and `test.txt`, plain or compressed).
         models: registered names, run files (their [model] and [train]; the name of the file is the row's); `4*A`, the mean of
-            four of a trained one, with four seeds of their own for each seed; and `sum:A+B` of two of all these: their scores added
-            in units of their spreads, the weight chosen on a part of the training items. What a sum names and the list does not is
-            added to it.
+            four of A, with four seeds of their own for each seed, which is A where the seed changes nothing, as of popularity; and
+            `sum:A+B` of two of all these: their scores added in units of their spreads, the weight chosen on a part of the training
+            items. What a sum names and the list does not is added to it.
         folder: keeps cells and tables.
         seeds, first_seed: the seeds are first_seed, first_seed + 1, ...
         k: list lengths.
@@ -140,7 +140,8 @@ def benchmark(
         progress: receives the cells.
 
     Raises:
-        ConfigError: a model, setting or metric is unknown, a name comes twice, or there is nothing to leave out.
+        ConfigError: a model, setting or metric is unknown, a name comes twice, is empty or none is given, or there is nothing to
+            leave out.
         LogError: there is no such data folder.
         RunError: another process is at work in `folder`, or the disk is full.
     """

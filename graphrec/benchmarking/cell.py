@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from graphrec import __version__
+from graphrec.benchmarking.data import selection
 from graphrec.benchmarking.fusion import best_share, choose_share
 from graphrec.benchmarking.plan import REQUEST, RESULT, RUN
 from graphrec.benchmarking.process import end_with_parent, peak_mb, reset_peak
@@ -44,7 +46,7 @@ def main(folder: Path) -> None:
     _check_known(request["spec"])
     _import_late(any("train" in part for part in request["spec"].get("sum", [request["spec"]])))
     if "sum" in request["spec"]:
-        model, result = _sum(request)
+        model, result = _sum(request, store)
     else:
         model, result = _fit(request, store, folder / RUN)
     reset_peak()
@@ -76,16 +78,15 @@ def _check_known(spec: dict[str, Any]) -> None:
 def _fit(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Recommender, dict[str, Any]]:
     reset_peak()
     started = time.perf_counter()
-    run = _learn(request, store, folder)
+    run, summary = _learn(request, store, folder)
     seconds = time.perf_counter() - started
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of no use once the model is written
-    summary = run.summary()
     result = {"fit_seconds": seconds, "fit_peak_mb": peak_mb(), "device": _device(run.model)}
-    return run.model, result | {name: summary[name] for name in ("epochs", "best_epoch") if name in summary}
+    return run.model, result | summary
 
 
-def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run | None = None) -> Run:
-    """Train a model, or several alike from seeds of their own and their mean, into a run folder.
+def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run | None = None) -> tuple[Run, dict[str, float]]:
+    """Train a model, or several alike from seeds of their own and their mean, into a run folder; return its epochs, too.
 
     With `like`, the run of the same request on other data, each takes the epochs that its own best weights took there.
     """
@@ -99,26 +100,28 @@ def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run |
         settings = {**spec.get("train", {}), **request["free"], "seed": seed * members + number}
         settings |= {"epochs": training["epochs"]} if "epochs" in training else {}
         runs.append(train(store, spec["model"], place, settings, model_settings=spec["settings"], validation=validation))
+    told = [run.summary() for run in runs]
+    epochs = {name: statistics.mean(one[name] for one in told) for name in ("epochs", "best_epoch") if name in told[0]}
     if members == 1:
-        return runs[0]
+        return runs[0], epochs
     mean = fuse(runs, folder, seed=seed)
     for place in places:
         shutil.rmtree(place)
-    return mean
+    return mean, epochs
 
 
-def _sum(request: dict[str, Any]) -> tuple[Recommender, dict[str, Any]]:
+def _sum(request: dict[str, Any], store: GraphStore) -> tuple[Recommender, dict[str, Any]]:
     """Choose the share with both models trained once more without the selection's held-out part, then add the real ones."""
     reset_peak()
     started = time.perf_counter()
-    spec, selection = request["spec"], GraphStore.open(request["selection"], verify=False)
+    spec, chosen_on = request["spec"], selection(store)
     scratch, runs = Path(request["scratch"]), [Path(cell) / RUN for cell in request["cells"]]
     fitted = [
-        _learn(part, selection, scratch / str(number), Run.load(run)).model
+        _learn(part, chosen_on, scratch / str(number), Run.load(run))[0].model
         for number, (part, run) in enumerate(zip(request["parts"], runs, strict=True))
     ]
     devices = _device(*fitted)
-    values = choose_share(fitted[0], fitted[1], selection, spec["metric"], spec["seed"])
+    values = choose_share(fitted[0], fitted[1], chosen_on, spec["metric"], spec["seed"])
     del fitted
     shutil.rmtree(scratch)
     first, second = (Run.load(run).model for run in runs)

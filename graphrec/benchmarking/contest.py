@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from graphrec.benchmarking.ablation import ablated_rows, losses
 from graphrec.benchmarking.data import labels
@@ -28,9 +30,10 @@ def contestants(models: str | Sequence[str], read: Callable[[str], Contender]) -
         read: makes a contender of a name that is neither.
 
     Raises:
-        ConfigError: a name is unknown, is there twice, or is no proper sum.
+        ConfigError: there is no name, or one is empty, is unknown, is there twice, or is no proper sum.
     """
     names = [name.strip() for name in models.split(",")] if isinstance(models, str) else list(models)
+    _check_given("models", names, models, "names or run files, with one comma between two, such as popularity,lightgcn")
     pairs = {name: name.removeprefix(SUM).split("+") for name in names if name.startswith(SUM)}
     for name, parts in pairs.items():
         if len(parts) != 2 or not all(parts):
@@ -48,10 +51,16 @@ def contestants(models: str | Sequence[str], read: Callable[[str], Contender]) -
     return rows
 
 
+def _check_given(what: str, names: Sequence[Any], given: Any, mend: str) -> None:
+    """Refuse no name at all, and an empty one, as a comma at the end leaves it."""
+    if not names or "" in names:
+        raise ConfigError(f"{what}: {'a name is empty' if names else 'none is given'}, got {given!r}; give {mend}")
+
+
 def _contender(name: str, read: Callable[[str], Contender]) -> Contender:
     """The row of a name, with the number of members that it may begin with."""
-    count, star, one = name.partition("*")
-    return read(one).of_members(int(count)) if star and count.isdecimal() else read(name)
+    count, _, one = name.partition("*")
+    return read(one).of_members(int(count)) if one and count.isdecimal() else read(name)
 
 
 def contest(
@@ -68,11 +77,15 @@ def contest(
     ablate: str | None = None,
 ) -> Benchmark:
     """Measure the rows and write the tables; arguments and errors as for `graphrec.api.benchmark`."""
-    if seeds < 1 or first_seed < 0:
-        raise ConfigError(f"benchmark: seeds must be at least 1 and the first at least 0, got {seeds} and {first_seed}")
+    if not all(isinstance(number, Integral) for number in (seeds, first_seed)) or seeds < 1 or first_seed < 0:
+        raise ConfigError(
+            f"benchmark: seeds must be a whole number of at least 1 and first_seed one of at least 0, got {seeds!r} and {first_seed!r}"
+        )
     how = parse(EvaluateSettings, {"k": k, "metrics": metrics}, "benchmark")
     protocol = Protocol(list(range(first_seed, first_seed + seeds)), how.k, how.metrics, validate)
-    folders = [Path(data)] if isinstance(data, str | os.PathLike) else [Path(one) for one in data]
+    given = [data] if isinstance(data, str | os.PathLike) else list(data)
+    _check_given("data", given, data, "graph stores, or folders with train.txt and test.txt")
+    folders = [Path(one) for one in given]
     for source in folders:
         if not source.is_dir():
             raise LogError(

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
+import numpy as np
 
 from graphrec.atomic import atomic_file
+from graphrec.benchmarking.plan import folder_name
 from graphrec.checksum import sha256_of
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import ConfigError, RunError, StoreError
 from graphrec.graph import manifest
 from graphrec.graph.build import build
 from graphrec.graph.heterograph import reverse_name
+from graphrec.graph.hold_out import HeldOutStore, choose_pairs
+from graphrec.graph.split import VALID, at_random
 from graphrec.graph.store import GraphStore
 from graphrec.logs.read import read_split_folder
-from graphrec.logs.table import InteractionLog
 from graphrec.progress import Reporter
 
 VALID_SHARE = 0.1  # of each user's training items, where a validation part has to be made
@@ -45,7 +48,9 @@ class Data:
 
 
 def labels(folders: Sequence[Path]) -> dict[Path, str]:
-    """Return a name for each folder: its own, with its parent's where two are called alike.
+    """Return a name for each folder: its own, with as many of its parents' as tell it from the others.
+
+    Names that would share a folder of cells count as equal. Where whole paths do so, a number tells them apart.
 
     Raises:
         ConfigError: a folder is given twice.
@@ -53,11 +58,19 @@ def labels(folders: Sequence[Path]) -> dict[Path, str]:
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) < len(resolved):
         raise ConfigError("--data names a folder twice")
-    names = [path.name for path in resolved]
-    return {
-        folder: path.name if names.count(path.name) == 1 else f"{path.parent.name}-{path.name}"
-        for folder, path in zip(folders, resolved, strict=True)
-    }
+    lengths, names = [0] * len(resolved), [""] * len(resolved)
+    alike = set(range(len(resolved)))
+    while alike:
+        for place in alike:
+            lengths[place] += 1
+            names[place] = "-".join(resolved[place].parts[1:][-lengths[place] :])
+        counts = Counter(map(folder_name, names))
+        alike = {n for n, path in enumerate(resolved) if counts[folder_name(names[n])] > 1 and lengths[n] < len(path.parts)}
+    for place, name in enumerate(names):
+        number, taken = 2, {folder_name(other) for other in names[:place]}
+        while folder_name(names[place]) in taken:
+            names[place], number = f"{name}-{number}", number + 1
+    return dict(zip(folders, names, strict=True))
 
 
 def prepare(folder: Path, label: str, stores: Path, validate: bool, progress: Reporter) -> Data:
@@ -100,28 +113,26 @@ def prepare(folder: Path, label: str, stores: Path, validate: bool, progress: Re
     return Data(label, store, _fingerprint(store), known["build_seconds"], not validate and "valid" in store.splits)
 
 
-def prepare_selection(data: Data, stores: Path, progress: Reporter) -> GraphStore:
-    """Build the store by which a sum's weight is chosen: the training part of `data` alone, a tenth of it held out.
+def selection(store: GraphStore) -> HeldOutStore:
+    """Return `store` as the weight of a sum is chosen on it: some of the training items of each user are the validation side.
+
+    They are a tenth, rounded, drawn at random; where that is none of any user, one item of each user who has two. All else of
+    the store stays: other behaviours, links, features, tables, times and weights.
 
     Raises:
-        StoreError: it cannot be built.
+        StoreError: no user has two training items.
     """
-    target = stores / f"{data.label}-selection-{data.fingerprint[:12]}"
-    if not target.is_dir():
-        progress.note(f"{data.label}: building the graph by which sums choose their weight")
-        train, store = data.store.interactions("train"), data.store
-        events = pl.DataFrame(
-            {
-                "user_id": store.ids("user").gather(train.user),
-                "item_id": store.ids("item").gather(train.item),
-                "behavior": store.target_behavior,
-                "timestamp": pl.Series([None] * len(train), dtype=pl.Datetime("us", "UTC")),
-                "weight": pl.Series(train.weight, dtype=pl.Float32),
-            }
+    rows = store.interactions()
+    side = at_random(rows.user, rows.item, np.ones(len(rows), dtype=bool), VALID_SHARE, 0.0, np.random.default_rng(0))
+    keys = (rows.user * store.num_items + rows.item)[side == VALID]
+    if not len(keys):
+        keys = choose_pairs(rows, store.num_items, VALID_SHARE, latest=False, seed=0)
+    if not len(keys):
+        raise StoreError(
+            f"{store.folder}: no user has two training items of the target behaviour {store.target_behavior!r}, so none can be held "
+            "out to choose the weight of a sum by; measure the models alone"
         )
-        split = {"method": "random", "valid": VALID_SHARE, "test": 0.0}
-        build(InteractionLog(events.lazy(), source=str(store.folder)), target, split=split)
-    return GraphStore.open(target, verify=False)
+    return HeldOutStore(store, keys, as_valid=True)
 
 
 def _fingerprint(store: GraphStore) -> str:

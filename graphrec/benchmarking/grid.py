@@ -19,7 +19,7 @@ from typing import Any
 
 from graphrec import __version__
 from graphrec.atomic import atomic_folder, check_kind, locked
-from graphrec.benchmarking.data import Data, prepare, prepare_selection
+from graphrec.benchmarking.data import Data, prepare
 from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Protocol, Row, changes, folder_name
 from graphrec.errors import GraphrecError, RunError
 from graphrec.evaluation.evaluate import check_measurable, measurable
@@ -175,7 +175,6 @@ class _Grid:
                     for part, of_part in zip(spec["sum"], of_parts, strict=True)
                 ],
                 "cells": [str(part.folder.resolve()) for part in parts],
-                "selection": str(prepare_selection(self.data, self.folder / "stores", self.progress).folder.resolve()),
             }
         with atomic_folder(place, RunError, overwrite=True, marker=CELL) as temporary:
             request["scratch"] = str((temporary / "scratch").resolve())

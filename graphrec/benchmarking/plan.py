@@ -42,16 +42,14 @@ class Contender:
     members: int = 1
 
     def of_members(self, count: int) -> Contender:
-        """Return the row `count*A` of the mean of so many models of this one.
+        """Return the row `count*A` of the mean of so many models of this one; of a model that takes nothing from its seed, itself.
 
         Raises:
-            ConfigError: fewer than two, or the model has no seeds to differ by.
+            ConfigError: fewer than two.
         """
         label = f"{count}*{self.label}"
         if count < 2:
             raise ConfigError(f"models: {label} is the mean of {count}; give 2 or more, or the name alone")
-        if not isinstance(create(self.model, self.model_settings), TrainedRecommender):
-            raise ConfigError(f"models: {label} averages models trained from {count} seeds, and {self.model} is not trained by steps")
         return replace(self, label=label, members=count)
 
     def spec(self, seed: int) -> dict[str, Any]:

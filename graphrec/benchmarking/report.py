@@ -18,7 +18,7 @@ from graphrec.benchmarking.plan import Protocol
 from graphrec.benchmarking.summary import Comparison, Summary, mean_sd
 from graphrec.errors import RunError
 from graphrec.evaluation.plots import BLUE, new_figure, png
-from graphrec.evaluation.report import html_image, html_note, html_page, html_table
+from graphrec.evaluation.report import cell_text, html_image, html_note, html_page, html_table
 from graphrec.evaluation.result import left_out
 from graphrec.evaluation.significance import RESAMPLED_USERS, resamples_for, shown_p
 
@@ -26,6 +26,8 @@ FILES = {"cells": "cells.csv", "comparisons": "comparisons.csv", "markdown": "ta
 
 _COST = ("fit_seconds", "total_seconds", "peak_mb", "fit_peak_mb", "evaluate_peak_mb", "epochs", "share", "version", "device", "backend",
          "threads")  # fmt: skip
+
+_ROWS = ("model", "A", "B", "better")  # columns of labels of rows, whose stars would make Markdown italic
 
 
 Table = tuple[list[str], list[list[Any]]]  # head and lines
@@ -170,6 +172,8 @@ def _method(protocol: Protocol) -> str:
         f"Measured on {side}: all items are ranked for every user, {masked} are left out, metrics are averaged over users. "
         f"Mean ± standard deviation over {len(protocol.seeds)} seed{'s' * (len(protocol.seeds) != 1)}. Fit is training, total "
         "goes from the text files (or a store that was there) to the metrics; the peak is resident memory of one fresh process. "
+        "A row such as 4*A is the mean of four models of A, each trained from a seed of its own: their scores are added in units of "
+        "their spreads, its seconds contain those of all four, and its epochs are their mean. "
         "A sum adds the scores of two models in units of their spreads; its weight is chosen on a part of the training items, "
         f"and its seconds contain those of both models and of choosing.{ratings}"
     )
@@ -215,11 +219,11 @@ def _bars(rows: Sequence[Summary]) -> bytes | None:
 
 
 def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    def cell(value: Any) -> str:
-        text = f"{value:.4f}" if isinstance(value, float) else "–" if value is None else str(value)
-        return " ".join(text.split()).replace("|", "\\|")
+    def cell(column: str, value: Any) -> str:
+        text = " ".join(cell_text(value).split()).replace("|", "\\|")
+        return f"`{text}`" if column in _ROWS and text != "–" else text
 
-    rows = [head, ["---"] * len(head), *([cell(value) for value in line] for line in lines)]
+    rows = [head, ["---"] * len(head), *([cell(*pair) for pair in zip(head, line, strict=True)] for line in lines)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -19,6 +20,8 @@ from graphrec.registry import resolve
 from graphrec.training import journal
 
 _GENERATOR, _HEAD = '<meta name="generator" content="graphrec">', 1024  # by which a page is known as ours, and where it stands: bytes
+
+_WRITTEN = re.compile(r"(< )?[\d,]+\.\d+( ± [\d,]+\.\d+)?")  # a mean with its deviation, seconds, the smallest p-values
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1d2329; max-width: 60rem; margin: 2rem auto; padding: 0 1.5rem; }
@@ -226,22 +229,27 @@ def html_note(text: str) -> str:
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return an HTML table, escaped; columns of numbers align right, None and NaN show as a dash."""
+    """Return an HTML table, escaped; columns of numbers, also written out ones, align right, None and NaN show as a dash."""
     rows = list(rows)
-    numeric = [any(isinstance(row[column], int | float) for row in rows) for column in range(len(head))]
+    numeric = [any(_is_number(row[column]) for row in rows) for column in range(len(head))]
     kinds = [' class="number"' if number else "" for number in numeric]
     lines = [
         "<tr>" + "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, head, strict=True)) + "</tr>"
     ]
     for row in rows:
-        cells = (f"<td{kind}>{escape(_cell(value))}</td>" for kind, value in zip(kinds, row, strict=True))
+        cells = (f"<td{kind}>{escape(cell_text(value))}</td>" for kind, value in zip(kinds, row, strict=True))
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return "<table>\n" + "\n".join(lines) + "\n</table>"
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Return a value as the text of a cell of a table: four decimals, no zero with a sign, a dash for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+        return f"{round(value, 4) + 0.0:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and _WRITTEN.fullmatch(value) is not None)

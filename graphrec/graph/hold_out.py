@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from graphrec.graph.ids import contained, distinct
-from graphrec.graph.split import NO_TIME
+from graphrec.graph.split import NO_TIME, SIDES
 from graphrec.graph.store import GraphStore, Interactions
 
 
@@ -21,15 +22,26 @@ class HeldOutStore(GraphStore):
     Args:
         store: the whole store.
         keys: int64, `user * I + item` of the pairs to leave out.
+        as_valid: the events that are left out are the validation side, in place of the store's own.
     """
 
-    def __init__(self, store: GraphStore, keys: np.ndarray) -> None:
+    def __init__(self, store: GraphStore, keys: np.ndarray, as_valid: bool = False) -> None:
         super().__init__(store.folder, store.manifest)
-        self._keys = pl.Series("key", distinct(keys))
+        self._keys, self._as_valid = pl.Series("key", distinct(keys)), as_valid
+
+    @property
+    def splits(self) -> list[str]:
+        """The sides that hold events, as `GraphStore.splits`."""
+        whole = super().splits
+        return [side for side in SIDES if side in whole or side == "valid"] if self._as_valid else whole
 
     def events(self, split: str = "train") -> pl.DataFrame:
         """Every event of one side, as `GraphStore.events`, without the held-out pairs in training."""
-        return self._without(super().events(split), split)
+        frame = self._side(split, super().events)
+        if split != "valid" or not self._as_valid:
+            return frame
+        ids = {f"{ntype}_id": self.ids(ntype).gather(frame[ntype].to_numpy()) for ntype in ("user", "item")}
+        return frame.with_columns(**ids)
 
     def graph(self) -> Any:
         """The heterograph without the held-out pairs, in either direction and in every behaviour."""
@@ -43,14 +55,18 @@ class HeldOutStore(GraphStore):
         return graph
 
     def _events(self, split: str, columns: list[str], behavior: str | None) -> pl.DataFrame:
-        needed = list(dict.fromkeys([*columns, "user", "item"]))
-        return self._without(super()._events(split, needed, behavior), split).select(columns)
+        needed, read = list(dict.fromkeys([*columns, "user", "item", "timestamp"])), super()._events
+        return self._side(split, lambda side: read(side, needed, behavior)).select(columns)
 
-    def _without(self, frame: pl.DataFrame, split: str) -> pl.DataFrame:
-        if split != "train":
-            return frame
+    def _side(self, split: str, read: Callable[[str], pl.DataFrame]) -> pl.DataFrame:
+        """The events of one side, of those that `read` finds in the whole store."""
+        held = self._as_valid and split == "valid"
+        if split != "train" and not held:
+            return read(split)
         key = pl.col("user").cast(pl.Int64) * self.num_items + pl.col("item").cast(pl.Int64)
-        return frame.filter(~key.is_in(self._keys.implode())).rechunk()
+        inside = key.is_in(self._keys.implode())
+        frame = read("train").filter(inside if held else ~inside)
+        return frame.sort("user", "timestamp", maintain_order=True) if held else frame.rechunk()
 
 
 def choose_pairs(rows: Interactions, num_items: int, share: float, latest: bool, seed: int) -> np.ndarray:

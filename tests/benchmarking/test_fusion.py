@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import graphrec
+from graphrec.benchmarking.data import selection
 from graphrec.benchmarking.fusion import SHARES, best_share, choose_share
 from graphrec.errors import RunError
 from graphrec.evaluation.validation import validator
@@ -110,11 +112,8 @@ def test_the_row_of_a_sum_is_that_of_the_finished_models_with_the_share_chosen_o
     by_hand = graphrec.evaluate(ScoreSum.of(models, (1 - told["share"], told["share"])), store, k=5, metrics=("recall", "ndcg"))
     assert told["metrics"] == by_hand.metrics
     assert told["fit_seconds"] > by_row["item-knn"].result["fit_seconds"]
-    (selection,) = (tmp_path / "out" / "stores").glob("board-selection-*/manifest.json")
-    chosen_on = graphrec.GraphStore.open(selection.parent)
-    assert chosen_on.splits == ["train", "valid"]
+    held = selection(store).events("valid")
     train = {(u, i) for u, i, side in checkerboard() if side in ("train", "valid")}
-    held = chosen_on.events("valid")
     assert set(zip(held["user_id"], held["item_id"], strict=True)) < train
     assert not (by_row["sum:item-knn+popularity"].folder / "scratch").exists()
 
@@ -142,8 +141,27 @@ def test_the_row_of_a_mean_is_that_of_models_from_seeds_of_their_own(board, tmp_
         share = both.result["share"]
         by_hand = graphrec.evaluate(ScoreSum.of(models, (1 - share, share), seed), store, k=5, metrics=("recall", "ndcg"))
         assert both.result["metrics"] == by_hand.metrics
+    lines = csv.DictReader(result.files["cells"].read_text().splitlines())
+    assert [(line["model"], line["epochs"]) for line in lines if line["epochs"]] == 2 * [("2*quick", "3")]
+    table = result.files["markdown"].read_text()
+    assert "| `sum:2*quick+item-knn (" in table and "| `2*quick` | `item-knn` |" in table
+    assert "A row such as 4*A is the mean of four models of A, each trained from a seed of its own" in table
     again = graphrec.benchmark(board, f"2*{run_file},{run_file}", tmp_path / "out", k=5, seeds=2)
     assert len(measured) == 8 and [row.row for row in again.rows] == ["2*quick", "quick"]
+
+
+def test_the_mean_of_closed_form_models_is_that_of_their_seeds(board, tmp_path, measured):
+    result = graphrec.benchmark(board, "popularity,2*popularity,sum:2*graph-filter+popularity", tmp_path / "out", k=5, seeds=2)
+    assert not result.failures
+    popular, mean, *_ = result.rows
+    assert (popular.row, mean.row, mean.mean) == ("popularity", "2*popularity", popular.mean)
+    cells = {(cell.row, cell.seed): cell for cell in result.cells}
+    run = graphrec.load(cells["2*graph-filter", 1].folder / "run")
+    assert [one["seed"] for one in run.config.train["members"]] == [2, 3] and "epochs" not in cells["2*graph-filter", 1].result
+    store = graphrec.GraphStore.open(tmp_path / "out" / "stores" / "board")
+    by_hand = ScoreSum.of([create("graph-filter").fit(store, seed=seed) for seed in (2, 3)], (0.5, 0.5), 1)
+    users = np.arange(store.num_users)
+    torch.testing.assert_close(run.model.score(users), by_hand.score(users))
 
 
 def test_the_members_of_a_mean_are_learned_again_with_the_epochs_of_each(tmp_path, measured):

@@ -216,9 +216,12 @@ def test_a_folder_of_triples_is_read(tmp_path, measured):
         ("sum:popularity", "adds two models"),
         ("sum:popularity+popularity", "adds a model to itself"),
         ("1*bpr-mf", r"1\*bpr-mf is the mean of 1; give 2 or more, or the name alone"),
-        ("3*popularity", r"3\*popularity averages models trained from 3 seeds, and popularity is not trained by steps"),
         ("x*popularity", "unknown model 'x\\*popularity'"),
+        ("2*", "unknown model '2\\*'"),
         ("missing.toml", "there is no run file"),
+        ("popularity,", "models: a name is empty, got 'popularity,'; give names or run files, with one comma between two"),
+        ("", "models: a name is empty, got ''"),
+        ([], r"models: none is given, got \[\]"),
     ],
 )
 def test_mistakes_show_before_anything_runs(board, tmp_path, measured, models, message):
@@ -243,7 +246,7 @@ def test_scores_that_are_no_ratings_are_a_dash_beside_those_that_are(tmp_path, m
     assert not result.failures and "rmse" not in popular.mean and rated.mean["rmse"] > 0
     text = result.files["markdown"].read_text()
     assert "A dash under rmse or mae: the scores of that model are no ratings" in text
-    assert re.search(r"\| popularity \| 1 \| \d\.\d{4} \| – \|", text)
+    assert re.search(r"\| `popularity` \| 1 \| \d\.\d{4} \| – \|", text)
 
 
 def test_a_missing_folder_and_a_wrong_metric_show_before_anything_runs(board, tmp_path):
@@ -251,6 +254,12 @@ def test_a_missing_folder_and_a_wrong_metric_show_before_anything_runs(board, tm
         bench(tmp_path / "nowhere", "popularity", tmp_path / "out")
     with pytest.raises(ConfigError, match="did you mean 'recall'"):
         bench(board, "popularity", tmp_path / "out", metrics="recal")
+    for data, message in (([], r"data: none is given, got \[\]"), ([board, ""], "data: a name is empty"), ("", "data: a name is empty")):
+        with pytest.raises(ConfigError, match=message):
+            bench(data, "popularity", tmp_path / "out")
+    for how in ({"seeds": "2"}, {"seeds": 0}, {"first_seed": 0.5}, {"first_seed": -1}):
+        with pytest.raises(ConfigError, match="seeds must be a whole number of at least 1 and first_seed one of at least 0, got "):
+            bench(board, "popularity", tmp_path / "out", **how)
     with pytest.raises(ConfigError, match="names a folder twice"):
         bench([board, board], "popularity", tmp_path / "out")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -86,13 +87,22 @@ def test_the_files_show_all_of_it(cells, tmp_path):
     pairs = list(csv.DictReader(files["comparisons"].read_text().splitlines()))
     assert len(pairs) == 3 and float(pairs[1]["p_holm"]) < 0.01
     text = files["markdown"].read_text()
-    assert re.search(r"\| set \| a \| 2 \| 0\.\d{4} ± 0\.\d{4} \| 1\.5 \| 2\.5 \| 101 \|", text)
-    assert "| set | c\\|d | 1 |" in text and "- set, `c|d`, seed 1: out of <memory>" in text
+    assert re.search(r"\| set \| `a` \| 2 \| 0\.\d{4} ± 0\.\d{4} \| 1\.5 \| 2\.5 \| 101 \|", text)
+    assert "| set | `c\\|d` | 1 |" in text and "| set | `a` | `c\\|d` | recall@20 |" in text and "| – |" in text and "- set, `c|d`, seed 1: out of <memory>" in text
     page = files["html"].read_text()
     assert page.startswith("<!doctype html>") and page.count("data:image/png;base64,") == 1
     assert "out of &lt;memory&gt;" in page and "<memory>" not in page
     assert "Paired tests" in page and "± " in page and "5 of 6 cells" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
+    assert '<th class="number">recall@20</th>' in page and '<th class="number">fit s</th>' in page
+
+
+def test_no_zero_has_a_sign(cells, tmp_path):
+    pairs = compare_rows([*cells[:2], *(replace(cell, row="b") for cell in cells[:2])], PROTOCOL, SILENT)
+    pairs = [replace(one, difference=replace(one.difference, difference=-0.0, low=-0.00001)) for one in pairs]
+    files = write_reports(tmp_path, PROTOCOL, cells, summarise(cells), pairs)
+    for name in ("markdown", "html"):
+        assert "-0.0000" not in files[name].read_text() and "0.0000" in files[name].read_text()
 
 
 def test_many_rows_leave_room_for_a_finding(tmp_path):

@@ -134,7 +134,7 @@ def test_original_ids_are_printed_as_they_are_in_the_log(capsys):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, ""), (True, "yes"), (1234567, "1,234,567"), (0.12345, "0.1235"), (12.345, "12.35"), (12345.678, "12,346"), ("x", "x")],
+    [(None, ""), (True, "yes"), (1234567, "1,234,567"), (0.12345, "0.1235"), (-0.00001, "0.0000"), (12.345, "12.35"), (12345.678, "12,346"), ("x", "x")],
 )
 def test_format_cell(value, text):
     assert format_cell(value) == text

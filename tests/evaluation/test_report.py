@@ -40,6 +40,13 @@ def test_names_are_escaped(store, model, tmp_path):
     assert "&lt;script&gt;" in text and "a&lt;b&gt;&amp;" in text
 
 
+def test_numbers_align_right_also_where_they_are_written_out():
+    row = ("lightgcn 2.0", "0.1917 ± 0.0006", "1,234.5", "< 0.0001", -0.00001, None, "3 of 4")
+    cells = re.findall(r"<td( class=\"number\")?>([^<]*)</td>", html_table(["x"] * len(row), [row, (*row[:1], *["–"] * 6)]))
+    assert [text for kind, text in cells[: len(row)] if kind] == ["0.1917 ± 0.0006", "1,234.5", "&lt; 0.0001", "0.0000"]
+    assert [kind for kind, _ in cells[: len(row)]] == [kind for kind, _ in cells[len(row) :]]
+
+
 @pytest.mark.parametrize("metrics", [("coverage",), ("auc",), ("hit", "gini")])
 def test_few_metrics_and_no_run(store, model, metrics):
     text = report_html(evaluate(model, store, metrics=metrics, k=5, bootstrap=0))

@@ -54,6 +54,22 @@ def test_every_way_in_leaves_the_pairs_out(store):
     assert not graph.has_edges_between(user, item, etype=ends) and whole.has_edges_between(user, item, etype=ends)
 
 
+def test_what_is_left_out_can_be_the_validation_side(store):
+    user, item = (int(part[0]) for part in store.train_matrix().nonzero())
+    keys = np.array([user * store.num_items + item])
+    view = HeldOutStore(store, keys, as_valid=True)
+    assert (store.splits, view.splits) == (["train", "test"], ["train", "valid", "test"])
+    assert HeldOutStore(store, keys).splits == store.splits
+    held = view.events("valid")
+    assert held.select("user", "item", "behavior").rows() == [(user, item, "buy"), (user, item, "view")]
+    assert held.select("user_id", "item_id").rows() == 2 * [(f"u{user}", f"i{item}")]
+    for behavior in ("buy", "view"):
+        rows = view.interactions("valid", behavior)
+        assert (rows.user.tolist(), rows.item.tolist()) == ([user], [item])
+        assert len(view.interactions("train", behavior)) == len(store.interactions("train", behavior)) - 1
+    assert view.events("test").equals(store.events("test"))
+
+
 def test_a_share_of_each_user_is_chosen_and_one_is_left():
     user = np.repeat([0, 1, 2], [10, 2, 1])
     item = np.concatenate([np.arange(10), [0, 1], [5]])
