@@ -120,7 +120,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             progress: receives the spectral start and the residual's filter, where they are asked for.
 
         Raises:
-            ConfigError: the store lacks what a part reads, or a loss has parameters, which would not be trained.
+            ConfigError: the store lacks what a part reads, an auxiliary loss does not fit the encoder, or a loss has parameters,
+                which would not be trained.
         """
         self._catalogue = self._vectors = None  # until `finish` there is nothing that could answer
         train = self._training_matrix(store)
@@ -140,6 +141,9 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             encoder.read(store, generator)
             self._origins = {**self._origins, "modalities": encoder.modalities.described}
             progress.note(f"modalities: {encoder.modalities.described}")
+        for _, _, loss in self._auxiliary_losses:
+            if hasattr(loss, "check_encoder"):
+                loss.check_encoder(encoder, self.loss.negatives)
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
             relations = self._relations_left(Relations.from_store(store), encoder)
             encoder.prepare(relations.to(self.device), generator)

@@ -137,7 +137,7 @@ def train(
             _record_fit(place, seconds)
         else:
             before = journal.read(place)
-            _run(loop, path)
+            _run(loop, path, place, resume)
             if journal.read(place) != before:
                 forget_results(place)
         chosen.save(place / MODEL, overwrite=True)
@@ -171,11 +171,15 @@ def _loop(
     return Loop(model, make_sampler(model, settings, ages, progress), settings, folder, validate, progress), learned
 
 
-def _run(loop: Loop, folder: Path) -> None:
+def _run(loop: Loop, folder: Path, place: Path, resume: bool) -> None:
     try:
         loop.run()
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"go on with: graphrec train --resume --out {shell_word(folder)}",)
+        raise
+    except Exception:
+        if not resume and loop.position.steps == 0:  # no run has begun, and the mended command may have the folder
+            clear(place)
         raise
 
 
