@@ -97,7 +97,7 @@ def link(
         }
         rows = [(name, *result.test.values(), result.seconds) for name, result in results.items()]
         io.table(f"{source}: {len(graph.test.positives):,} test links", ("model", *results[names[0]].test, "seconds"), rows)
-        measured = protocol(graph)
+        measured = protocol(graph, metrics=results[names[0]].test)
         io.line(measured["how"])
         answer = {
             name: {"valid": one.valid, "test": one.test, "seconds": one.seconds, "edge_weights": one.model.weighs(graph)}

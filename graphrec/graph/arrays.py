@@ -46,10 +46,7 @@ def unfit(array: np.ndarray, rows: int) -> str | None:
     with np.errstate(over="ignore"):
         bad = np.flatnonzero(~np.isfinite(array.astype(np.float32, copy=False)).all(axis=1))  # models read it so
     if len(bad):
-        return (
-            f"must be finite, got NaN or infinity in {len(bad):,} of {rows:,} rows, the first is row {bad[0]}; leave a missing row "
-            "all zeros"
-        )
+        return f"must be finite, got NaN or infinity in {len(bad):,} of {rows:,} rows, the first is row {bad[0]}"
     return None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from graphrec.errors import StoreError, unknown_name
+from graphrec.errors import ConfigError, StoreError, unknown_name
 from graphrec.graph.arrays import feature_path, list_features, read_feature, read_provenance, unfit, write_feature
 from graphrec.graph.catalogue import Catalogue
 from graphrec.graph.heterograph import EdgeType, load_graph
@@ -276,8 +276,7 @@ class GraphStore:
             provenance: where it comes from, as JSON-able values; None for nothing.
 
         Raises:
-            ConfigError: unknown node type.
-            ValueError: the array has another shape, no numbers, or some that are not finite.
+            ConfigError: unknown node type, or the array has another shape, no numbers, or some that are not finite.
             TypeError: the provenance is no mapping.
             StoreError: the disk is full.
         """
@@ -285,7 +284,8 @@ class GraphStore:
         rows = len(self.ids(ntype) if new is None else new[0])
         array = np.asarray(array)
         if (wrong := unfit(array, rows)) is not None:
-            raise ValueError(f"the feature {ntype}.{name} {wrong}")
+            ids = f"store.ids({ntype!r})" if new is None else "store.new_items()[0]"
+            raise ConfigError(f"the feature {ntype}.{name} {wrong}; give a row of numbers for each of {ids}, in their order, zeros for none")
         if provenance is not None and not isinstance(provenance, Mapping):
             raise TypeError(
                 f'the feature {ntype}.{name}: its provenance must be a mapping, such as {{"kind": "covers"}}, got {provenance!r}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,17 @@ import torch
 from graphrec.errors import unknown_name
 from graphrec.link import LINK_MODELS
 from graphrec.link.base import LinkModel
-from graphrec.link.metrics import check_metric, measure
+from graphrec.link.metrics import METRICS, check_metric, measure
 from graphrec.logs.link_graph import SIDES, HeldOut, LinkGraph
 from graphrec.logs.ogb import import_ogb
 from graphrec.progress import SILENT, Reporter
 from graphrec.registry import resolve
 
 DEFAULT_METRICS = ("auc", "ap", "hits@20", "hits@50", "mrr")
+_RULES = {
+    "hits@": "hits@K counts the links above the K-th best of these pairs",
+    "mrr": "mrr is a mean over links and not over nodes",
+}
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,20 @@ def default_metrics(graph: LinkGraph) -> list[str]:
     return [name for name in DEFAULT_METRICS if int(name.partition("@")[2] or 0) <= fewest]
 
 
-def protocol(graph: LinkGraph, split: str = "test") -> dict[str, Any]:
+def protocol(graph: LinkGraph, split: str = "test", metrics: Iterable[str] = METRICS) -> dict[str, Any]:
     """Return against what the links of one side are measured: `links` and `non_links`, how many; `own_non_links`, whether each link
-    has some of its own; `non_links_are`, how they were found; and all of it in a sentence, `how`."""
+    has some of its own; `non_links_are`, how they were found; and all of it, with the rules of `metrics`, in a sentence, `how`."""
+    shown = " ".join(f" {name}" for name in metrics)
     held: HeldOut = getattr(graph, split)
     links, non_links, own = len(held.positives), held.num_negatives, held.negatives is None
     against = f"the same {non_links:,} pairs that are no links"
     if own:
         each = non_links // links
-        against = f"{each:,} pairs of its own with the same source that are no links (by auc, ap and hits@K against those of all)"
-    how = (
-        f"each of {links:,} {split} links is ranked against {against}, {graph.negatives_are}; hits@K counts the links above the "
-        "K-th best of these pairs, mrr is a mean over links and not over nodes"
-    )
+        of_all = [name for name in ("auc", "ap", "hits@K") if f" {name.removesuffix('K')}" in shown]
+        against = f"{each:,} pairs of its own with the same source that are no links"
+        against += f" (by {', '.join(of_all)} against those of all)" if of_all else ""
+    rules = [rule for name, rule in _RULES.items() if f" {name}" in shown]
+    how = "; ".join([f"each of {links:,} {split} links is ranked against {against}, {graph.negatives_are}", *rules])
     if graph.benchmark is not None:
         how += f"; {graph.benchmark}'s own metric is by ogb's Evaluator"
         if int((graph.metric or "").partition("@")[2] or 0) > non_links:

@@ -13,7 +13,8 @@ encoder and head are trained. Three things are optional:
 An auxiliary loss is added to the ranking loss with a weight of its own: `auxiliary(step)` turns a
 `graphrec.losses.step.Step`, all that a training step has at hand, into one number. It may have `prepare` too, and with
 `needs_whole_graph = True` it is not taken on sampled neighbourhoods, with `counts_edges = True` not on those of edges with weights.
-It has `Settings` and no parameters either.
+With `check_encoder(encoder, negatives)` it refuses, before the first step and by a `ConfigError`, encoders and `Negatives` of the
+ranking loss that it cannot be taken on. It has `Settings` and no parameters either.
 """
 
 from __future__ import annotations

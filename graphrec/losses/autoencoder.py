@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from graphrec.errors import ConfigError
+from graphrec.losses.batch import Negatives
 from graphrec.losses.step import Step
 from graphrec.ops import Relation
 from graphrec.ops.spmm import edges_of_rows, positions_of
@@ -46,18 +47,17 @@ class KL:
     def __init__(self, settings: KLSettings | None = None) -> None:
         self.settings = settings or KLSettings()
 
-    def __call__(self, step: Step) -> Tensor:
-        """Take the KL term of one step; returns a scalar.
-
-        Raises:
-            ConfigError: the encoder has no distributions.
-        """
-        encoder, batch = step.encoder, step.batch
+    def check_encoder(self, encoder: nn.Module, negatives: Negatives) -> None:
+        """Raise ConfigError where the encoder has no distributions."""
         if not hasattr(encoder, "posteriors_of"):
             raise ConfigError(
                 f'auxiliary loss "kl" needs an encoder whose vectors are drawn from a distribution, got '
                 f'{type(encoder).__name__}; set encoder = "vgae" or leave the loss out'
             )
+
+    def __call__(self, step: Step) -> Tensor:
+        """Take the KL term of one step; returns a scalar."""
+        encoder, batch = step.encoder, step.batch
         posteriors = encoder.posteriors_of(step.user, step.item)
         if posteriors is None:  # another auxiliary loss has made a pass of its own since
             rows = batch.user_rows, batch.item_rows

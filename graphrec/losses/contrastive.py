@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from graphrec.errors import ConfigError
+from graphrec.losses.batch import Negatives
 from graphrec.losses.step import Step
 from graphrec.losses.views import drop_edges, drop_nodes
 from graphrec.ops import Relation, SampledRelation, sampled_softmax
@@ -137,9 +138,12 @@ class SimGCL:
     def __init__(self, settings: NoiseContrastSettings | None = None) -> None:
         self.settings = settings or NoiseContrastSettings()
 
+    def check_encoder(self, encoder: nn.Module, negatives: Negatives) -> None:
+        """Raise ConfigError where the encoder makes no noisy passes."""
+        _check_noise("simgcl", encoder, "noisy", '"lightgcn-noise"')
+
     def __call__(self, step: Step) -> Tensor:
         """Take the loss of a step; returns a scalar."""
-        _needs(step, "simgcl", hasattr(step.encoder, "noisy"), 'encoder = "lightgcn-noise"')
         items, rows = step.batch.positives.unique(), (step.batch.user_rows, step.batch.item_rows)
         views = []
         for _ in range(2):
@@ -164,14 +168,22 @@ class XSimGCL:
     def __init__(self, settings: NoiseContrastSettings | None = None) -> None:
         self.settings = settings or NoiseContrastSettings()
 
+    def check_encoder(self, encoder: nn.Module, negatives: Negatives) -> None:
+        """Raise ConfigError where the encoder makes no noisy passes, or keeps no layer of them."""
+        mend = '{name = "lightgcn-noise", contrast_layer = 1}'
+        _check_noise("xsimgcl", encoder, "crossed", mend)
+        if getattr(encoder.settings, "contrast_layer", 1) is None:
+            raise ConfigError(
+                f'auxiliary loss "xsimgcl" contrasts a noisy pass with one of its layers, and contrast_layer of the encoder is not set; '
+                f"set encoder = {mend}"
+            )
+
     def __call__(self, step: Step) -> Tensor:
         """Take the loss of a step; returns a scalar."""
-        crossed = getattr(step.encoder, "crossed", None)
-        _needs(step, "xsimgcl", crossed is not None, 'encoder = {name = "lightgcn-noise", contrast_layer = 1}')
-        items, temperature = step.batch.positives.unique(), self.settings.temperature
+        items, temperature, crossed = step.batch.positives.unique(), self.settings.temperature, step.encoder.crossed
         return info_nce(step.user, crossed[0], temperature) + info_nce(step.item[items], crossed[1][items], temperature)
 
 
-def _needs(step: Step, name: str, fits: bool, mend: str) -> None:
-    if not fits:
-        raise ConfigError(f'auxiliary loss "{name}" contrasts noisy passes, got a {type(step.encoder).__name__}; set {mend}')
+def _check_noise(name: str, encoder: nn.Module, makes: str, mend: str) -> None:
+    if not hasattr(encoder, makes):
+        raise ConfigError(f'auxiliary loss "{name}" contrasts noisy passes, got a {type(encoder).__name__}; set encoder = {mend}')

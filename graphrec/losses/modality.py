@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, softplus
 
 from graphrec.errors import ConfigError
@@ -35,19 +35,18 @@ class ModalityBPR:
     def __init__(self, settings: ModalityBPRSettings | None = None) -> None:
         self.settings = settings or ModalityBPRSettings()
 
-    def __call__(self, step: Step) -> Tensor:
-        """Take the loss of a step; returns a scalar.
-
-        Raises:
-            ConfigError: the encoder reads no modalities, or the ranking loss draws no negatives for each pair.
-        """
-        batch = step.batch
-        if not hasattr(step.encoder, "modalities") or batch.negatives.dim() != 2 or not batch.negatives.shape[1]:
+    def check_encoder(self, encoder: nn.Module, negatives: Negatives) -> None:
+        """Raise ConfigError where the encoder reads no modalities, or the ranking loss draws no negatives for each pair."""
+        if not hasattr(encoder, "modalities") or negatives.kind != "rows":
             raise ConfigError(
                 f"the auxiliary loss modality-bpr needs an encoder of modalities and negatives for each pair, got "
-                f'{type(step.encoder).__name__} and negatives {tuple(batch.negatives.shape)}; set encoder = "freedom" and '
+                f'{type(encoder).__name__} and negatives "{negatives.kind}"; set encoder = "freedom" and '
                 'loss = "bpr", or leave it out'
             )
+
+    def __call__(self, step: Step) -> Tensor:
+        """Take the loss of a step; returns a scalar."""
+        batch = step.batch
         user, total = step.user[batch.users], step.user.new_zeros(())
         for values, mask in step.encoder.modalities(batch.item_rows):
             positive = (user * values[batch.positives]).sum(-1, keepdim=True)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from graphrec.errors import ConfigError
+from graphrec.losses.batch import Negatives
 from graphrec.losses.step import Step
 from graphrec.settings import Settings
 
@@ -37,17 +38,16 @@ class HierarchicalMutualInformation:
     def __init__(self, settings: HierarchicalMutualInformationSettings | None = None) -> None:
         self.settings = settings or HierarchicalMutualInformationSettings()
 
-    def __call__(self, step: Step) -> Tensor:
-        """Take the loss on all users; returns a scalar.
-
-        Raises:
-            ConfigError: the encoder has no hypergraph channels.
-        """
-        if not hasattr(step.encoder, "channel_views"):
+    def check_encoder(self, encoder: nn.Module, negatives: Negatives) -> None:
+        """Raise ConfigError where the encoder has no hypergraph channels."""
+        if not hasattr(encoder, "channel_views"):
             raise ConfigError(
-                f"the auxiliary loss hierarchical-mi compares hypergraph channels, and {type(step.encoder).__name__} has none; "
+                f"the auxiliary loss hierarchical-mi compares hypergraph channels, and {type(encoder).__name__} has none; "
                 'set encoder = "mhcn", or leave the loss out'
             )
+
+    def __call__(self, step: Step) -> Tensor:
+        """Take the loss on all users; returns a scalar."""
         return sum(_channel_loss(own, edge) for own, edge in step.encoder.channel_views(step.user_x))
 
 

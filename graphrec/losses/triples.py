@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from graphrec.errors import ConfigError
+from graphrec.losses.batch import Negatives
 from graphrec.losses.step import Step
 from graphrec.settings import Settings
 
@@ -37,16 +38,15 @@ class TransR:
     def __init__(self, settings: TransRSettings | None = None) -> None:
         self.settings = settings or TransRSettings()
 
-    def __call__(self, step: Step) -> Tensor:
-        """Take the loss of a step; returns a scalar.
-
-        Raises:
-            ConfigError: the encoder knows no triples.
-        """
-        if not hasattr(step.encoder, "triples"):
+    def check_encoder(self, encoder: nn.Module, negatives: Negatives) -> None:
+        """Raise ConfigError where the encoder knows no triples."""
+        if not hasattr(encoder, "triples"):
             raise ConfigError(
-                f"the auxiliary loss transr is taken on triples, and {type(step.encoder).__name__} reads none; set "
+                f"the auxiliary loss transr is taken on triples, and {type(encoder).__name__} reads none; set "
                 'encoder = "kgat", or leave the loss out'
             )
+
+    def __call__(self, step: Step) -> Tensor:
+        """Take the loss of a step; returns a scalar."""
         near, far = step.encoder.triples(step.user_x, step.item_x, self.settings.num_triples)
         return softplus(near - far).mean()

@@ -112,6 +112,19 @@ class Objective:
             parts[name] = value.detach()
         return loss, parts
 
+    @property
+    def whole_graph_only(self) -> str | None:
+        """What, beside the encoder, keeps the steps from sampled neighbourhoods, and the mend; None where nothing does."""
+        for name, _, auxiliary in self._auxiliary_losses:
+            if getattr(auxiliary, "needs_whole_graph", False):
+                return f'the auxiliary loss "{name}" reads more of the graph than the neighbourhood of a batch; leave it out'
+            if getattr(auxiliary, "counts_edges", False) and getattr(self._relation, "weight", None) is not None:
+                return (
+                    f'the auxiliary loss "{name}" counts the edges that it leaves in a sample, and half_life_days weighs them; take '
+                    "half_life_days out of [model] and set it in [train], which draws old pairs less often"
+                )
+        return None
+
     def _encode(
         self, relation: Any, user_x: Tensor, item_x: Tensor, users: Tensor | None = None, items: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ def parse_auxiliary(specs: Sequence[Mapping[str, Any]], where: str) -> list[Part
     """Find and validate auxiliary losses: `{"name": ..., "weight": ..., **settings}` each.
 
     Raises:
-        ConfigError: a name is not registered or comes twice, the weight is missing or not positive, or a setting is unknown
+        ConfigError: a name is not registered or comes twice, the weight is missing, not positive or not finite, or a setting is unknown
             or out of range.
     """
     found: list[Part] = []
@@ -90,8 +91,8 @@ def parse_auxiliary(specs: Sequence[Mapping[str, Any]], where: str) -> list[Part
         own = {key: value for key, value in spec.items() if key != "weight"}
         part, settings = parse_component("auxiliary loss", AUXILIARY, own, f"{where} auxiliary")
         weight = spec.get("weight")
-        if not isinstance(weight, int | float) or isinstance(weight, bool) or not weight > 0:
-            raise ConfigError(f"{where} auxiliary {spec['name']}: weight must be a number above 0, got {weight!r}")
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight <= sys.float_info.max:
+            raise ConfigError(f"{where} auxiliary {spec['name']}: weight must be a finite number above 0, got {weight!r}")
         if any(other.name == spec["name"] for other in found):
             raise ConfigError(f"{where} auxiliary: {spec['name']!r} is given twice; give it once, with one weight")
         found.append(Part(spec["name"], part, settings, float(weight)))

@@ -120,7 +120,8 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             progress: receives the spectral start and the residual's filter, where they are asked for.
 
         Raises:
-            ConfigError: the store lacks what a part reads, or a loss has parameters, which would not be trained.
+            ConfigError: the store lacks what a part reads, an auxiliary loss does not fit the encoder, or a loss has parameters,
+                which would not be trained.
         """
         self._catalogue = self._vectors = None  # until `finish` there is nothing that could answer
         train = self._training_matrix(store)
@@ -140,6 +141,9 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             encoder.read(store, generator)
             self._origins = {**self._origins, "modalities": encoder.modalities.described}
             progress.note(f"modalities: {encoder.modalities.described}")
+        for _, _, loss in self._auxiliary_losses:
+            if hasattr(loss, "check_encoder"):
+                loss.check_encoder(encoder, self.loss.negatives)
         if hasattr(encoder, "prepare"):  # it wants more than the target behaviour
             relations = self._relations_left(Relations.from_store(store), encoder)
             encoder.prepare(relations.to(self.device), generator)
@@ -277,19 +281,6 @@ class TrainedRecommender(Objective, Unseen, Recommender):
             return super().vectors_note
         name = self._parts["head"].name
         return f'are what its "{name}" head takes in, and dot products of them do not rank as the model does'
-
-    @property
-    def whole_graph_only(self) -> str | None:
-        """What, beside the encoder, keeps the steps from sampled neighbourhoods, and the mend; None where nothing does."""
-        for name, _, auxiliary in self._auxiliary_losses:
-            if getattr(auxiliary, "needs_whole_graph", False):
-                return f'the auxiliary loss "{name}" reads more of the graph than the neighbourhood of a batch; leave it out'
-            if getattr(auxiliary, "counts_edges", False) and getattr(self._relation, "weight", None) is not None:
-                return (
-                    f'the auxiliary loss "{name}" counts the edges that it leaves in a sample, and half_life_days weighs them; take '
-                    "half_life_days out of [model] and set it in [train], which draws old pairs less often"
-                )
-        return None
 
     @property
     def origins(self) -> dict[str, str]:

@@ -79,8 +79,11 @@ class GAE(nn.Module):
         make_layer: MakeLayer = convolution,
     ) -> None:
         super().__init__()
-        if len(dims) < 2:
-            raise ValueError(f"{type(self).__name__}: dims must be those of the input and of each layer, two at least, got {dims}")
+        if isinstance(dims, str) or not hasattr(dims, "__len__") or len(dims) < 2:
+            raise ValueError(
+                f"{type(self).__name__}: dims must be a list of the columns of the input and of each layer, two at least, got {dims!r}; "
+                "give them together, such as [8, 6, 4]"
+            )
         if activation not in ("relu", "none"):
             raise ValueError(f'{type(self).__name__}: activation must be "relu" or "none", got {activation!r}')
         if not 0 <= dropout < 1:

@@ -14,6 +14,7 @@ from graphrec.errors import ConfigError
 from graphrec.nn.layer import RelationLayer, at_rows, few, linear, project
 from graphrec.nn.stack import Stack, StackEncoder
 from graphrec.ops import Relation, gat, gatv2
+from graphrec.ops.index import check_integer
 from graphrec.ops.neighbourhood import RowBlock
 from graphrec.ops.spmm import scale_dtype
 from graphrec.settings import Settings
@@ -245,8 +246,8 @@ def _attention_vectors(num_heads: int, head_dim: int, generator: torch.Generator
 
 
 def _out_dim(where: str, head_dim: int, num_heads: int, heads: str, dropout: float) -> int:
-    if num_heads < 1:
-        raise ValueError(f"{where}: num_heads must be at least 1, got {num_heads}")
+    for name, number in (("head_dim", head_dim), ("num_heads", num_heads)):
+        check_integer(where, name, number, 1)
     if heads not in ("concat", "mean"):
         raise ValueError(f'{where}: heads must be "concat" or "mean", got {heads!r}')
     if not 0 <= dropout < 1:

@@ -33,12 +33,14 @@ class FeatureSettings(FeatureMapSettings):
     @model_validator(mode="before")
     @classmethod
     def _beside_items(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("user"), list) and "item" not in values:
-            raise ValueError(
-                f'features of users are read beside some of items, got user = {values["user"]} alone; name some of items, too, '
-                'such as item = ["text"]'
-            )
-        return values
+        if not isinstance(values, Mapping) or values.get("item", []) != []:
+            return values
+        user = values.get("user")
+        rule = f"beside some of items, got user = {user} alone" if isinstance(user, list) else "by name, and some of items are needed, got none"
+        raise ValueError(
+            f'features are read {rule}; name some of items, too, such as item = ["text"]: graphrec graph info STORE lists those of the '
+            "store, and graphrec features STORE makes them"
+        )
 
 
 class IdFeatureSettings(FeatureSettings):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
 from graphrec.ops import Relation
-from graphrec.ops.index import check_distinct, check_index, check_tensor
+from graphrec.ops.index import check_distinct, check_index, check_integer, check_tensor
 
 _FEW = 50  # rows that 1 in 50 is wanted of: with some ten edges a row most columns are out of reach
 
@@ -35,8 +35,8 @@ class RelationLayer(nn.Module, ABC):
     def __init__(self, src_dim: int, dst_dim: int | None, out_dim: int) -> None:
         super().__init__()
         for name, dim in (("src_dim", src_dim), ("dst_dim", dst_dim), ("out_dim", out_dim)):
-            if dim is not None and dim < 1:
-                raise ValueError(f"{type(self).__name__}: {name} must be at least 1, got {dim}")
+            if dim is not None:
+                check_integer(type(self).__name__, name, dim, 1)
         self.src_dim, self.dst_dim, self.out_dim = src_dim, dst_dim, out_dim
 
     def forward(
@@ -62,6 +62,11 @@ class RelationLayer(nn.Module, ABC):
                 message names them. Or `propagate` gave other rows than it was asked for.
         """
         name = type(self).__name__
+        if isinstance(src_x, tuple | list):
+            raise TypeError(
+                f"{name}: src_x must be a tensor, the features of the sources, got a {type(src_x).__name__} of {len(src_x)}; "
+                "give those of the destinations apart, as dst_x="
+            )
         check_tensor(name, "src_x", src_x)
         relation = relation_of(graph, name, src_x.device)
         check_features(name, "src_x", src_x, relation.num_src, self.src_dim)

@@ -131,8 +131,10 @@ def vector_tables(model: Recommender) -> list[VectorTable]:
     """
     embeddings = model.embeddings()
     if embeddings is None:
+        without = " and ".join(dict.fromkeys(_without_vectors(model)))
+        who = "it" if without == model.name else f"{without}, which it is made of,"
         raise UnsupportedError(
-            f"{model.name} has no embeddings to export: it scores items from counts or neighbours, not from vectors; "
+            f"{model.name} has no embeddings to export: {who} scores items from counts or neighbours, not from vectors; "
             f"write its lists instead (graphrec recommend RUN --all --out lists.parquet), or train a model with "
             f"vectors (lightgcn, bpr-mf, graph-filter)"
         )
@@ -151,6 +153,16 @@ def vector_tables(model: Recommender) -> list[VectorTable]:
         vectors.flags.writeable = False  # no format changes what the next one writes, nor what a model keeps of its own
         tables.append(VectorTable(ntype, ids, vectors))
     return tables
+
+
+def _without_vectors(model: Recommender) -> list[str]:
+    """Names of the models that keep `model` from having vectors: its own, or those that it is made of."""
+    from graphrec.models.ranker import TwoStage
+    from graphrec.models.score_sum import ScoreSum
+
+    parts = model.members if isinstance(model, ScoreSum) else [model.retrieval] if isinstance(model, TwoStage) else []
+    lacking = [part for part in parts if part.embeddings() is None]
+    return [name for part in lacking for name in _without_vectors(part)] or [model.name]
 
 
 def model_agreement(model: Recommender, tables: list[VectorTable], num_users: int = 64, k: int = 10) -> float:

@@ -7,15 +7,33 @@ from typing import Literal
 import numpy as np
 import torch
 
-from graphrec.errors import RunError
+from graphrec.errors import ConfigError, RunError
 from graphrec.graph.catalogue import Catalogue
+from graphrec.losses.batch import Negatives
 from graphrec.ops import AliasTable, Relation
 from graphrec.ops.importance import visited_items
 from graphrec.ops.sampling import negatives_forward
 
 _HARD_RANKS = 50, 200  # by visits; Ying et al. 2018 take 2,000 to 5,000 among billions
 _HARD_WALKS, _HARD_STEPS = 100, 3
+_ALWAYS_DRAWN = {"rows": 256, "shared": 1 << 16}  # negatives of a pair and of a batch, with repeats, however few items there are
 _ATTEMPTS = 64  # before the draw from what is left, which costs as much as the catalogue is long
+
+
+def check_count(wanted: Negatives, num_items: int, where: str) -> None:
+    """Make sure that a loss does not want far more negatives than there are items, which would only fill the memory.
+
+    Raises:
+        ConfigError: it does; the message begins with `where`.
+    """
+    if wanted.kind not in _ALWAYS_DRAWN:
+        return
+    most = max(num_items, _ALWAYS_DRAWN[wanted.kind])
+    if wanted.count > most:
+        each = "pair" if wanted.kind == "rows" else "batch"
+        raise ConfigError(
+            f"{where} num_negatives = {wanted.count:,} for each {each}, but the store has {num_items:,} items; give at most {most:,}"
+        )
 
 
 class NegativeSource:

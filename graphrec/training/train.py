@@ -25,7 +25,7 @@ from graphrec.training import SAMPLERS, journal
 from graphrec.training.history import check_takes_past
 from graphrec.training.journal import Journal
 from graphrec.training.loop import Loop, Validate
-from graphrec.training.negatives import NegativeSource
+from graphrec.training.negatives import NegativeSource, check_count
 from graphrec.training.neighbourhoods import NeighbourhoodBatches, neighbourhoods_of, with_block
 from graphrec.training.place import MODEL, check_free, clear, forget_results, locked, place_of, recover, take_over
 from graphrec.training.run import Run, RunRecord, fingerprint, other_data, other_features
@@ -106,7 +106,7 @@ def train(
         _check_same_store(saved, store, path)
         chosen, train_settings = _resumed(saved, model, model_settings, given)
     else:
-        chosen = _create(model or DEFAULT_MODEL, model_settings)
+        chosen = _create(DEFAULT_MODEL if model is None else model, model_settings)
         _check_not_of_the_model(given, chosen)
         train_settings = with_block(_with_half_life(parse(TrainSettings, given, "train"), chosen, store, progress), chosen)
     with locked(path):
@@ -134,7 +134,7 @@ def train(
             _record_fit(place, seconds)
         else:
             before = journal.read(place)
-            _run(loop, path)
+            _run(loop, path, place, resume)
             if journal.read(place) != before:
                 forget_results(place)
         chosen.save(place / MODEL, overwrite=True)
@@ -168,11 +168,15 @@ def _loop(
     return Loop(model, make_sampler(model, settings, ages, progress), settings, folder, validate, progress), learned
 
 
-def _run(loop: Loop, folder: Path) -> None:
+def _run(loop: Loop, folder: Path, place: Path, resume: bool) -> None:
     try:
         loop.run()
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"go on with: graphrec train --resume --out {shell_word(folder)}",)
+        raise
+    except Exception:
+        if not resume and loop.position.steps == 0:  # no run has begun, and the mended command may have the folder
+            clear(place)
         raise
 
 
@@ -188,9 +192,11 @@ def make_sampler(
         progress: receives a note of the users whose pairs are left out.
 
     Raises:
-        ConfigError: batches are to be sampled and the model cannot, or the fanouts or a history do not fit it.
+        ConfigError: batches are to be sampled and the model cannot, or the fanouts or a history do not fit it; or the loss wants
+            far more negatives than there are items.
         RunError: negatives per row are wanted and every user has chosen every item.
     """
+    check_count(model.loss.negatives, model.training_catalogue.num_items, f'model {model.name}: loss "{model.parts["loss"].name}"')
     source = NegativeSource(model.training_catalogue, settings.negative_distribution, settings.negative_exponent)
     if model.loss.negatives.hard:
         source.find_hard(model.relation.to("cpu"), settings.seed)
@@ -246,7 +252,7 @@ def _record_fit(folder: Path, seconds: float) -> None:
 def _folder(folder: str | os.PathLike[str] | None, model: str | Recommender | None) -> Path:
     if folder is not None:
         return Path(folder)
-    name = model.name if isinstance(model, Recommender) else model or DEFAULT_MODEL
+    name = model.name if isinstance(model, Recommender) else DEFAULT_MODEL if model is None else model
     return Path("runs") / name
 
 
@@ -286,7 +292,7 @@ def _resumed(
     if name in MADE_BY:
         what = {"two-stage": "a second stage", "sum": "a sum of runs"}[name]
         raise ConfigError(f"the run is {what}, which is not resumed; make it again with {MADE_BY[name]} and overwrite")
-    asked = model.name if isinstance(model, Recommender) else model or name
+    asked = model.name if isinstance(model, Recommender) else name if model is None else model
     if asked != name:
         raise ConfigError(f"the run to resume trains the model {name!r}, not {asked!r}; choose another folder")
     explicit = _explicit(model.settings if isinstance(model, Recommender) else model_settings)

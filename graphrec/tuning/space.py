@@ -59,9 +59,9 @@ class Space:
         for key in entries:
             self._check_field(key)
         if not self.entries:
-            raise ConfigError(
-                f'{model} has nothing to search; name fields in [tune.space], such as "model.rank" = {{low = 8, high = 64}}'
-            )
+            known = ", ".join(sorted(self._fields()))
+            mend = f"name fields in [tune.space]; {model} knows {known}" if known else "it has no settings, so choose another model"
+            raise ConfigError(f"{model} has nothing to search; {mend}")
         self._check_values()
 
     def draw(self, trial: Any) -> Tables:

@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,9 +142,9 @@ class Study:
         if self.settings.pruner == "median":
             pruner = optuna.pruners.MedianPruner(self.settings.startup_trials, self.settings.warmup_epochs)
         try:
-            self._storage = optuna.storages.RDBStorage(
-                f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}}
-            )
+            # The path stays out of the URL, where some of its characters would mean something else.
+            connect = partial(sqlite3.connect, path.resolve(), timeout=_BUSY_SECONDS, check_same_thread=False)
+            self._storage = optuna.storages.RDBStorage(f"sqlite:///{DATABASE}", engine_kwargs={"creator": connect})
             return optuna.create_study(
                 storage=self._storage, study_name=_NAME, direction="maximize", pruner=pruner, load_if_exists=True
             )

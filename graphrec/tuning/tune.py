@@ -69,7 +69,7 @@ def tune(
         section 3.2 (median rule); both as Optuna implements them (Akiba et al. 2019, arXiv:1907.10902).
     """
     chosen = parse(TuneSettings, _explicit(settings), "tune")
-    name = model or DEFAULT_MODEL
+    name = DEFAULT_MODEL if model is None else model
     given = _explicit(train_settings)
     training = parse(TrainSettings, given, "train")
     if training.start_from is not None:

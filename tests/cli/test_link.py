@@ -41,6 +41,8 @@ def test_models_are_trained_and_measured_side_by_side(edges):
     assert answer["protocol"]["links"] == answer["protocol"]["non_links"] == 76 and not answer["protocol"]["own_non_links"]
     shown = invoke(edges, "-m", "adamic-adar", *FAST[4:], "--quiet")
     assert "each of 76 test links is ranked against the same 76 pairs that are no links" in shown.stdout
+    assert "hits@K counts" in shown.stdout
+    assert "hits@K" not in invoke(edges, "-m", "adamic-adar", "--metrics", "auc", "--quiet").stdout
     again = invoke(edges, "-m", "gae", "--metrics", "auc", "--seed", 2, *FAST, "--json", "--quiet")
     assert json.loads(again.stdout)["models"]["gae"]["test"]["auc"] == answer["models"]["gae"]["test"]["auc"]
 

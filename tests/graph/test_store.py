@@ -136,7 +136,8 @@ def test_features_are_added_replaced_and_checked(copy):
     read, provenance = reopened.feature("item", "text-mini")
     assert (read == array + 1).all() and read.dtype == np.float16 and provenance["dim"] == 2
     assert reopened.feature("user", "bag")[1] == {}
-    with pytest.raises(ValueError, match="item.short must have a row for each of 12 nodes, got 3"):
+    wanted = r"item.short must have a row for each of 12 nodes, got 3; give a row of numbers for each of store.ids\('item'\)"
+    with pytest.raises(ConfigError, match=wanted):
         store.add_feature("item", "short", array[:3], {})
     with pytest.raises(ConfigError, match="a feature name has letters"):
         store.add_feature("item", "../escape", array, {})
@@ -162,7 +163,7 @@ def test_features_are_added_replaced_and_checked(copy):
 )
 def test_an_array_that_no_model_reads_is_refused_when_it_is_added(copy, array, said):
     store = GraphStore.open(copy)
-    with pytest.raises(ValueError, match=f"the feature user.face {said}"):
+    with pytest.raises(ConfigError, match=f"the feature user.face {said}.*; give a row of numbers for each of store.ids.*zeros for none"):
         store.add_feature("user", "face", array, {})
     with pytest.raises(TypeError, match="provenance must be a mapping, such as .*, got 'mine'"):
         store.add_feature("user", "face", np.ones((12, 2)), "mine")

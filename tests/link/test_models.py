@@ -285,6 +285,8 @@ def test_the_protocol_says_against_what_links_are_ranked(graph):
     shared = protocol(graph)
     assert (shared["links"], shared["non_links"], shared["own_non_links"]) == (76, 76, False)
     assert "against the same 76 pairs that are no links, drawn at random among all pairs that are no links" in shared["how"]
+    assert "hits@K counts" in shared["how"] and "mrr is a mean" in protocol(graph, metrics=["mrr", "auc"])["how"]
+    assert not any("hits@K" in protocol(graph, metrics=names)["how"] for names in (["mrr", "auc"], ["auc"]))
     targets = np.tile(np.arange(SIZE, SIZE + 5), (len(graph.test.positives), 1))
     own = protocol(dataclasses.replace(graph, test=HeldOut(graph.test.positives, negative_targets=targets)))
     assert own["own_non_links"] and own["non_links"] == 76 * 5 and "against 5 pairs of its own with the same source" in own["how"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphrec.errors import ConfigError
-from graphrec.losses.batch import Batch
+from graphrec.losses.batch import Batch, Negatives
 from graphrec.losses.contrastive import SGL, NoiseContrastSettings, SGLSettings, SimGCL, XSimGCL, info_nce
 from graphrec.losses.step import Step
 from graphrec.nn.light import LightGCNEncoder, LightGCNSettings
@@ -114,4 +114,10 @@ def by_layer(user: torch.Tensor, item: torch.Tensor, noise: float) -> list[tuple
 @pytest.mark.parametrize("loss", [SimGCL(), XSimGCL()])
 def test_an_encoder_without_noise_is_refused(loss):
     with pytest.raises(ConfigError, match=r"contrasts noisy passes, got a LightGCNEncoder; set encoder"):
-        loss(step_of(LightGCNEncoder()))
+        loss.check_encoder(LightGCNEncoder(), Negatives("rows"))
+
+
+def test_xsimgcl_without_a_layer_to_contrast_is_refused():
+    with pytest.raises(ConfigError, match=r"contrast_layer of the encoder is not set; set encoder = .*contrast_layer = 1"):
+        XSimGCL().check_encoder(NoisyLightGCNEncoder(), Negatives("rows"))
+    XSimGCL().check_encoder(NoisyLightGCNEncoder(NoisyLightGCNSettings(contrast_layer=2)), Negatives("rows"))

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cosine_similarity, softplus
 
 from graphrec.errors import ConfigError
-from graphrec.losses.batch import Batch
+from graphrec.losses.batch import Batch, Negatives
 from graphrec.losses.modality import Bootstrap, BootstrapSettings, ModalityBPR
 from graphrec.losses.step import Step
 from graphrec.losses.triples import TransR
@@ -66,4 +66,4 @@ def test_transr_pulls_true_triples_nearer():
 @pytest.mark.parametrize(("loss", "message"), [(ModalityBPR(), 'encoder = "freedom"'), (TransR(), 'encoder = "kgat"')])
 def test_another_encoder_is_refused_with_the_mend(loss, message):
     with pytest.raises(ConfigError, match=message):
-        loss(step(IdentityEncoder()))
+        loss.check_encoder(IdentityEncoder(), Negatives("rows"))

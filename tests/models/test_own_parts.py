@@ -151,6 +151,35 @@ def test_a_loss_that_is_no_number_is_refused(board, monkeypatch):
             model.batch_loss(BATCH)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "loss", "auxiliary"),
+    [
+        ("gcn", "bpr", "kl"),
+        ("gat", "bpr", "xsimgcl"),
+        ({"name": "lightgcn-noise"}, "bpr", "xsimgcl"),
+        ("vgae", "bpr", "simgcl"),
+        ("gcn", "bpr", "transr"),
+        ("gcn", "bpr", "hierarchical-mi"),
+        ("gcn", "bpr", "modality-bpr"),
+        ("freedom", "sampled-softmax", "modality-bpr"),
+    ],
+)
+def test_an_auxiliary_loss_that_does_not_fit_is_refused_before_there_is_a_run(board, tmp_path, encoder, loss, auxiliary):
+    settings = {"encoder": encoder, "loss": loss, "auxiliary": {"name": auxiliary, "weight": 0.1}}
+    with pytest.raises(ConfigError, match=f'auxiliary loss "?{auxiliary}'):
+        train(board, "composed", tmp_path / "run", model_settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_fails_in_the_first_step_leaves_the_folder_free(board, monkeypatch, tmp_path):
+    auxiliary = {"name": own(monkeypatch, AUXILIARY, OfEachRow), "weight": 1.0}
+    for settings, more in (({"epochs": 1}, {}), ({"epochs": 1}, {"overwrite": True})):
+        with pytest.raises(ValueError, match="must give one number"):
+            train(board, "composed", tmp_path / "run", settings, model_settings={"auxiliary": auxiliary}, **more)
+        train(board, "composed", tmp_path / "run", settings, **more)
+    assert not (tmp_path / "run" / "replacement").exists()
+
+
 @pytest.mark.parametrize(("kind", "name"), [(Learned, "scale"), (LearnedInside, "inside")])
 def test_a_loss_with_parameters_is_refused_for_nobody_would_train_them(board, monkeypatch, kind, name):
     for settings, what in (

@@ -111,9 +111,9 @@ def test_features_that_are_named_are_used_and_said(store, tmp_path):
     ({"name": "id", "item": ["text"]}, "features are named and would not be used: init is \"normal\""),
     ({"name": "id", "init": "features"}, "needs item = "),
     ({"name": "id", "anchor": 0.1}, "anchor holds to a start that means something"),
-    ({"name": "features"}, "item: required but missing"),
+    ({"name": "features"}, r"some of items are needed, got none; name some .* graphrec graph info STORE lists .* graphrec features STORE"),
     ({"name": "id+features", "user": ["likes"]}, r"beside some of items, got user = \['likes'\] alone; name some of items, too"),
-    ({"name": "features", "item": []}, "item: list should have at least 1 item"),
+    ({"name": "features", "item": []}, "some of items are needed, got none"),
 ])  # fmt: skip
 def test_inputs_that_would_ignore_something_are_refused(inputs, said):
     with pytest.raises(ConfigError, match=said):

@@ -64,9 +64,8 @@ def test_the_finished_vectors_are_the_means(board):
 
 def test_a_kl_term_without_a_distribution_is_refused(board):
     model = create("composed", encoder="gae", auxiliary=[{"name": "kl", "weight": 0.1}])
-    model.prepare(board)
     with pytest.raises(ConfigError, match='needs an encoder whose vectors are drawn .* GAEEncoder; set encoder = "vgae"'):
-        model.batch_loss(batch())
+        model.prepare(board)
 
 
 def test_gae_composes_and_learns_the_board(board, tmp_path):

@@ -232,6 +232,8 @@ def test_tables_that_do_not_fit_are_refused(kind):
 def test_sizes_and_shares_out_of_range_are_refused_as_they_were_given(kind):
     with pytest.raises(ValueError, match=rf"{kind.__name__}: dims must be .* two at least, got \[3\]"):
         kind([3])
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: dims must be a list of .*, got 8; give them together, such as"):
+        kind(8, [6, 4])
     for dropout in (1.5, -0.1):
         with pytest.raises(ValueError, match=rf"{kind.__name__}: dropout must be in \[0, 1\), .* got {dropout}"):
             kind([3, 2], dropout=dropout)

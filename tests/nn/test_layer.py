@@ -149,6 +149,23 @@ def test_wrong_row_counts_widths_and_dtypes_are_refused(layer, bipartite, draw):
             layer(bipartite.relation, draw(9, D), draw(9, D))
 
 
+def test_features_of_both_sides_in_one_argument_are_told_where_they_go(layer, sample, draw):
+    with pytest.raises(TypeError, match=r"src_x must be a tensor, .* got a tuple of 2; give those of the destinations apart, as dst_x="):
+        layer(sample.graph, (draw(sample.num_src, D), draw(sample.num_dst, D)))
+
+
+def test_sizes_that_are_no_whole_numbers_are_refused():
+    for make, message in (
+        (lambda: GCNLayer("8", 6), "GCNLayer: src_dim must be an integer, got '8'"),
+        (lambda: SAGELayer(8, 6.5), "SAGELayer: out_dim must be an integer, got 6.5"),
+        (lambda: GATLayer(8, "6"), "GATLayer: head_dim must be an integer, got '6'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            make()
+    with pytest.raises(ValueError, match="GCNLayer: out_dim must be at least 1, got 0"):
+        GCNLayer(8, 0)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_features_that_are_not_finite_are_refused(layer, bipartite, draw, value):
     src_x, dst_x = draw(9, D).detach(), draw(12, D).detach()

@@ -17,6 +17,7 @@ import torch
 from graphrec.atomic import check_free
 from graphrec.errors import ConfigError, RunError, StoreError, UnsupportedError
 from graphrec.graph.manifest import MARKER
+from graphrec.models.score_sum import ScoreSum
 from graphrec.progress import Reporter, Task
 from graphrec.registry import resolve
 from graphrec.retrieval import EXPORTERS, export_faiss
@@ -228,6 +229,12 @@ def test_models_without_vectors_say_what_to_do(popularity, tmp_path):
     with pytest.raises(UnsupportedError, match=r"popularity has no embeddings.*graphrec recommend RUN --all"):
         export(popularity, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_member_without_vectors_is_named(popularity, factors, tmp_path):
+    inner = ScoreSum.of([factors(), popularity], (0.5, 0.5))
+    with pytest.raises(UnsupportedError, match="sum has no embeddings to export: popularity, which it is made of, scores items from"):
+        export(ScoreSum.of([inner, factors()], (0.5, 0.5)), tmp_path / "out")
 
 
 def test_vectors_that_are_not_finite_are_refused(tmp_path, factors):

@@ -123,12 +123,21 @@ def test_the_folder_defaults_to_the_model_name(board, tmp_path, monkeypatch):
         ({}, {"loss": "ccl"}, 'loss "ccl" compares cosines.*set head = "cosine"'),
         ({}, {"loss": 3}, "loss: give a name, or a table"),
         ({}, {"num_layers": 0}, "num_layers"),
+        ({}, {"auxiliary": {"name": "sgl", "weight": float("inf")}}, "auxiliary sgl: weight must be a finite number above 0, got inf"),
+        ({}, {"auxiliary": {"name": "sgl", "weight": float("nan")}}, "weight must be a finite number above 0, got nan"),
+        ({}, {"loss": {"name": "bpr", "num_negatives": 257}}, 'loss "bpr" num_negatives = 257 for each pair, but the store has 20 items'),
+        ({}, {"loss": {"name": "sampled-softmax", "num_negatives": 10**9}}, "1,000,000,000 for each batch, .* 20 items; .* 65,536"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(board, tmp_path, settings, model_settings, message):
     with pytest.raises(ConfigError, match=message):
         train(board, "lightgcn", tmp_path / "run", {**FAST, **settings}, model_settings=model_settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_name_is_no_model(board, tmp_path):
+    with pytest.raises(ConfigError, match="unknown model ''"):
+        train(board, "", tmp_path / "run", FAST)
 
 
 def test_model_settings_in_other_places_are_named(board, tmp_path):

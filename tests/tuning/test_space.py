@@ -45,8 +45,13 @@ def test_every_model_brings_a_space_whose_draws_it_takes(name):
 
 @pytest.mark.parametrize("name", NOTHING_TO_SEARCH)
 def test_a_model_without_settings_says_so(name):
-    with pytest.raises(ConfigError, match="has nothing to search"):
+    with pytest.raises(ConfigError, match=f"^{name} has nothing to search; it has no settings, so choose another model$"):
         space(name)
+
+
+def test_what_may_be_searched_is_named_where_nothing_is():
+    with pytest.raises(ConfigError, match=r"^item-knn has nothing to search; name fields .*; item-knn knows model\.[^ ]+"):
+        space("item-knn", defaults=False)
 
 
 def test_what_is_given_stays_unless_the_space_names_it():

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from graphrec.config import load_config
-from graphrec.errors import MissingExtraError, RunError, StoreError
+from graphrec.errors import ConfigError, MissingExtraError, RunError, StoreError
 from graphrec.training.settings import TrainSettings
 from graphrec.tuning import tune as module
 from graphrec.tuning.tune import tune
@@ -140,6 +140,20 @@ def test_a_search_where_nothing_works_says_why(board, tmp_path):
     settings = {**of_rates(0.1, trials=2), "space": {"model.loss": ["ccl"]}}
     with pytest.raises(RunError, match="none of 2 trials is complete; the last failure: .*cosine"):
         tune(board, "lightgcn", tmp_path / "study", settings, train_settings=TRAIN)
+
+
+def test_an_empty_name_is_no_model(board, tmp_path):
+    with pytest.raises(ConfigError, match="unknown model ''"):
+        tune(board, "", tmp_path / "study", of_rates(0.1), train_settings=TRAIN)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_folder_with_signs_of_addresses_in_its_name_holds_its_study(board, tmp_path):
+    folder = tmp_path / "t1?x=%41#1"
+    for trials in (1, 2):
+        result = tune(board, "item-knn", folder, {"trials": trials}, train_settings={"metric": "ndcg@5"})
+        assert len(result.trials) == trials
+    assert (folder / "study.db").is_file() and [entry.name for entry in tmp_path.iterdir()] == [folder.name]
 
 
 def test_a_store_without_validation_split_is_refused_with_the_mend(no_valid, tmp_path):
