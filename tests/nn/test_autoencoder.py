@@ -9,7 +9,7 @@ import torch
 from graphrec._dgl import import_dgl
 from graphrec.errors import ConfigError
 from graphrec.losses.autoencoder import KL, EdgeReconstruction, annealed, block
-from graphrec.losses.batch import Batch
+from graphrec.losses.batch import Batch, Negatives
 from graphrec.losses.step import Step
 from graphrec.nn.autoencoder import (
     GAE,
@@ -171,7 +171,7 @@ def test_the_kl_loss_survives_another_pass_of_the_encoder():
 
 def test_the_kl_loss_refuses_an_encoder_without_distributions():
     with pytest.raises(ConfigError, match='got IdentityEncoder; set encoder = "vgae"'):
-        KL()(step(IdentityEncoder(dim=D)))
+        KL().check_encoder(IdentityEncoder(dim=D), Negatives("none"))
 
 
 def test_the_block_of_the_adjacency_is_the_dense_one():

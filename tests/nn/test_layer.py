@@ -201,9 +201,9 @@ def test_features_of_another_dtype_or_type_are_named(layer, bipartite, draw):
     if layer.needs_targets:
         with pytest.raises(ValueError, match="dst_x must be torch.float64, as the weights"):
             layer(bipartite.relation, draw(9, D), others.float())
-    for bad in (draw(9, D).detach().numpy(), (draw(9, D), others)):
-        with pytest.raises(TypeError, match=f"{name}: src_x must be a tensor, got {type(bad).__name__}; make one with"):
-            layer(bipartite.relation, bad, others)
+    bad = draw(9, D).detach().numpy()
+    with pytest.raises(TypeError, match=f"{name}: src_x must be a tensor, got ndarray; make one with"):
+        layer(bipartite.relation, bad, others)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_the_folder_defaults_to_the_model_name(board, tmp_path, monkeypatch):
         ({}, {"auxiliary": {"name": "sgl", "weight": float("inf")}}, "auxiliary sgl: weight must be a finite number above 0, got inf"),
         ({}, {"auxiliary": {"name": "sgl", "weight": float("nan")}}, "weight must be a finite number above 0, got nan"),
         ({}, {"loss": {"name": "bpr", "num_negatives": 257}}, 'loss "bpr" num_negatives = 257 for each pair, but the store has 20 items'),
-        ({}, {"loss": {"name": "sampled-softmax", "num_negatives": 10**9}}, "1,000,000,000 for each batch, .* 20 items; .* 65,536"),
+        ({}, {"loss": {"name": "sampled-softmax", "negatives": "shared", "num_negatives": 10**9}}, "1,000,000,000 for each batch, .* 20 items; .* 65,536"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(board, tmp_path, settings, model_settings, message):
