@@ -126,7 +126,7 @@ def benchmark(
     Args:
         data: folders: graph stores, or with a given split (`train.txt` and `test.txt`, plain or compressed).
         models: registered names, run files (their [model] and [train]; the name of the file is the row's); `4*A`, the mean of
-            four of A, with four seeds of their own for each seed, which is A where the seed changes nothing, as of popularity; and
+            four of A, with four seeds of their own for each seed (of popularity, where the seed changes nothing, it ranks as A); and
             `sum:A+B` of two of all these: their scores added in units of their spreads, the weight chosen on a part of the training
             items. What a sum names and the list does not is added to it.
         folder: keeps cells and tables.

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from graphrec.errors import GraphrecError
 
@@ -149,6 +150,24 @@ def remove_leftovers(path: Path) -> None:
     """Remove what killed processes left of the file `path`, which no other process may be writing now."""
     for entry in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
         entry.unlink(missing_ok=True)
+
+
+def allocate(file: IO[bytes], size: int, folder: str | os.PathLike[str], error: type[GraphrecError]) -> None:
+    """Give an open file in `folder` its size in bytes and the room on the disk, where the system can.
+
+    A map of a file without that room ends the process by a signal when the disk is full.
+
+    Raises:
+        error: the disk is full.
+    """
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+    except OSError as problem:
+        if problem.errno in _FULL:
+            raise error(_full_message(Path(folder) / "a file for a while")) from problem
+    file.truncate(size)
 
 
 def check_kind(folder: Path, error: type[GraphrecError], kind: str, marker: str, besides: tuple[str, ...] = (".lock",)) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphrec.atomic import atomic_file, atomic_folder, check_file, locked
+from graphrec.atomic import allocate, atomic_file, atomic_folder, check_file, locked
 from graphrec.errors import GraphrecError, StoreError
 
 FULL_DISKS = {
@@ -140,3 +140,19 @@ def test_check_file_tells_a_folder_from_a_file_that_is_there(tmp_path):
         check_file(tmp_path / "old.parquet")
     with pytest.raises(GraphrecError, match="is a folder; give the name of a file"):
         check_file(tmp_path, overwrite=True)
+
+
+def test_a_file_gets_its_room_or_the_full_disk_is_named(tmp_path, monkeypatch):
+    with (tmp_path / "file").open("wb") as file:
+        allocate(file, 10_000, tmp_path, GraphrecError)
+        assert os.fstat(file.fileno()).st_size == 10_000
+
+        def fail(number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", lambda *_: fail(errno.ENOSPC), raising=False)
+        with pytest.raises(GraphrecError, match=f"the disk is full while writing {tmp_path}"):
+            allocate(file, 20_000, tmp_path, GraphrecError)
+        monkeypatch.setattr(os, "posix_fallocate", lambda *_: fail(errno.EINVAL))  # a file system that cannot
+        allocate(file, 20_000, tmp_path, GraphrecError)
+        assert os.fstat(file.fileno()).st_size == 20_000

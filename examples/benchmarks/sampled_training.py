@@ -3,11 +3,11 @@
     python examples/benchmarks/sampled_training.py --data DIR [--seeds N] [--rates 2e-3,5e-3,1e-2] [--json]
     python examples/benchmarks/sampled_training.py --grow 500000,2000000,8000000 [--json]
 
-DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz. One recipe, in-batch softmax on cosines from a spectral
-start, is trained in three ways, full batches, sampled ones, and sampled ones with `history_every`, for the same epochs, and all items are ranked as in `quality.py`. Every training
-is a fresh process; its peak is resident memory of reading the store and training, without building or ranking. Each way has
-the learning rate of --rates that does best, with seed 0, on a tenth of each user's training items, held out: gradients of samples
-are noisier, and Adam's steps with them shorter.
+DIR holds `train.txt` and `test.txt` adjacency lists, plain or .gz. One recipe, in-batch softmax on cosines from a spectral start,
+is trained in three ways, full batches, sampled ones, and sampled ones with `history_every`, for the same epochs, and all items are
+ranked as in `quality.py`. Every training is a fresh process; its peak is resident memory of reading the store and training,
+without building or ranking. Each way has the learning rate of --rates that does best, with seed 0, on a tenth of each user's
+training items, held out.
 
 --grow makes worlds of so many events (`graphrec datasets make`), with users and items in proportion, and takes steps of both
 kinds in fresh processes. `step_mb` is by how much a step's peak exceeds what is resident between steps, that is, without the

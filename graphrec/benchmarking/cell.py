@@ -85,14 +85,16 @@ def _fit(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Reco
     return run.model, result | summary
 
 
-def _learn(request: dict[str, Any], store: GraphStore, folder: Path, like: Run | None = None) -> tuple[Run, dict[str, float]]:
+def _learn(
+    request: dict[str, Any], store: GraphStore, folder: Path, like: list[dict[str, Any]] | None = None
+) -> tuple[Run, dict[str, float]]:
     """Train a model, or several alike from seeds of their own and their mean, into a run folder; return its epochs, too.
 
-    With `like`, the run of the same request on other data, each takes the epochs that its own best weights took there.
+    With `like`, the `_trainings` of the same request on other data, each takes the epochs that its own best weights took there.
     """
     spec, seed = request["spec"], request["spec"]["seed"]
     members = spec.get("members", 1)
-    trainings = [{}] * members if like is None else like.config.train.get("members", [like.training()])
+    trainings = [{}] * members if like is None else like
     places = [folder] if members == 1 else [folder.with_name(f"{folder.name}-{number}") for number in range(members)]
     validation = watch if spec["stop_early"] and like is None else None
     runs = []
@@ -117,7 +119,7 @@ def _sum(request: dict[str, Any], store: GraphStore) -> tuple[Recommender, dict[
     spec, chosen_on = request["spec"], selection(store)
     scratch, runs = Path(request["scratch"]), [Path(cell) / RUN for cell in request["cells"]]
     fitted = [
-        _learn(part, chosen_on, scratch / str(number), Run.load(run))[0].model
+        _learn(part, chosen_on, scratch / str(number), _trainings(Run.load(run)))[0].model
         for number, (part, run) in enumerate(zip(request["parts"], runs, strict=True))
     ]
     devices = _device(*fitted)
@@ -129,6 +131,11 @@ def _sum(request: dict[str, Any], store: GraphStore) -> tuple[Recommender, dict[
     model = ScoreSum.of((first, second), (1 - share, share), spec["seed"])
     result = {"fit_seconds": time.perf_counter() - started, "fit_peak_mb": peak_mb(), "share": share, "device": devices}
     return model, result | {"shares": {f"{share:g}": value for share, value in values.items()}}
+
+
+def _trainings(run: Run) -> list[dict[str, Any]]:
+    """`Run.training` of a run, or of each member of a mean."""
+    return run.config.train.get("members", [run.training()])
 
 
 def _device(*models: Recommender) -> str:

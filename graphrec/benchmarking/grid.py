@@ -24,6 +24,7 @@ from graphrec.benchmarking.plan import REQUEST, RESULT, Contender, Fusion, Proto
 from graphrec.errors import GraphrecError, RunError
 from graphrec.evaluation.evaluate import check_measurable, measurable
 from graphrec.models import create
+from graphrec.models.score_sum import ScoreSum
 from graphrec.progress import Reporter
 
 CELLS, CELL = "cells", "cell.json"
@@ -154,11 +155,12 @@ class _Grid:
         if isinstance(row, Contender):
             return {**how, **row.spec(seed), "stop_early": self.data.own_split and not self.protocol.validate}
         parts = [self._spec(self.contenders[label], seed) for label in (row.first, row.second)]
-        return {**how, "sum": parts, "seed": seed, "metric": f"ndcg@{max(self.protocol.k)}"}
+        return {**how, "sum": parts, "seed": seed, "metric": f"ndcg@{max(self.protocol.k)}", "chosen_on": "view"}
 
     def _measure(self, row: Row, seed: int, spec: dict[str, Any], place: Path) -> dict[str, Any]:
         if isinstance(row, Contender):
-            measurable(create(row.model, row.model_settings), self.protocol.metrics)  # not only once it is trained
+            one = create(row.model, row.model_settings)
+            measurable(one if row.members == 1 else ScoreSum(), self.protocol.metrics)  # not only once it is trained
         request: dict[str, Any] = {"store": str(self.data.store.folder.resolve()), "spec": spec}
         parts: list[Cell] = []
         if isinstance(row, Contender):

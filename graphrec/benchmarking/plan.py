@@ -42,7 +42,7 @@ class Contender:
     members: int = 1
 
     def of_members(self, count: int) -> Contender:
-        """Return the row `count*A` of the mean of so many models of this one; of a model that takes nothing from its seed, itself.
+        """Return the row `count*A` of the mean of so many models of this one, which ranks as A does where the seed changes nothing.
 
         Raises:
             ConfigError: fewer than two.

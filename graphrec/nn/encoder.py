@@ -30,7 +30,8 @@ class Encoder(nn.Module):
     """Whether a `half_life_days` among the settings comes to `forward` as `relation.weight`."""
 
     takes_past: ClassVar[bool] = False
-    """Whether it reads the `past` of a `SampledRelation`: the inputs, and what `layer` gave after each hop."""
+    """Whether it reads the `past` of a `SampledRelation`: the inputs, and what `layer` gave after each hop. For encoders without
+    parameters: a resumed training takes the past from the inputs anew."""
 
     reads_link_weights: ClassVar[bool] = True
     """Whether weights of links between users count, where it reads links at all."""

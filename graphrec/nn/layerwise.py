@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphrec.errors import ConfigError
+from graphrec.atomic import allocate
+from graphrec.errors import ConfigError, RunError
 from graphrec.ops import Relation
 
 Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -106,7 +107,7 @@ class Table:
             self.rows = like.new_empty(shape)
         else:
             with tempfile.TemporaryFile(dir=folder) as file:
-                file.truncate(like.element_size() * torch.Size(shape).numel())
+                allocate(file, like.element_size() * torch.Size(shape).numel(), folder or tempfile.gettempdir(), RunError)
                 self._map = mmap.mmap(file.fileno(), 0)
             self.rows = torch.frombuffer(self._map, dtype=like.dtype).view(shape)
 

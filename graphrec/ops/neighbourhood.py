@@ -111,7 +111,7 @@ class SampledRelation(Relation):
     def with_past(self, past: Sequence[tuple[Tensor, Tensor]]) -> SampledRelation:
         """The same draws with `past`, for an encoder that `takes_past`."""
         made = SampledRelation.of(self.draws, self.degrees, self.side, self.layer)
-        return replace(made, past=tuple(past))
+        return replace(made, past=tuple(past), trusted=True)
 
     def to(self, device: torch.device | str) -> SampledRelation:
         """Copy to a device, all layers, without `past`."""

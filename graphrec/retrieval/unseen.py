@@ -193,7 +193,7 @@ def _scores_of_text(run: Run | None, model: Recommender, text: str, store: Graph
             f"this sum cannot place a user by words, for words say nothing to {', '.join(dict.fromkeys(silent))} among its members, "
             "which use no features made from text; give a history, or ask the run of a member that uses them"
         )
-    return model.sum_of(lambda member: _own_scores_of_text(run, member, text, store))
+    return model.sum_of(lambda member: _scores_of_text(run, member, text, store))
 
 
 def _own_scores_of_text(run: Run | None, model: Recommender, text: str, store: GraphStore) -> torch.Tensor:

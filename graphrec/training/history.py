@@ -32,6 +32,12 @@ class History:
         self._block = block or max(model.relation.num_dst, model.relation.num_src)
         self._tables: list[list[Table | None]] = [[None, None] for _ in range(model.network.encoder.hops + 1)]
 
+    @property
+    def room(self) -> int:
+        """Bytes on the disk, on the CPU: the tables, and the inputs in a checkpoint and in the one that it replaces."""
+        relation, dim = self._model.relation, self._model.network.encoder.dim
+        return (len(self._tables) + 2) * 4 * dim * (relation.num_dst + relation.num_src)
+
     def take(self) -> None:
         """Take the vectors of the model as it is."""
         with torch.no_grad():

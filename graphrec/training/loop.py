@@ -1,4 +1,4 @@
-"""The training loop: draw, step, validate, keep. It knows nothing of the model but `batch_loss` and `finish`."""
+"""The training loop: draw, step, validate, keep. What it knows of the model is `batch_loss` and `finish`; its parts a history knows."""
 
 from __future__ import annotations
 
@@ -266,9 +266,9 @@ class Loop:
         self._save_took = self._last_saved - start
 
     def _warn_of_disk(self) -> None:
-        """Say where the disk has no room for the checkpoints: weights and two moments beside those they replace, and the best weights."""
+        """Say where the disk has no room for the checkpoints: weights, two moments and what a history keeps, beside those they replace; and the best weights."""
         weights = sum(parameter.nbytes for parameter in self.parameters.values())
-        wanted = weights * (2 * 3 + (self.validate is not None))
+        wanted = weights * (2 * 3 + (self.validate is not None)) + (0 if self.history is None else self.history.room)
         there = sum(file.stat().st_size for file in self._last.parent.rglob("*.safetensors"))
         free = shutil.disk_usage(self.folder).free
         if free < wanted - there:
@@ -320,10 +320,11 @@ class Loop:
             self._fail(float(loss.detach()))
 
     def _fail(self, loss: float) -> None:
+        again = " with --overwrite; --resume keeps the settings and would fail alike" if self.position.steps else ""
         raise RunError(
             f"the loss became {loss} at step {self.position.steps + 1} (epoch {self.position.epoch + 1}); lower "
             f"train.learning_rate (now {self.settings.learning_rate:g}) or, with a softmax loss, raise its temperature, and "
-            f"train again with --overwrite; --resume keeps the settings and would fail alike"
+            f"train again{again}"
         )
 
     def _gpus(self) -> list[torch.device]:

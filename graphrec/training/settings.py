@@ -35,7 +35,7 @@ class TrainSettings(Settings):
     history_every: int | None = Field(default=None, ge=1)
     """With "sampled", of LightGCN's propagation: steps between two passes over the whole graph, whose vectors of every hop are kept;
     a step then draws only for what has changed since (control variates, Chen et al. 2018), which with few neighbours comes much nearer
-    to the whole graph. Left out: none. They take as much room as the embeddings, once and for each hop, in files beside the run."""
+    to the whole graph. Left out: none. They take as much room as the embeddings, once and for each hop: in files beside the run, or on the GPU."""
     inference_block: int | None = Field(default=None, ge=0)
     """Rows computed at a time in the pass over the whole graph after training and before each validation, layer by layer
     through scratch files, so that its memory is bounded; 0: the whole graph at once. Left out: 16384 with "sampled", the whole

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from graphrec import checkpoints
+from graphrec.atomic import is_vacant
 from graphrec.errors import ConfigError, RunError, shell_word
 from graphrec.graph.recency import edge_ages, half_life_of
 from graphrec.graph.store import GraphStore
@@ -129,12 +130,18 @@ def train(
             progress.note(f"the run in {path} stays until the new one, trained in {place}, is finished")
         if not resume:
             clear(place)
+        fresh = not resume and is_vacant(place)
         record.write(place)
         if loop is None:
             _record_fit(place, seconds)
         else:
             before = journal.read(place)
-            _run(loop, path, place, resume)
+            try:
+                _run(loop, path)
+            except Exception:
+                if fresh and loop.position.steps == 0:  # no run has begun, and the mended command may have the folder
+                    clear(place)
+                raise
             if journal.read(place) != before:
                 forget_results(place)
         chosen.save(place / MODEL, overwrite=True)
@@ -168,15 +175,11 @@ def _loop(
     return Loop(model, make_sampler(model, settings, ages, progress), settings, folder, validate, progress), learned
 
 
-def _run(loop: Loop, folder: Path, place: Path, resume: bool) -> None:
+def _run(loop: Loop, folder: Path) -> None:
     try:
         loop.run()
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"go on with: graphrec train --resume --out {shell_word(folder)}",)
-        raise
-    except Exception:
-        if not resume and loop.position.steps == 0:  # no run has begun, and the mended command may have the folder
-            clear(place)
         raise
 
 

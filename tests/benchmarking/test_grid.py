@@ -242,6 +242,9 @@ def test_scores_that_are_no_ratings_are_a_dash_beside_those_that_are(tmp_path, m
     store = make_store(tmp_path / "store", rows, [1.0 + user % 5 for user, _, _ in rows])
     (tmp_path / "gcmc.toml").write_text('[model]\nname = "gc-mc"\n[train]\nepochs = 1\n')
     result = bench(store.folder, ["popularity", str(tmp_path / "gcmc.toml")], tmp_path / "out", metrics=["recall", "rmse"])
+    measured.clear()
+    mean = bench(store.folder, f"2*{tmp_path / 'gcmc.toml'}", tmp_path / "mean", metrics="rmse")
+    assert "the scores of sum order items and are no ratings" in mean.failures[0].error and not measured
     popular, rated = result.rows
     assert not result.failures and "rmse" not in popular.mean and rated.mean["rmse"] > 0
     text = result.files["markdown"].read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -178,6 +180,18 @@ def test_a_loss_that_fails_in_the_first_step_leaves_the_folder_free(board, monke
             train(board, "composed", tmp_path / "run", settings, model_settings={"auxiliary": auxiliary}, **more)
         train(board, "composed", tmp_path / "run", settings, **more)
     assert not (tmp_path / "run" / "replacement").exists()
+
+
+def test_beside_other_files_it_leaves_a_run_that_can_be_overwritten(board, monkeypatch, tmp_path):
+    auxiliary = {"name": own(monkeypatch, AUXILIARY, OfEachRow), "weight": 1.0}
+    (tmp_path / "run").mkdir()
+    train(board, "composed", tmp_path / "run", {"epochs": 1})
+    shutil.rmtree(tmp_path / "run" / "model")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="must give one number"):
+        train(board, "composed", tmp_path / "run", {"epochs": 1}, model_settings={"auxiliary": auxiliary}, overwrite=True)
+    train(board, "composed", tmp_path / "run", {"epochs": 1}, overwrite=True)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Learned, "scale"), (LearnedInside, "inside")])
