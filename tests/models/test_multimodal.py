@@ -85,7 +85,7 @@ def test_half_precision_files_are_read(tmp_path):
 
 def test_features_of_a_store_with_another_number_of_rows_are_refused(board, tmp_path):
     store: GraphStore = make_store(tmp_path / "store", *map(named, checkerboard()))
-    with pytest.raises(ValueError, match="a row for each of 30 nodes, got 29"):
+    with pytest.raises(ConfigError, match="a row for each of 30 nodes, got 29"):
         store.add_feature("item", "image", np.ones((29, 3), np.float32), {})
     write_feature(store.folder, "item", "image", np.ones((30, 3), np.complex64), {})  # as an earlier graphrec did
     with pytest.raises(ConfigError, match=r"item.image must be numbers of shape \(30, F\), got complex64 \(30, 3\)"):

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from graphrec.errors import ConfigError
+from graphrec.losses.batch import Negatives
 from graphrec.losses.mutual import HierarchicalMutualInformation
 from graphrec.losses.step import Step
 from graphrec.nn.hypergraph import HypergraphEncoder, HypergraphSettings
@@ -123,9 +124,8 @@ def test_mutual_information_prefers_users_that_agree_with_their_hyperedges():
     agreeing = loss_of([(user * 3, user * 3)])
     torch.manual_seed(0)
     assert agreeing < loss_of([(user * 3, -user * 3)])
-    step = Step(encoder, buy, user, user, None, user, user)
     user.requires_grad_()
     HierarchicalMutualInformation()(Step(encoder, buy, user, user, None, user, user)).backward()
     assert all(gate.weight.grad.abs().sum() > 0 for gate in encoder.views.values())
     with pytest.raises(ConfigError, match="IdentityEncoder has none; set encoder"):
-        HierarchicalMutualInformation()(Step(IdentityEncoder(), *list(vars(step).values())[1:]))
+        HierarchicalMutualInformation().check_encoder(IdentityEncoder(), Negatives("none"))
