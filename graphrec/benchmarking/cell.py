@@ -30,6 +30,8 @@ from graphrec.models import create
 from graphrec.models.base import Recommender
 from graphrec.models.score_sum import ScoreSum
 from graphrec.ops import backend
+from graphrec.progress import SILENT
+from graphrec.training.again import learn_again
 from graphrec.training.run import Run
 from graphrec.training.train import train
 from graphrec.tuning.fuse import fuse
@@ -46,7 +48,7 @@ def main(folder: Path) -> None:
     _check_known(request["spec"])
     _import_late(any("train" in part for part in request["spec"].get("sum", [request["spec"]])))
     if "sum" in request["spec"]:
-        model, result = _sum(request, store)
+        model, result = _sum(request, store, folder)
     else:
         model, result = _fit(request, store, folder / RUN)
     reset_peak()
@@ -85,22 +87,15 @@ def _fit(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Reco
     return run.model, result | summary
 
 
-def _learn(
-    request: dict[str, Any], store: GraphStore, folder: Path, like: list[dict[str, Any]] | None = None
-) -> tuple[Run, dict[str, float]]:
-    """Train a model, or several alike from seeds of their own and their mean, into a run folder; return its epochs, too.
-
-    With `like`, the `_trainings` of the same request on other data, each takes the epochs that its own best weights took there.
-    """
+def _learn(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Run, dict[str, float]]:
+    """Train a model, or several alike from seeds of their own and their mean, into a run folder; return its epochs, too."""
     spec, seed = request["spec"], request["spec"]["seed"]
     members = spec.get("members", 1)
-    trainings = [{}] * members if like is None else like
     places = [folder] if members == 1 else [folder.with_name(f"{folder.name}-{number}") for number in range(members)]
-    validation = watch if spec["stop_early"] and like is None else None
+    validation = watch if spec["stop_early"] else None
     runs = []
-    for number, (place, training) in enumerate(zip(places, trainings, strict=True)):
+    for number, place in enumerate(places):
         settings = {**spec.get("train", {}), **request["free"], "seed": seed * members + number}
-        settings |= {"epochs": training["epochs"]} if "epochs" in training else {}
         runs.append(train(store, spec["model"], place, settings, model_settings=spec["settings"], validation=validation))
     told = [run.summary() for run in runs]
     epochs = {name: statistics.mean(one[name] for one in told) for name in ("epochs", "best_epoch") if name in told[0]}
@@ -112,30 +107,23 @@ def _learn(
     return mean, epochs
 
 
-def _sum(request: dict[str, Any], store: GraphStore) -> tuple[Recommender, dict[str, Any]]:
+def _sum(request: dict[str, Any], store: GraphStore, folder: Path) -> tuple[Recommender, dict[str, Any]]:
     """Choose the share with both models trained once more without the selection's held-out part, then add the real ones."""
     reset_peak()
     started = time.perf_counter()
     spec, chosen_on = request["spec"], selection(store)
-    scratch, runs = Path(request["scratch"]), [Path(cell) / RUN for cell in request["cells"]]
+    runs = [Path(cell) / RUN for cell in request["cells"]]
     fitted = [
-        _learn(part, chosen_on, scratch / str(number), _trainings(Run.load(run)))[0].model
-        for number, (part, run) in enumerate(zip(request["parts"], runs, strict=True))
+        learn_again(Run.load(run), chosen_on, SILENT, folder, device) for run, device in zip(runs, request["devices"], strict=True)
     ]
     devices = _device(*fitted)
     values = choose_share(fitted[0], fitted[1], chosen_on, spec["metric"], spec["seed"])
     del fitted
-    shutil.rmtree(scratch)
     first, second = (Run.load(run).model for run in runs)
     share = best_share(values)
     model = ScoreSum.of((first, second), (1 - share, share), spec["seed"])
     result = {"fit_seconds": time.perf_counter() - started, "fit_peak_mb": peak_mb(), "share": share, "device": devices}
     return model, result | {"shares": {f"{share:g}": value for share, value in values.items()}}
-
-
-def _trainings(run: Run) -> list[dict[str, Any]]:
-    """`Run.training` of a run, or of each member of a mean."""
-    return run.config.train.get("members", [run.training()])
 
 
 def _device(*models: Recommender) -> str:

@@ -171,15 +171,9 @@ class _Grid:
             missing = [part.row for part in parts if part.result is None]
             if missing:
                 raise RunError(f"{' and '.join(missing)} failed, so there is nothing to add")
-            request |= {
-                "parts": [
-                    {"spec": part, "free": of_part.free(self.device)}
-                    for part, of_part in zip(spec["sum"], of_parts, strict=True)
-                ],
-                "cells": [str(part.folder.resolve()) for part in parts],
-            }
+            request["cells"] = [str(part.folder.resolve()) for part in parts]
+            request["devices"] = [part.free(self.device).get("device") for part in of_parts]
         with atomic_folder(place, RunError, overwrite=True, marker=CELL) as temporary:
-            request["scratch"] = str((temporary / "scratch").resolve())
             (temporary / REQUEST).write_text(json.dumps(request), encoding="utf-8")
             _run(temporary)
             result = json.loads((temporary / RESULT).read_text(encoding="utf-8"))

@@ -7,28 +7,22 @@ rest.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from graphrec.errors import ConfigError, RunError, StoreError
+from graphrec.errors import ConfigError, StoreError
 from graphrec.features.attributes import read_attributes
 from graphrec.features.interaction import InteractionFeatures
 from graphrec.graph.hold_out import HeldOutStore, choose_pairs
 from graphrec.graph.ids import contained, distinct
 from graphrec.graph.store import GraphStore
-from graphrec.models import create
 from graphrec.models.base import Recommender
 from graphrec.models.ranker import TwoStage
-from graphrec.models.score_sum import ScoreSum
-from graphrec.models.trained import TrainedRecommender
 from graphrec.progress import Reporter
+from graphrec.training.again import learn_again
 from graphrec.training.rank_settings import RankSettings
 from graphrec.training.run import Run
-from graphrec.training.settings import TrainSettings
 
 _USERS_AT_ONCE = 256
 
@@ -144,7 +138,7 @@ def held_out(run: Run, store: GraphStore, labels: str, settings: RankSettings, p
             "build it with a larger validation split, or from a log whose users have at least two items"
         )
     if labels == "hold-out":
-        model = _learn_again(run, view, progress)
+        model = learn_again(run, view, progress)
     return view, model, keys
 
 
@@ -180,40 +174,3 @@ def make_lists(model: TwoStage, keys: np.ndarray, settings: RankSettings, progre
             "the second stage needs two; raise [rank] candidates, or hold out more interactions"
         )
     return lists
-
-
-def _learn_again(run: Run, view: GraphStore, progress: Reporter) -> Recommender:
-    """A model like the run's, learned on `view`; of a sum each member, and the spreads, with the weights of the run."""
-    if not isinstance(run.model, ScoreSum):
-        return _fit_again(run.config.model, run.training(), view, progress)
-    trainings = run.config.train.get("members")
-    if trainings is None:
-        raise RunError(
-            f"{run.folder} does not say how its members were trained, as sums of an earlier graphrec, and hold-out labels need them "
-            "learned again; make it again with graphrec fuse"
-        )
-    own = run.model.settings
-    members = [_fit_again(member, how, view, progress) for member, how in zip(own.members, trainings, strict=True)]
-    return ScoreSum.of(members, own.weights, run.config.train["seed"], own.chosen_on)
-
-
-def _fit_again(made: dict[str, Any], how: dict[str, Any], view: GraphStore, progress: Reporter) -> Recommender:
-    """The model of a run as `RunRecord.model` names it, learned on `view` as `Run.training` says."""
-    from graphrec.training.train import train
-
-    name = made["name"]
-    progress.note(f"hold-out: learning {name} again on train without the held-out interactions")
-    model = create(name, made["settings"])
-    if not isinstance(model, TrainedRecommender):
-        return model.fit(view, seed=how["seed"], progress=progress)
-    epochs = how["epochs"]
-    if how.get("start_from"):  # its few epochs went on from a model that has seen what is held out here
-        epochs = max(epochs, TrainSettings().epochs)
-        progress.note(f"hold-out: the run started from another, so {name} learns from the beginning, for {epochs} epochs")
-    with tempfile.TemporaryDirectory(prefix="graphrec-rank-") as scratch:
-        how = {**how, "epochs": epochs, "patience": 0, "start_from": None}
-        try:
-            return train(view, model, Path(scratch) / "run", how, progress=progress).model
-        except KeyboardInterrupt as interrupt:
-            interrupt.args = ()  # there will be no folder to go on in
-            raise

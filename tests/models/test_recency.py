@@ -17,6 +17,7 @@ from graphrec.training.history import History
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import make_sampler, train
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, is_trained, learn, make_board
+from tests.training.conftest import check_same_step
 
 TRAINED = [name for name in sorted(MODELS) if is_trained(create(name))]
 WEIGHED = [name for name in TRAINED if "half_life_days" in create(name).Settings.model_fields]
@@ -142,14 +143,7 @@ def test_with_every_edge_drawn_a_step_over_weighed_edges_is_that_of_the_whole_gr
     every = {"batching": "sampled", "fanouts": [NUM_USERS + NUM_ITEMS] * 2}
     sampled, full = (make_sampler(model, parse(TrainSettings, {"batch_size": 64, **own}, "train")) for own in (every, {}))
     for ours, theirs in islice(zip(sampled.batches(0), full.batches(0), strict=True), 3):
-        losses = []
-        for batch in (ours, theirs):
-            torch.manual_seed(5)
-            losses.append(model.batch_loss(batch, step=5000)[0])
-        torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
-        sides = [torch.autograd.grad(loss, list(model.network.parameters())) for loss in losses]
-        for left, right in zip(*sides, strict=True):
-            torch.testing.assert_close(left.to_dense(), right.to_dense(), rtol=1e-9, atol=1e-10)
+        check_same_step(model, ours, theirs, rtol=1e-9, atol=1e-10)
     found = []
     for block in (None, 7):
         model.finish(block)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from graphrec.graph.build import build
 from graphrec.graph.catalogue import Catalogue
@@ -60,3 +61,15 @@ def make_catalogue(histories: list[list[int]], num_items: int) -> Catalogue:
 def board(tmp_path_factory: pytest.TempPathFactory) -> GraphStore:
     """The checkerboard; ids equal indices."""
     return make_store(tmp_path_factory.mktemp("stores") / "board", checkerboard())
+
+
+def check_same_step(model, ours, theirs, rtol: float, atol: float) -> None:
+    """Two batches give a model the same loss and gradients, whatever graph each of them works on."""
+    losses = []
+    for batch in (ours, theirs):
+        torch.manual_seed(5)
+        losses.append(model.batch_loss(batch, step=5000)[0])
+    torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
+    sides = [torch.autograd.grad(loss, list(model.network.parameters())) for loss in losses]
+    for left, right in zip(*sides, strict=True):
+        torch.testing.assert_close(left.to_dense(), right.to_dense(), rtol=rtol, atol=atol)

@@ -17,7 +17,7 @@ from graphrec.settings import parse
 from graphrec.training.loop import Loop
 from graphrec.training.settings import TrainSettings
 from graphrec.training.train import make_sampler, train
-from tests.training.conftest import NUM_USERS
+from tests.training.conftest import NUM_USERS, check_same_step
 
 MODELS = {
     "bpr": {"num_layers": 2},
@@ -74,14 +74,7 @@ def test_layered_models_give_the_same_with_every_edge_drawn(case, board):
     sampled = make_sampler(model, parse(TrainSettings, sampling, "train"))
     full = make_sampler(model, parse(TrainSettings, {"batch_size": 16}, "train"))
     for ours, theirs in zip(sampled.batches(0), full.batches(0), strict=True):
-        losses = []
-        for batch in (ours, theirs):
-            torch.manual_seed(5)
-            losses.append(model.batch_loss(batch, step=5000)[0])
-        torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
-        sides = [torch.autograd.grad(loss, list(model.network.parameters())) for loss in losses]
-        for left, right in zip(*sides, strict=True):
-            torch.testing.assert_close(left.to_dense(), right.to_dense(), rtol=1e-10, atol=1e-11)
+        check_same_step(model, ours, theirs, rtol=1e-10, atol=1e-11)
 
 
 def loops(board, folder, num_layers, **settings):
